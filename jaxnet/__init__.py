@@ -1,0 +1,44 @@
+"""jaxnet: feed-forward networks whose backward pass is derived by hand, and open to be read."""
+
+from jaxnet import initializers, losses, per_example, testing
+from jaxnet.compose import chain, residual, signals
+from jaxnet.gradient import value_and_grad, with_hand_derived_vjp
+from jaxnet.layer import Layer
+from jaxnet.layers import activations
+from jaxnet.layers.activations import identity, leaky_relu, relu, sigmoid, softplus, tanh
+from jaxnet.layers.dense import Dense, dense
+from jaxnet.losses import Loss
+from jaxnet.networks import mlp
+from jaxnet.per_example import Each, Outer
+from jaxnet.training import TrainState, make_epoch, make_step
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Dense",
+    "Each",
+    "Layer",
+    "Loss",
+    "Outer",
+    "TrainState",
+    "activations",
+    "chain",
+    "dense",
+    "identity",
+    "initializers",
+    "leaky_relu",
+    "losses",
+    "make_epoch",
+    "make_step",
+    "mlp",
+    "per_example",
+    "relu",
+    "residual",
+    "sigmoid",
+    "signals",
+    "softplus",
+    "tanh",
+    "testing",
+    "value_and_grad",
+    "with_hand_derived_vjp",
+]

@@ -1,0 +1,127 @@
+"""Layers made of layers. Backward is forward read in reverse."""
+
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import jax
+from jaxtyping import Array, Float
+
+from jaxnet.layer import Layer
+
+
+def chain_init(layers, key):
+    keys = jax.random.split(key, len(layers))
+    return tuple(layer.init(key) for layer, key in zip(layers, keys, strict=True))
+
+
+def chain_forward(layers: tuple[Layer, ...], params: tuple[Any, ...], x: Array) -> tuple[Array, tuple[Any, ...]]:
+    """y = f_n(... f_2(f_1(x))). The cache is the layers' caches, in order."""
+    _check_params(layers, params)
+    caches = []
+    for position, (layer, layer_params) in enumerate(zip(layers, params, strict=True)):
+        with _named_in_errors(position, layer):
+            x, cache = layer.forward(layer_params, x)
+        caches.append(cache)
+    return x, tuple(caches)
+
+
+def chain_backward(
+    layers: tuple[Layer, ...], params: tuple[Any, ...], caches: tuple[Any, ...], dy: Array
+) -> tuple[tuple[Any, ...], Array]:
+    """The chain rule, from the last layer to the first: dx of each layer is dy of the one before it."""
+    dparams, signals = _walk_back(layers, params, caches, dy)
+    return dparams, signals[0]
+
+
+def chain(*layers: Layer) -> Layer:
+    """Layers one after the other: y = f_n(... f_2(f_1(x))). Without any, y = x.
+
+    Args:
+      layers: the layers, first to last. A chain is a layer itself, so chains nest.
+
+    Returns:
+      A layer whose parameters are the tuple of the layers' parameters: `params[0].W` for a first `dense`.
+    """
+    for position, layer in enumerate(layers):
+        if not isinstance(layer, Layer):
+            raise ValueError(f"chain: expected a Layer at position {position}, got {layer!r}")
+    return Layer(partial(chain_init, layers), partial(chain_forward, layers), partial(chain_backward, layers))
+
+
+def signals(net: Layer, params: Any, cache: Any, dy: Array) -> tuple[Array, ...]:
+    """What comes back along a chain, at every edge: the cotangents of its input, between its layers, of its output.
+
+    Args:
+      net: a chain; any other layer counts as a chain of one.
+      params, cache, dy: as for `net.backward`.
+
+    Returns:
+      The cotangent of each layer's input, in the order of the layers, then dy. For the lesson's network
+      `chain(dense(3, 4), tanh, dense(4, 1), sigmoid)` and the lesson's loss: (dX, dZ1, dA1, dZ2, dA2).
+
+    Source: the lesson, S9.
+    """
+    if isinstance(net.backward, partial) and net.backward.func is chain_backward:
+        (layers,) = net.backward.args
+        _, edges = _walk_back(layers, params, cache, dy)
+        return edges
+    _, dx = net.backward(params, cache, dy)
+    return dx, dy
+
+
+def residual_forward(inner: Layer, params: Any, x: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Any]:
+    """y = x + f(x). The cache is f's."""
+    fx, cache = inner.forward(params, x)
+    if fx.shape != x.shape:
+        raise ValueError(f"residual: expected {inner.name} to keep the shape {x.shape} of x, got {fx.shape}")
+    return x + fx, cache
+
+
+def residual_backward(
+    inner: Layer, params: Any, cache: Any, dy: Float[Array, "*shape"]
+) -> tuple[Any, Float[Array, "*shape"]]:
+    """dx = dy + (df/dx)^T dy: what came back goes both ways."""
+    dparams, dx = inner.backward(params, cache, dy)
+    return dparams, dy + dx
+
+
+def residual(inner: Layer) -> Layer:
+    """A layer with a skip connection: y = x + f(x).
+
+    Args:
+      inner: f, a layer whose output has its input's shape; its parameters are the residual layer's.
+
+    Raises:
+      ValueError: when traced, if f changes the shape.
+
+    Source: He et al., Deep Residual Learning for Image Recognition, 2015, equation 1.
+    """
+    return Layer(inner.init, partial(residual_forward, inner), partial(residual_backward, inner))
+
+
+def _walk_back(layers, params, caches, dy):
+    _check_params(layers, params)
+    dparams, edges = [], [dy]
+    for position in reversed(range(len(layers))):
+        with _named_in_errors(position, layers[position]):
+            layer_dparams, dx = layers[position].backward(params[position], caches[position], edges[-1])
+        dparams.append(layer_dparams)
+        edges.append(dx)
+    return tuple(reversed(dparams)), tuple(reversed(edges))
+
+
+def _check_params(layers, params):
+    # A layer's own parameters may be a named tuple, by chance of the right length.
+    if type(params) is not tuple or len(params) != len(layers):
+        got = f"{len(params)}" if type(params) is tuple else f"a {type(params).__name__}"
+        raise ValueError(f"chain: expected a tuple of {len(layers)} layers' parameters, got {got}")
+
+
+@contextmanager
+def _named_in_errors(position, layer):
+    try:
+        yield
+    except ValueError as error:
+        error.add_note(f"in layer [{position}] of the chain, {layer.name}")
+        raise

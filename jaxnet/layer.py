@@ -1,0 +1,41 @@
+"""The contract that every layer, and every network, keeps."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+from jaxtyping import Array, PyTree
+
+Params: TypeAlias = PyTree[Any]
+Cache: TypeAlias = PyTree[Any]
+
+
+class Layer(NamedTuple):
+    """Three pure functions: how parameters start, the forward pass, and the backward pass derived by hand.
+
+    A network is a layer too, so combinators such as `chain` nest. The first axis of every array that flows
+    through a layer is the example; the axes between it and the last one are positions (time, pixels), if any.
+
+    Attributes:
+      init: `(key) -> params`, a pytree of arrays; `()` where there is nothing to learn.
+      forward: `(params, x) -> (y, cache)`. The cache is what backward will need, and nothing else.
+      backward: `(params, cache, dy) -> (dparams, dx)`, in the order of `jax.vjp(f, params, x)`. `dy` is the
+        cotangent of `y`, per example and without 1/m. `dparams` has the structure of `params`, each leaf replaced
+        by the per-example gradients in factored form (`per_example.Outer` or `per_example.Each`). The params
+        need not be those of the forward pass: sending `dy` through others is feedback alignment.
+    """
+
+    init: Callable[[jax.Array], Params]
+    forward: Callable[[Params, Array], tuple[Array, Cache]]
+    backward: Callable[[Params, Cache, Array], tuple[PyTree[Any], Array]]
+
+    def apply(self, params: Params, x: Array) -> Array:
+        """The output alone: `forward` without its cache, for JAX to differentiate in any mode."""
+        y, _ = self.forward(params, x)
+        return y
+
+    @property
+    def name(self) -> str:
+        """What messages call this layer: 'dense' where forward is `dense_forward`."""
+        function = getattr(self.forward, "func", self.forward)
+        return getattr(function, "__name__", type(function).__name__).removesuffix("_forward")

@@ -1,0 +1,117 @@
+"""The nonlinear part of a layer of neurons: a = g(z), element by element, with dz = da * g'(z).
+
+Each caches its output a, not its input: every derivative here is a function of a, and a is kept anyway as the next
+layer's input.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxnet.layer import Layer
+
+Signal = Float[Array, "..."]
+
+
+def _no_parameters(key):
+    return ()
+
+
+def sigmoid_forward(params: tuple[()], z: Signal) -> tuple[Signal, Signal]:
+    """a = 1 / (1 + e^-z)."""
+    a = jax.nn.sigmoid(z)
+    return a, a
+
+
+def sigmoid_backward(params: tuple[()], a: Signal, da: Signal) -> tuple[tuple[()], Signal]:
+    """g' = a (1 - a)."""
+    return params, da * (a * (1 - a))
+
+
+def tanh_forward(params: tuple[()], z: Signal) -> tuple[Signal, Signal]:
+    """a = tanh(z)."""
+    a = jnp.tanh(z)
+    return a, a
+
+
+def tanh_backward(params: tuple[()], a: Signal, da: Signal) -> tuple[tuple[()], Signal]:
+    """g' = 1 - a^2."""
+    # As a product: 1 - a is exact near saturation, where 1 - a^2 has lost its digits in a^2.
+    return params, da * ((1 - a) * (1 + a))
+
+
+def relu_forward(params: tuple[()], z: Signal) -> tuple[Signal, Signal]:
+    """a = max(0, z)."""
+    a = jax.nn.relu(z)
+    return a, a
+
+
+def relu_backward(params: tuple[()], a: Signal, da: Signal) -> tuple[tuple[()], Signal]:
+    """g' = 1 for z > 0, which is where a > 0, and 0 elsewhere; at z = 0 it is 0, as `jax.nn.relu` has it."""
+    return params, jnp.where(a > 0, da, jnp.zeros_like(da))
+
+
+def leaky_relu_forward(slope: float, params: tuple[()], z: Signal) -> tuple[Signal, Signal]:
+    """a = z for z > 0, slope * z elsewhere."""
+    a = jnp.where(z > 0, z, slope * z)
+    return a, a
+
+
+def leaky_relu_backward(slope: float, params: tuple[()], a: Signal, da: Signal) -> tuple[tuple[()], Signal]:
+    """g' = 1 for z > 0, which is where a > 0 because the slope is positive, and the slope elsewhere."""
+    return params, jnp.where(a > 0, da, slope * da)
+
+
+def softplus_forward(params: tuple[()], z: Signal) -> tuple[Signal, Signal]:
+    """a = log(1 + e^z)."""
+    a = jax.nn.softplus(z)
+    return a, a
+
+
+def softplus_backward(params: tuple[()], a: Signal, da: Signal) -> tuple[tuple[()], Signal]:
+    """g' = sigmoid(z) = 1 - e^-a."""
+    return params, da * -jnp.expm1(-a)
+
+
+def identity_forward(params: tuple[()], z: Signal) -> tuple[Signal, tuple[()]]:
+    """a = z."""
+    return z, ()
+
+
+def identity_backward(params: tuple[()], cache: tuple[()], da: Signal) -> tuple[tuple[()], Signal]:
+    """g' = 1."""
+    return params, da
+
+
+sigmoid = Layer(_no_parameters, sigmoid_forward, sigmoid_backward)
+"""a = 1 / (1 + e^-z), in (0, 1); g' = a (1 - a). Source: the lesson, S4."""
+
+tanh = Layer(_no_parameters, tanh_forward, tanh_backward)
+"""a = tanh(z), in (-1, 1); g' = 1 - a^2. Source: the lesson, S4."""
+
+relu = Layer(_no_parameters, relu_forward, relu_backward)
+"""a = max(0, z); g' = 1 for z > 0, else 0. Source: the lesson, S4."""
+
+softplus = Layer(_no_parameters, softplus_forward, softplus_backward)
+"""a = log(1 + e^z), in (0, inf), a smooth ReLU; g' = 1 - e^-a. Source: Dugas et al., 2000."""
+
+identity = Layer(_no_parameters, identity_forward, identity_backward)
+"""a = z: no activation. Source: the lesson, S4 and S5."""
+
+
+def leaky_relu(slope: float = 0.01) -> Layer:
+    """a = z for z > 0 and slope * z elsewhere; g' = 1 for z > 0, else the slope.
+
+    Args:
+      slope: the derivative where z <= 0, in (0, 1).
+
+    Raises:
+      ValueError: when the slope is not in (0, 1).
+
+    Source: the lesson, S4, where the slope is called lambda.
+    """
+    if not 0 < slope < 1:
+        raise ValueError(f"leaky_relu: expected a slope in (0, 1), got {slope!r}")
+    return Layer(_no_parameters, partial(leaky_relu_forward, slope), partial(leaky_relu_backward, slope))

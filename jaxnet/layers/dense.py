@@ -1,0 +1,107 @@
+"""The linear part of a layer of neurons: z = x W^T + b."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxnet import initializers
+from jaxnet.layer import Layer
+from jaxnet.per_example import Each, Outer
+
+
+class Dense(NamedTuple):
+    """The parameters of `dense`, or whatever has their structure: gradients, factored gradients, moments.
+
+    Attributes:
+      W: weights (o, i), a row for each neuron.
+      b: bias (o,).
+    """
+
+    W: Any
+    b: Any
+
+
+def dense_init(inputs, outputs, weight_init, bias_init, key):
+    weight_key, bias_key = jax.random.split(key)
+    return Dense(W=weight_init(weight_key, (outputs, inputs)), b=bias_init(bias_key, (outputs,)))
+
+
+def dense_forward(params: Dense, x: Float[Array, "*mt i"]) -> tuple[Float[Array, "*mt o"], Float[Array, "*mt i"]]:
+    """z = x W^T + b, for samples as rows. The cache is x."""
+    x = jnp.asarray(x)
+    _check_input(params, x)
+    z = x @ params.W.T + jnp.expand_dims(params.b, range(x.ndim - 1))
+    return z, x
+
+
+def dense_backward(
+    params: Dense, x: Float[Array, "m *t i"], dz: Float[Array, "m *t o"]
+) -> tuple[Dense, Float[Array, "m *t i"]]:
+    """From z_j = sum_i W_ji x_i + b_j of each example: dW_ji = dz_j x_i, db_j = dz_j, dx_i = sum_j dz_j W_ji."""
+    _check_cotangent(params, x, dz)
+    dparams = Dense(W=Outer(dz, x, jax.typeof(params.W).sharding), b=Each(dz))
+    dx = dz @ params.W
+    return dparams, dx
+
+
+def dense(
+    inputs: int,
+    outputs: int,
+    *,
+    weight_init: Callable[..., Array] = initializers.glorot,
+    bias_init: Callable[..., Array] = initializers.zeros,
+) -> Layer:
+    """A layer of `outputs` linear neurons: z = x W^T + b.
+
+    Args:
+      inputs: the number of features i of `x (m, ..., i)`, at least 1.
+      outputs: the number of neurons o of `z (m, ..., o)`, at least 1.
+      weight_init: `(key, (o, i)) -> W`, see `jaxnet.initializers`.
+      bias_init: `(key, (o,)) -> b`.
+
+    Returns:
+      A layer with parameters `Dense(W (o, i), b (o,))`.
+
+    Raises:
+      ValueError: when a size is not a positive integer; and, when the layer is traced, if x has another number of
+        features or another dtype than W.
+
+    Source: the lesson, S2 and S3.
+    """
+    for what, size in (("inputs", inputs), ("outputs", outputs)):
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"dense: expected {what} to be a positive integer, got {size!r}")
+    return Layer(partial(dense_init, inputs, outputs, weight_init, bias_init), dense_forward, dense_backward)
+
+
+def _label(params):
+    outputs, inputs = params.W.shape
+    return f"dense({inputs}, {outputs})"
+
+
+def _check_input(params, x):
+    if not isinstance(params, Dense):
+        raise ValueError(f"dense: expected parameters Dense(W, b), got a {type(params).__name__}")
+    inputs = params.W.shape[1]
+    if x.ndim == 0 or x.shape[-1] != inputs:
+        raise ValueError(f"{_label(params)}: expected x of shape (m, ..., {inputs}), got {x.shape}")
+    if x.dtype != params.W.dtype:
+        raise ValueError(
+            f"{_label(params)}: expected x of W's dtype {params.W.dtype}, got {x.dtype}; "
+            f"convert it with x.astype('{params.W.dtype}')"
+        )
+
+
+def _check_cotangent(params, x, dz):
+    if x.ndim < 2:
+        raise ValueError(
+            f"{_label(params)}: backward needs the examples as the first axis, got x of shape {x.shape}; "
+            "pass a single example as x[None]"
+        )
+    expected = (*x.shape[:-1], params.W.shape[0])
+    if dz.shape != expected:
+        raise ValueError(f"{_label(params)}: expected dz of shape {expected}, that of z, got {dz.shape}")

@@ -1,0 +1,268 @@
+"""What the network's output costs, and what is sent back from it.
+
+z is (m, ..., o) with the example first; a loss has one value for each example, summed over all other axes. Nothing
+here carries the 1/m of a mean: that belongs to the reading. For every pair of a loss with the output unit that suits
+it, the signal sent back is the same: dZ = A - Y.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import xlog1py, xlogy
+from jaxtyping import Array, Float, Int, Real, Shaped
+
+Outputs = Float[Array, "m *f"]
+Targets = Real[Array, "..."]
+
+
+class Loss(NamedTuple):
+    """Four pure functions: the loss, its derivative by hand, a root of its curvature, and its predictive distribution.
+
+    Attributes:
+      forward: `(z, y) -> (m,)`, each example's loss.
+      backward: `(z, y) -> dz`, the derivative of each example's loss, of z's shape, without 1/m.
+      root_hessian: `(z, y) -> S (v, *z.shape)` with sum_v S_v S_v^T the second derivative of each example's loss.
+      sample: `(key, z) -> y`, targets drawn from the distribution whose negative log-likelihood the loss is.
+    """
+
+    forward: Callable[[Outputs, Any], Float[Array, " m"]]
+    backward: Callable[[Outputs, Any], Outputs]
+    root_hessian: Callable[[Outputs, Any], Float[Array, "v m *f"]]
+    sample: Callable[[jax.Array, Outputs], Shaped[Array, "m ..."]]
+
+
+def sigmoid_binary_cross_entropy_forward(z: Outputs, y: Targets) -> Float[Array, " m"]:
+    """L = -[y log a + (1 - y) log(1 - a)] with a = sigmoid(z), from z: log a = -softplus(-z)."""
+    z, y = _like_outputs("sigmoid_binary_cross_entropy", z, y)
+    return _sum_by_example(y * jax.nn.softplus(-z) + (1 - y) * jax.nn.softplus(z))
+
+
+def sigmoid_binary_cross_entropy_backward(z: Outputs, y: Targets) -> Outputs:
+    """dz = (a - y) / (a (1 - a)) * a (1 - a) = a - y."""
+    z, y = _like_outputs("sigmoid_binary_cross_entropy", z, y)
+    return jax.nn.sigmoid(z) - y
+
+
+def sigmoid_binary_cross_entropy_root_hessian(z: Outputs, y: Targets) -> Float[Array, "v m *f"]:
+    """d2L/dz2 = diag(a (1 - a)), so S_v = sqrt(a_v (1 - a_v)) e_v."""
+    z, _ = _like_outputs("sigmoid_binary_cross_entropy", z, y)
+    # 1 - a = sigmoid(-z) keeps its digits where a is nearly 1.
+    return _diagonal_root(jnp.sqrt(jax.nn.sigmoid(z) * jax.nn.sigmoid(-z)))
+
+
+def sigmoid_binary_cross_entropy_sample(key: jax.Array, z: Outputs) -> Outputs:
+    """y ~ Bernoulli(sigmoid(z))."""
+    return jax.random.bernoulli(key, jax.nn.sigmoid(z)).astype(z.dtype)
+
+
+def softmax_cross_entropy_forward(z: Outputs, y: Targets) -> Float[Array, " m"]:
+    """L = -sum_k y_k log a_k with a = softmax(z)."""
+    z, y = _like_outputs("softmax_cross_entropy", z, y)
+    return _sum_by_example(-y * jax.nn.log_softmax(z))
+
+
+def softmax_cross_entropy_backward(z: Outputs, y: Targets) -> Outputs:
+    """dz_j = sum_k y_k (a_j - [j = k]) = a_j sum_k y_k - y_j: a - y for targets that sum to 1."""
+    z, y = _like_outputs("softmax_cross_entropy", z, y)
+    return jax.nn.softmax(z) * y.sum(-1, keepdims=True) - y
+
+
+def softmax_cross_entropy_root_hessian(z: Outputs, y: Targets) -> Float[Array, "v m *f"]:
+    """d2L/dz2 = (sum_k y_k) (diag(a) - a a^T), so S_v = sqrt(a_v sum_k y_k) (e_v - a)."""
+    z, y = _like_outputs("softmax_cross_entropy", z, y)
+    return _softmax_root(z) * jnp.sqrt(y.sum(-1, keepdims=True))[None]
+
+
+def softmax_cross_entropy_sample(key: jax.Array, z: Outputs) -> Outputs:
+    """y ~ one-hot of Categorical(softmax(z))."""
+    return jax.nn.one_hot(jax.random.categorical(key, z), z.shape[-1], dtype=z.dtype)
+
+
+def softmax_cross_entropy_with_integer_labels_forward(
+    z: Float[Array, "m *t o"], y: Shaped[Array, "..."]
+) -> Float[Array, " m"]:
+    """L = log(sum_k e^(z_k)) - z_y."""
+    z, y = _integer_labels(z, y)
+    z_of_label = jnp.take_along_axis(z, y[..., None], axis=-1)[..., 0]
+    return _sum_by_example(jax.nn.logsumexp(z, axis=-1) - z_of_label)
+
+
+def softmax_cross_entropy_with_integer_labels_backward(
+    z: Float[Array, "m *t o"], y: Shaped[Array, "..."]
+) -> Float[Array, "m *t o"]:
+    """dz = a - onehot(y) with a = softmax(z)."""
+    z, y = _integer_labels(z, y)
+    return jax.nn.softmax(z) - jax.nn.one_hot(y, z.shape[-1], dtype=z.dtype)
+
+
+def softmax_cross_entropy_with_integer_labels_root_hessian(
+    z: Float[Array, "m *t o"], y: Shaped[Array, "..."]
+) -> Float[Array, "v m *t o"]:
+    """d2L/dz2 = diag(a) - a a^T, so S_v = sqrt(a_v) (e_v - a)."""
+    z, _ = _integer_labels(z, y)
+    return _softmax_root(z)
+
+
+def softmax_cross_entropy_with_integer_labels_sample(key: jax.Array, z: Outputs) -> Int[Array, " m *t"]:
+    """y ~ Categorical(softmax(z))."""
+    return jax.random.categorical(key, z)
+
+
+def half_squared_error_forward(z: Outputs, y: Targets) -> Float[Array, " m"]:
+    """L = (1/2) sum_k (z_k - y_k)^2."""
+    z, y = _like_outputs("half_squared_error", z, y)
+    return _sum_by_example(0.5 * (z - y) ** 2)
+
+
+def half_squared_error_backward(z: Outputs, y: Targets) -> Outputs:
+    """dz = z - y."""
+    z, y = _like_outputs("half_squared_error", z, y)
+    return z - y
+
+
+def half_squared_error_root_hessian(z: Outputs, y: Targets) -> Float[Array, "v m *f"]:
+    """d2L/dz2 = I, so S_v = e_v."""
+    z, _ = _like_outputs("half_squared_error", z, y)
+    return _diagonal_root(jnp.ones_like(z))
+
+
+def half_squared_error_sample(key: jax.Array, z: Outputs) -> Outputs:
+    """y ~ N(z, I)."""
+    return z + jax.random.normal(key, z.shape, z.dtype)
+
+
+def binary_cross_entropy_forward(a: Outputs, y: Targets) -> Float[Array, " m"]:
+    """L = -[y log a + (1 - y) log(1 - a)], with 0 log 0 = 0."""
+    a, y = _like_outputs("binary_cross_entropy", a, y)
+    return _sum_by_example(-(xlogy(y, a) + xlog1py(1 - y, -a)))
+
+
+def binary_cross_entropy_backward(a: Outputs, y: Targets) -> Outputs:
+    """da = (a - y) / (a (1 - a)): not finite where a is 0 or 1, which the form from z does not suffer."""
+    a, y = _like_outputs("binary_cross_entropy", a, y)
+    return (a - y) / (a * (1 - a))
+
+
+def binary_cross_entropy_root_hessian(a: Outputs, y: Targets) -> Float[Array, "v m *f"]:
+    """d2L/da2 = diag(y / a^2 + (1 - y) / (1 - a)^2), so S_v is its root at v times e_v."""
+    a, y = _like_outputs("binary_cross_entropy", a, y)
+    return _diagonal_root(jnp.sqrt(y / a**2 + (1 - y) / (1 - a) ** 2))
+
+
+def binary_cross_entropy_sample(key: jax.Array, a: Outputs) -> Outputs:
+    """y ~ Bernoulli(a)."""
+    return jax.random.bernoulli(key, a).astype(a.dtype)
+
+
+sigmoid_binary_cross_entropy = Loss(
+    sigmoid_binary_cross_entropy_forward,
+    sigmoid_binary_cross_entropy_backward,
+    sigmoid_binary_cross_entropy_root_hessian,
+    sigmoid_binary_cross_entropy_sample,
+)
+"""Two classes, from z before the sigmoid: L = -[y log a + (1 - y) log(1 - a)], a = sigmoid(z); dz = a - y.
+
+y has z's shape, (m, 1) for one output, with values in [0, 1]; several outputs are independent yes-or-no questions.
+Finite and exact however large |z| is. Source: the lesson, S8 and S9; `optax.losses.sigmoid_binary_cross_entropy`.
+"""
+
+softmax_cross_entropy = Loss(
+    softmax_cross_entropy_forward,
+    softmax_cross_entropy_backward,
+    softmax_cross_entropy_root_hessian,
+    softmax_cross_entropy_sample,
+)
+"""Several classes, from z before the softmax: L = -sum_k y_k log a_k, a = softmax(z); dz = a - y.
+
+y has z's shape, (m, o): one-hot or soft targets, not negative, that should sum to 1 over the last axis; rows of any
+other sum are weighted by it. Source: the lesson, S5; `optax.losses.softmax_cross_entropy`.
+"""
+
+softmax_cross_entropy_with_integer_labels = Loss(
+    softmax_cross_entropy_with_integer_labels_forward,
+    softmax_cross_entropy_with_integer_labels_backward,
+    softmax_cross_entropy_with_integer_labels_root_hessian,
+    softmax_cross_entropy_with_integer_labels_sample,
+)
+"""Several classes, labelled by number: L = log(sum_k e^(z_k)) - z_y; dz = softmax(z) - onehot(y).
+
+y is (m,), z's shape without the last axis, with integers from 0 to o - 1; numbers outside are not detected, since
+values are unknown under jit. Source: the lesson, S5; `optax.losses.softmax_cross_entropy_with_integer_labels`.
+"""
+
+half_squared_error = Loss(
+    half_squared_error_forward,
+    half_squared_error_backward,
+    half_squared_error_root_hessian,
+    half_squared_error_sample,
+)
+"""Regression: L = (1/2) sum_k (z_k - y_k)^2; dz = z - y.
+
+y has z's shape, (m, o). Source: the lesson, S5; the sum over outputs of `optax.losses.l2_loss`.
+"""
+
+binary_cross_entropy = Loss(
+    binary_cross_entropy_forward,
+    binary_cross_entropy_backward,
+    binary_cross_entropy_root_hessian,
+    binary_cross_entropy_sample,
+)
+"""Two classes, from a = sigmoid(z): L = -[y log a + (1 - y) log(1 - a)]; da = (a - y) / (a (1 - a)).
+
+The lesson's plain form, to read along with it, behind a network that ends in `sigmoid`. Training uses
+`sigmoid_binary_cross_entropy`, which is finite where a rounds to 0 or 1. Source: the lesson, S8 and S9.
+"""
+
+
+def _sum_by_example(values):
+    return values.sum(axis=tuple(range(1, values.ndim)))
+
+
+def _diagonal_root(root):
+    """S (v, m, *f) with S_v = root_v e_v, from the root (m, *f) of a diagonal Hessian; v counts the outputs *f."""
+    outputs = root.shape[1:]
+    columns = jnp.eye(root[0].size, dtype=root.dtype).reshape(-1, 1, *outputs)
+    return columns * root[None]
+
+
+def _softmax_root(z):
+    """S (v, m, *t, o) with S_v = sqrt(a_v) (e_v - a) at v's own position, 0 at others; v counts (position, class)."""
+    a = jax.nn.softmax(z)
+    *positions, classes = a.shape[1:]
+    count = math.prod(positions)
+    e = jnp.eye(count * classes, dtype=z.dtype).reshape(-1, 1, *positions, classes)
+    own_position = jnp.repeat(jnp.eye(count, dtype=z.dtype), classes, axis=0).reshape(-1, 1, *positions, 1)
+    root = jnp.expand_dims(jnp.sqrt(a.reshape(a.shape[0], -1)).T, range(2, 1 + a.ndim))
+    return root * (e - own_position * a[None])
+
+
+def _like_outputs(name, z, y):
+    z, y = jnp.asarray(z), jnp.asarray(y)
+    _check_floating(name, z)
+    if y.shape != z.shape:
+        hint = "; give y a last axis with y[..., None]" if (*y.shape, 1) == z.shape else ""
+        raise ValueError(f"{name}: expected y of the outputs' shape {z.shape}, got {y.shape}{hint}")
+    return z, y.astype(z.dtype)
+
+
+def _integer_labels(z, y):
+    name = "softmax_cross_entropy_with_integer_labels"
+    z, y = jnp.asarray(z), jnp.asarray(y)
+    _check_floating(name, z)
+    if not jnp.issubdtype(y.dtype, jnp.integer):
+        raise ValueError(
+            f"{name}: expected integer labels, got {y.dtype}; one-hot or soft targets are for softmax_cross_entropy"
+        )
+    if y.shape != z.shape[:-1]:
+        raise ValueError(
+            f"{name}: expected y of shape {z.shape[:-1]}, the outputs' without the last axis, got {y.shape}"
+        )
+    return z, y
+
+
+def _check_floating(name, z):
+    if not jnp.issubdtype(z.dtype, jnp.floating):
+        raise ValueError(f"{name}: expected floating-point outputs, got {z.dtype}")

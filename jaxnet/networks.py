@@ -1,0 +1,54 @@
+"""Whole networks, put together from layers."""
+
+from collections.abc import Callable, Sequence
+
+from jaxtyping import Array
+
+from jaxnet import initializers
+from jaxnet.compose import chain
+from jaxnet.layer import Layer
+from jaxnet.layers import activations
+from jaxnet.layers.dense import dense
+
+
+def mlp(
+    sizes: Sequence[int],
+    activation: Layer = activations.relu,
+    *,
+    output_activation: Layer = activations.identity,
+    weight_init: Callable[..., Array] | None = None,
+    bias_init: Callable[..., Array] = initializers.zeros,
+) -> Layer:
+    """A multilayer perceptron: A_l = g(A_{l-1} W_l^T + b_l) for each hidden layer, then Z = A W^T + b.
+
+    Args:
+      sizes: the number of inputs, of each hidden layer's neurons, and of outputs: (3, 4, 1) is the lesson's network.
+      activation: g, after each hidden layer.
+      output_activation: after the last layer. Losses named for a sigmoid or softmax include theirs, so leave it out
+        there; relu or softplus suits targets that are never negative.
+      weight_init: `(key, (out, in)) -> W` of every layer. By default He where a rectifier (relu, leaky_relu) follows
+        and Glorot elsewhere.
+      bias_init: `(key, (out,)) -> b` of every layer.
+
+    Returns:
+      `chain(dense(...), activation, dense(...), ...)`; the output activation is a further layer unless it is identity.
+
+    Raises:
+      ValueError: when sizes are fewer than two or not positive integers.
+
+    Source: the lesson, S1, S3, S5 and S13.
+    """
+    if len(sizes) < 2:
+        raise ValueError(f"mlp: expected at least the numbers of inputs and outputs, got {tuple(sizes)!r}")
+    followers = [activation] * (len(sizes) - 2) + [output_activation]
+    layers = []
+    for inputs, outputs, follower in zip(sizes[:-1], sizes[1:], followers, strict=True):
+        init = weight_init or _suited_to(follower)
+        layers.append(dense(inputs, outputs, weight_init=init, bias_init=bias_init))
+        if follower is not activations.identity:
+            layers.append(follower)
+    return chain(*layers)
+
+
+def _suited_to(activation):
+    return initializers.he if activation.name in ("relu", "leaky_relu") else initializers.glorot

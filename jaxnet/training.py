@@ -1,0 +1,172 @@
+"""One iteration is forward, backward, update; an epoch is a compiled scan over iterations."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Float, Int, Key
+
+from jaxnet import gradient
+from jaxnet.layer import Layer
+from jaxnet.losses import Loss
+
+Metrics = dict[str, Float[Array, ""]]
+
+
+class TrainState(NamedTuple):
+    """All that changes while a network is trained.
+
+    Attributes:
+      params: the network's parameters.
+      opt_state: the optax optimizer's state.
+      key: the source of the shuffles; it does not change, epochs fold their number into it.
+      epoch: how many epochs `make_epoch` has done.
+      step: how many updates were made.
+    """
+
+    params: Any
+    opt_state: Any
+    key: Key[Array, ""]
+    epoch: Int[Array, ""]
+    step: Int[Array, ""]
+
+    @classmethod
+    def create(
+        cls, params: Any, optimizer: optax.GradientTransformation, key: Key[Array, ""] | None = None
+    ) -> "TrainState":
+        """A fresh state. It holds copies, since a step gives its state's memory to the next.
+
+        Args:
+          params: as `net.init(key)` returns them.
+          optimizer: the optax optimizer that the step is made with.
+          key: decides the order of examples in each epoch; `jax.random.key(0)` by default.
+        """
+        key = jax.random.key(0) if key is None else key
+        zero = jnp.zeros((), jnp.int32)
+        state = cls(params, optimizer.init(params), key, epoch=zero, step=zero)
+        return jax.tree.map(_strong_copy, state)
+
+
+def make_step(
+    net: Layer,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    *,
+    value_and_grad: Callable[[Layer, Loss], Callable[..., Any]] = gradient.value_and_grad,
+) -> Callable[[TrainState, Array, Array], tuple[TrainState, Metrics]]:
+    """One iteration of gradient descent, jit-compiled: forward, backward, update.
+
+    With `optax.sgd(eta)` it is the lesson's step: W := W - eta dW, b := b - eta db.
+
+    Args:
+      net: the network.
+      loss: what its mean over the batch is minimised of.
+      optimizer: any optax optimizer; those that look at the loss or evaluate it again, like `optax.lbfgs`, may.
+      value_and_grad: from (net, loss) to `(params, x, y, weights=None) -> (J, grads)`; the hand-derived one by default.
+
+    Returns:
+      `(state, x, y) -> (state, {"loss": J})` with J the mean loss before the update. The given state's memory is
+      reused and the state must not be used again.
+
+    Source: the lesson, S10 and S11.
+    """
+    update = _make_update(net, loss, optimizer, value_and_grad)
+
+    def step(state, x, y):
+        state, value = update(state, x, y, None)
+        return state, {"loss": value}
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def make_epoch(
+    net: Layer,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    batch_size: int | None = None,
+    *,
+    value_and_grad: Callable[[Layer, Loss], Callable[..., Any]] = gradient.value_and_grad,
+) -> Callable[[TrainState, Array, Array], tuple[TrainState, Metrics]]:
+    """One pass over shuffled minibatches, compiled as a single `lax.scan`.
+
+    The order of the examples is a permutation by the state's key, with the epoch's number folded in. Where the batch
+    size does not divide the examples, the last batch is filled up with examples of weight 0, and the rest weigh 1
+    over their number: its update is that of the smaller batch.
+
+    Args:
+      net, loss, optimizer, value_and_grad: as for `make_step`.
+      batch_size: examples in a minibatch, at least 1; None, or more than there are, for all at once.
+
+    Returns:
+      `(state, x, y) -> (state, {"loss": J})`, jit-compiled, with J the mean over all examples of their loss, each at
+      the time its batch was seen, before that batch's update. The given state's memory is reused and the state must
+      not be used again.
+
+    Raises:
+      ValueError: when the batch size is not positive; when traced, if x and y differ in the number of examples or
+        have none.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"make_epoch: expected a batch size of at least 1, got {batch_size}")
+    update = _make_update(net, loss, optimizer, value_and_grad)
+
+    def epoch(state, x, y):
+        examples = _count_examples(x, y)
+        batch = min(batch_size or examples, examples)
+        batches = -(-examples // batch)
+
+        # One sort of random bits; jax.random.permutation sorts twice, against ties that do no harm here.
+        order = jnp.argsort(jax.random.bits(jax.random.fold_in(state.key, state.epoch), (examples,)))
+        # The last batch is filled up with the epoch's first examples. One gather is faster than one an iteration.
+        rows = jnp.resize(order, (batches, batch))
+        filled = jnp.arange(batches * batch).reshape(batches, batch) < examples
+        counts = filled.sum(axis=1)
+
+        def iteration(state, minibatch):
+            x, y, filled, count = minibatch
+            weights = None if examples % batch == 0 else filled.astype(float) / count.astype(float)
+            return update(state, x, y, weights)
+
+        state, values = lax.scan(iteration, state, (x[rows], y[rows], filled, counts))
+        mean = (values * counts.astype(values.dtype)).sum() / examples
+        return state._replace(epoch=state.epoch + 1), {"loss": mean}
+
+    return jax.jit(epoch, donate_argnums=0)
+
+
+def _make_update(net, loss, optimizer, value_and_grad):
+    value_and_grad_of = value_and_grad(net, loss)
+    hand_derived = gradient.with_hand_derived_vjp(net)
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def update(state, x, y, weights):
+        value, grads = value_and_grad_of(state.params, x, y, weights)
+
+        def value_again(params):
+            losses = loss.forward(hand_derived(params, x), y)
+            return losses.mean() if weights is None else (losses * weights.astype(losses.dtype)).sum()
+
+        updates, opt_state = optimizer.update(
+            grads, state.opt_state, state.params, value=value, grad=grads, value_fn=value_again
+        )
+        params = optax.apply_updates(state.params, updates)
+        return state._replace(params=params, opt_state=opt_state, step=state.step + 1), value
+
+    return update
+
+
+def _strong_copy(leaf):
+    # A weakly typed leaf, such as one made from a Python number, would come back strong and compile the step again.
+    return jnp.array(leaf, dtype=jnp.asarray(leaf).dtype, copy=True)
+
+
+def _count_examples(x, y):
+    if x.shape[0] != y.shape[0] or x.shape[0] == 0:
+        raise ValueError(
+            f"make_epoch: expected x and y to have the same number of examples, at least 1, "
+            f"got shapes {x.shape} and {y.shape}"
+        )
+    return x.shape[0]

@@ -1,0 +1,34 @@
+import jax
+import pytest
+from jaxtyping import config as jaxtyping_config
+
+# Several devices to shard over, on any machine; must be set before JAX starts.
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def key():
+    return jax.random.key(2026)
+
+
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def without_shape_annotations():
+    """What a user sees, who does not run with the annotations checked: our own messages."""
+    jaxtyping_config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping_config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def optax_promotion():
+    """Optax's Adam family raises a float to an integer power, which strict promotion refuses."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield

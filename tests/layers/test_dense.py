@@ -1,0 +1,102 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnet as jn
+
+messages = pytest.mark.usefixtures("without_shape_annotations")
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (1, 3), (5, 2, 3), (2, 3, 4, 3)], ids=str)
+def test_backward_equals_autodiff_with_and_without_positions(shape, key):
+    jn.testing.check_layer(jn.dense(3, 4), jax.random.normal(key, shape), key)
+
+
+def test_forward_is_x_times_w_transposed_plus_b(key):
+    params = jn.Dense(W=jnp.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), b=jnp.array([0.5, -0.5]))
+    z, _ = jn.dense(3, 2).forward(params, jnp.array([[1.0, 0.0, -1.0]]))
+    np.testing.assert_array_equal(z, [[-1.5, -2.5]])
+
+
+def test_backward_returns_factors_not_their_product(key):
+    layer = jn.dense(3, 4)
+    x, dz = jax.random.normal(key, (5, 3)), jax.random.normal(key, (5, 4))
+    params = layer.init(key)
+    dparams, _ = layer.backward(params, layer.forward(params, x)[1], dz)
+    assert isinstance(dparams.W, jn.Outer)
+    assert dparams.W.dz is dz
+    assert dparams.W.a is x
+    assert isinstance(dparams.b, jn.Each)
+    assert dparams.b.g is dz
+
+
+def test_the_signal_may_travel_through_other_weights(key):
+    layer, feedback = jn.dense(3, 4), jax.random.normal(key, (4, 3))
+    params, x, dz = layer.init(key), jnp.ones((5, 3)), jax.random.normal(key, (5, 4))
+    dparams, dx = layer.backward(params._replace(W=feedback), layer.forward(params, x)[1], dz)
+    np.testing.assert_array_equal(dx, dz @ feedback)
+    np.testing.assert_array_equal(dparams.W.dz, dz)
+
+
+@messages
+def test_numpy_arrays_are_taken_for_parameters_and_input(key):
+    layer = jn.dense(3, 4)
+    params = jax.tree.map(np.asarray, layer.init(key))
+    z, cache = layer.forward(params, np.ones((2, 3), np.float32))
+    dparams, _ = layer.backward(params, cache, np.ones((2, 4), np.float32))
+    assert z.shape == (2, 4)
+    assert jn.per_example.mean(dparams).W.shape == (4, 3)
+
+
+@messages
+@pytest.mark.parametrize("jit", [False, True], ids=["eager", "jitted"])
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.ones((7, 2), np.float32), "dense(3, 4): expected x of shape (m, ..., 3), got (7, 2)"),
+        (np.float32(1), "dense(3, 4): expected x of shape (m, ..., 3), got ()"),
+        (
+            np.ones((7, 3), np.int32),
+            "dense(3, 4): expected x of W's dtype float32, got int32; convert it with x.astype('float32')",
+        ),
+    ],
+    ids=["features", "scalar", "integers"],
+)
+def test_a_wrong_input_is_named(x, message, jit, key):
+    layer = jn.dense(3, 4)
+    forward = jax.jit(layer.forward) if jit else layer.forward
+    with pytest.raises(ValueError) as error:
+        forward(layer.init(key), x)
+    assert str(error.value).splitlines()[0] == message
+
+
+@messages
+def test_a_wrong_cotangent_is_named(key):
+    layer = jn.dense(3, 4)
+    params, x = layer.init(key), jnp.ones((7, 3))
+    with pytest.raises(ValueError, match=r"^dense\(3, 4\): expected dz of shape \(7, 4\), that of z, got \(7, 3\)"):
+        layer.backward(params, x, jnp.ones((7, 3)))
+    with pytest.raises(ValueError, match=r"got x of shape \(3,\); pass a single example as x\[None\]"):
+        layer.backward(params, x[0], jnp.ones(4))
+
+
+@messages
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ((0, 4), "dense: expected inputs to be a positive integer, got 0"),
+        ((3, -1), "dense: expected outputs to be a positive integer, got -1"),
+        ((3, 4.0), "dense: expected outputs to be a positive integer, got 4.0"),
+    ],
+)
+def test_a_wrong_size_is_named(sizes, message):
+    with pytest.raises(ValueError) as error:
+        jn.dense(*sizes)
+    assert str(error.value) == message
+
+
+@messages
+def test_wrong_parameters_are_named():
+    with pytest.raises(ValueError, match=r"^dense: expected parameters Dense\(W, b\), got a tuple$"):
+        jn.dense(3, 4).forward((), np.ones((7, 3), np.float32))

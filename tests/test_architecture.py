@@ -1,0 +1,75 @@
+"""The rooms and the direction of dependencies, as the design has them."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxnet as jn
+
+PACKAGE = Path(jn.__file__).parent
+CORE = sorted(path for path in PACKAGE.rglob("*.py") if "experiment" not in path.relative_to(PACKAGE).parts)
+AUTODIFF = {"grad", "vjp", "value_and_grad", "jacrev", "jacfwd", "hessian", "linearize", "linear_transpose"}
+OPTIONAL = {"tyro", "rich", "sklearn", "matplotlib", "orbax", "tensorboardX", "flatbuffers", "scipy", "pandas"}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_oracle_differentiates_automatically(path):
+    names = {
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "jax"
+    }
+    imported = {name.removeprefix("jax.") for name in imports(path) if name.startswith("jax.")}
+    assert path.name == "testing.py" or not AUTODIFF & (names | imported)
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_the_core_imports_nothing_optional_and_only_training_knows_optax(path):
+    roots = {name.split(".")[0] for name in imports(path)}
+    assert not OPTIONAL & roots
+    assert path.name == "training.py" or "optax" not in roots
+    assert not any(name.startswith("jaxnet.experiment") for name in imports(path))
+
+
+def test_layers_never_import_each_other():
+    for path in (PACKAGE / "layers").glob("*.py"):
+        if path.name != "__init__.py":
+            assert not any(name.startswith("jaxnet.layers") for name in imports(path)), path
+
+
+def test_importing_jaxnet_loads_no_optional_package():
+    program = (
+        "import sys, jax, optax, chex; before = set(sys.modules); import jaxnet; new = set(sys.modules) - before; "
+        f"print(sorted({OPTIONAL!r} & {{name.split('.')[0] for name in new}}))"
+    )
+    found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_every_public_function_is_documented():
+    modules = [jn, jn.activations, jn.initializers, jn.losses, jn.per_example, jn.testing]
+    for module in modules:
+        assert module.__doc__
+        for name in getattr(module, "__all__", None) or [n for n in vars(module) if not n.startswith("_")]:
+            value = getattr(module, name)
+            if getattr(value, "__module__", "").startswith("jaxnet") and not isinstance(value, (jn.Layer, jn.Loss)):
+                assert value.__doc__, f"{module.__name__}.{name}"
+
+
+def test_all_promised_names_are_there():
+    for name in jn.__all__:
+        assert hasattr(jn, name), name
+    for name in ("sigmoid", "tanh", "relu", "leaky_relu", "identity"):
+        assert hasattr(jn.activations, name), name

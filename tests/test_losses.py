@@ -1,0 +1,199 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from reference import softmax
+
+import jaxnet as jn
+
+SHAPES = [(6, 1), (6, 3), (4, 2, 3)]
+NAMES = [
+    "sigmoid_binary_cross_entropy",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_with_integer_labels",
+    "half_squared_error",
+    "binary_cross_entropy",
+]
+every_loss = pytest.mark.parametrize("name", NAMES)
+every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
+
+
+def example(name, shape, key):
+    """Outputs and targets of the kind that the loss takes."""
+    z_key, y_key = jax.random.split(key)
+    z = 2 * jax.random.normal(z_key, shape)
+    if name == "softmax_cross_entropy_with_integer_labels":
+        return z, jax.random.randint(y_key, shape[:-1], 0, shape[-1])
+    if name == "softmax_cross_entropy":
+        return z, jax.nn.softmax(jax.random.normal(y_key, shape))
+    if name == "half_squared_error":
+        return z, jax.random.normal(y_key, shape)
+    y = jax.random.uniform(y_key, shape)
+    return (jax.nn.sigmoid(z), y) if name == "binary_cross_entropy" else (z, y)
+
+
+@every_loss
+@every_shape
+def test_backward_root_hessian_and_sample_are_right(name, shape, key):
+    jn.testing.check_loss(getattr(jn.losses, name), *example(name, shape, key))
+
+
+@every_loss
+@every_shape
+def test_forward_equals_numpy(name, shape, x64, key):
+    z, y = example(name, shape, key)
+    actual = getattr(jn.losses, name).forward(z, y)
+    z, y = np.asarray(z), np.asarray(y)
+    a = 1 / (1 + np.exp(-z))
+    if name == "softmax_cross_entropy_with_integer_labels":
+        y = np.eye(shape[-1])[y]
+    elementwise = {
+        "sigmoid_binary_cross_entropy": lambda: -(y * np.log(a) + (1 - y) * np.log(1 - a)),
+        "softmax_cross_entropy": lambda: -y * np.log(softmax(z)),
+        "softmax_cross_entropy_with_integer_labels": lambda: -y * np.log(softmax(z)),
+        "half_squared_error": lambda: (z - y) ** 2 / 2,
+        "binary_cross_entropy": lambda: -(y * np.log(z) + (1 - y) * np.log(1 - z)),
+    }[name]()
+    # log(1 - a) loses a digit or two where a is near 1, in the reference.
+    np.testing.assert_allclose(actual, elementwise.reshape(shape[0], -1).sum(1), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", NAMES[:3])
+@every_shape
+def test_forward_equals_optax(name, shape, x64, key):
+    z, y = example(name, shape, key)
+    theirs = getattr(optax.losses, name)(z, y)
+    ours = getattr(jn.losses, name).forward(z, y)
+    np.testing.assert_allclose(ours, theirs.reshape(shape[0], -1).sum(1), rtol=1e-13)
+
+
+def test_half_squared_error_is_the_sum_of_optaxs_l2_loss(x64, key):
+    z, y = example("half_squared_error", (4, 2, 3), key)
+    theirs = optax.losses.l2_loss(z, y).reshape(4, -1).sum(1)
+    np.testing.assert_allclose(jn.losses.half_squared_error.forward(z, y), theirs, rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["sigmoid_binary_cross_entropy", "softmax_cross_entropy", "half_squared_error"])
+def test_every_canonical_pair_sends_back_a_minus_y(name, x64, key):
+    z, y = example(name, (6, 3), key)
+    a = {"sigmoid_binary_cross_entropy": jax.nn.sigmoid, "softmax_cross_entropy": jax.nn.softmax}.get(name, lambda z: z)
+    np.testing.assert_allclose(getattr(jn.losses, name).backward(z, y), a(z) - y, rtol=1e-12, atol=1e-15)
+
+
+def test_softmax_targets_of_any_sum_are_weighted_by_it(key):
+    z, y = example("softmax_cross_entropy", (4, 2, 3), key)
+    rows = jnp.array([0.0, 1.0, 2.0, 0.5])[:, None, None]
+    loss = jn.losses.softmax_cross_entropy
+    _, pullback = jax.vjp(lambda z: loss.forward(z, y * rows), z)
+    (expected,) = pullback(jnp.ones(4))
+    # float32 rounds at 6e-8.
+    np.testing.assert_allclose(loss.backward(z, y * rows), expected, atol=5e-7)
+    assert (loss.backward(z, y * rows)[0] == 0).all()
+
+
+@every_loss
+def test_samples_have_the_models_mean_and_the_hessians_covariance(name, x64, key):
+    """E[dz] = 0 and E[dz dz^T] = E[d2L/dz2] under the loss's own distribution."""
+    loss = getattr(jn.losses, name)
+    z, _ = example(name, (3, 2), key)
+    draws = 40_000
+    samples = jax.vmap(lambda key: loss.sample(key, z))(jax.random.split(key, draws))
+    dz = jax.vmap(lambda y: loss.backward(z, y))(samples)
+    outer = dz[..., :, None] * dz[..., None, :]
+    hessian = jax.vmap(lambda y: jnp.einsum("vmi,vmj->mij", loss.root_hessian(z, y), loss.root_hessian(z, y)))(samples)
+    for statistic in (dz, outer - hessian):
+        standard_error = statistic.std(axis=0) / np.sqrt(draws)
+        # Five standard errors, or rounding where the statistic does not vary.
+        assert (jnp.abs(statistic.mean(axis=0)) <= 5 * standard_error + 1e-12).all()
+
+
+@every_loss
+def test_samples_look_like_targets(name, key):
+    loss = getattr(jn.losses, name)
+    z, y = example(name, (4, 2, 3), key)
+    sample = loss.sample(key, z)
+    assert sample.shape == y.shape
+    assert sample.dtype == y.dtype
+    assert np.isfinite(loss.forward(z, sample)).all()
+
+
+@pytest.mark.parametrize("name", NAMES[:3])
+def test_huge_outputs_stay_finite_in_float32(name):
+    z = jnp.array([[1e4, -1e4], [-1e4, 1e4]], jnp.float32)
+    y = jnp.array([0, 0]) if name.endswith("labels") else jnp.array([[1.0, 0.0], [1.0, 0.0]])
+    loss = getattr(jn.losses, name)
+    np.testing.assert_allclose(loss.forward(z, y), [0, 2e4])
+    expected = [[0, 0], [-1, 1]]
+    np.testing.assert_array_equal(loss.backward(z, y), expected)
+    assert np.isfinite(loss.root_hessian(z, y)).all()
+
+
+@pytest.mark.parametrize("name", NAMES[:3])
+def test_hessian_through_autodiff_is_right_at_zero_outputs(name):
+    """All-zero weights give z = 0, where max(0, z) and |z| have kinks and the losses must not."""
+    loss = getattr(jn.losses, name)
+    z = jnp.zeros((1, 2))
+    y = jnp.array([1]) if name.endswith("labels") else jnp.array([[0.0, 1.0]])
+    hessian = jax.hessian(lambda z: loss.forward(z, y)[0])(z).reshape(2, 2)
+    S = loss.root_hessian(z, y).reshape(-1, 2)
+    np.testing.assert_allclose(hessian, S.T @ S, atol=1e-7)
+
+
+@pytest.mark.usefixtures("without_shape_annotations")
+@pytest.mark.parametrize("part", ["forward", "backward", "root_hessian"])
+@pytest.mark.parametrize(
+    ("name", "z", "y", "message"),
+    [
+        (
+            "half_squared_error",
+            np.ones((3, 1), np.float32),
+            np.ones(3, np.float32),
+            "half_squared_error: expected y of the outputs' shape (3, 1), got (3,); "
+            "give y a last axis with y[..., None]",
+        ),
+        (
+            "softmax_cross_entropy",
+            np.ones((3, 2), np.float32),
+            np.ones((3, 4), np.float32),
+            "softmax_cross_entropy: expected y of the outputs' shape (3, 2), got (3, 4)",
+        ),
+        (
+            "sigmoid_binary_cross_entropy",
+            np.ones((3, 2), np.int32),
+            np.ones((3, 2), np.int32),
+            "sigmoid_binary_cross_entropy: expected floating-point outputs, got int32",
+        ),
+        (
+            "softmax_cross_entropy_with_integer_labels",
+            np.ones((3, 2), np.float32),
+            np.ones(3, np.float32),
+            "softmax_cross_entropy_with_integer_labels: expected integer labels, got float32; "
+            "one-hot or soft targets are for softmax_cross_entropy",
+        ),
+        (
+            "softmax_cross_entropy_with_integer_labels",
+            np.ones((3, 2), np.float32),
+            np.ones((3, 1), np.int32),
+            "softmax_cross_entropy_with_integer_labels: expected y of shape (3,), "
+            "the outputs' without the last axis, got (3, 1)",
+        ),
+        (
+            "binary_cross_entropy",
+            np.ones((3, 1), np.float32),
+            np.ones((1, 3), np.float32),
+            "binary_cross_entropy: expected y of the outputs' shape (3, 1), got (1, 3)",
+        ),
+    ],
+)
+def test_wrong_outputs_and_targets_are_named(name, z, y, message, part):
+    with pytest.raises(ValueError) as error:
+        jax.jit(getattr(getattr(jn.losses, name), part))(z, y)
+    assert str(error.value).splitlines()[0] == message
+
+
+def test_integer_and_boolean_targets_are_taken_as_numbers():
+    z = jnp.array([[0.5], [-0.5]])
+    loss = jn.losses.sigmoid_binary_cross_entropy
+    expected = loss.forward(z, jnp.array([[1.0], [0.0]]))
+    np.testing.assert_array_equal(loss.forward(z, jnp.array([[1], [0]])), expected)
