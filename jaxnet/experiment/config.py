@@ -1,0 +1,85 @@
+"""The options of `scripts/train.py`."""
+
+import dataclasses
+import math
+from typing import Literal
+
+from jaxnet.experiment.errors import BadInput
+
+Activation = Literal["relu", "leaky_relu", "tanh", "sigmoid", "softplus", "identity"]
+OutputActivation = Literal["auto", "identity", "sigmoid", "tanh", "relu", "leaky_relu", "softplus"]
+LossName = Literal[
+    "auto",
+    "sigmoid_binary_cross_entropy",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_with_integer_labels",
+    "binary_cross_entropy",
+    "half_squared_error",
+]
+Init = Literal["auto", "zeros", "small-normal", "he", "glorot"]
+Optimizer = Literal["sgd", "momentum", "nesterov", "adam", "adamw", "nadamw", "rmsprop", "adagrad", "lion"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Train a network, by the hand-derived backward pass, on a data set that ships with scikit-learn or on a file."""
+
+    data: str = "digits"
+    """digits, breast_cancer, iris, wine, diabetes, linnerud, moons, circles, spirals; or a .csv file (with --target),
+    a .npz file with x and y, or a folder of MNIST's IDX files."""
+    target: tuple[str, ...] = ()
+    """The target column of a .csv file, or several for several outputs."""
+    hidden: tuple[int, ...] = (256,)
+    """Neurons of each hidden layer; give none for a linear model."""
+    activation: Activation = "relu"
+    """After each hidden layer."""
+    output_activation: OutputActivation = "auto"
+    """After the last layer; auto: sigmoid for binary_cross_entropy, else identity (the other losses include theirs)."""
+    loss: LossName = "auto"
+    """auto: sigmoid cross-entropy for two classes, softmax for more, half squared error for numbers."""
+    init: Init = "auto"
+    """How weights start; auto: He before relu and leaky_relu, Glorot elsewhere."""
+    optimizer: Optimizer = "adamw"
+    """From optax."""
+    learning_rate: float | None = None
+    """By default what suits the optimizer: 0.1 for sgd, 0.01 for momentum, nesterov and adagrad, 0.0003 for lion,
+    0.001 for the others."""
+    weight_decay: float | None = None
+    """Of weights, not biases: W loses learning rate x weight decay x W at each step. By default 0.3 for adamw, nadamw
+    and lion, which apply it beside the gradient; 0 for the others, which add it to the gradient."""
+    batch_size: int = 32
+    """Examples in a minibatch."""
+    epochs: int = 100
+    """Passes over the training part, at the most."""
+    early_stopping: int = 0
+    """Stop after so many epochs without a better validation loss, and keep the best parameters; 0: never."""
+    seed: int = 0
+    """Decides the split, the start and the order of the examples."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Of parameters and arithmetic."""
+    backward: Literal["hand", "autodiff"] = "hand"
+    """The hand-derived backward pass, or jax.grad for comparison."""
+    out: str | None = None
+    """The run's folder; by default the first free runs/DATA-1, runs/DATA-2, ..."""
+    overwrite: bool = False
+    """Replace an existing run folder."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("epochs", 1), ("early_stopping", 0), ("seed", 0)):
+            value = getattr(self, name)
+            if value < least:
+                raise BadInput(f"{_option(name)}: expected an integer of at least {least}, got {value}")
+        if self.seed >= 2**32:
+            raise BadInput(f"--seed: expected an integer below 2^32, got {self.seed}")
+        if any(width < 1 for width in self.hidden):
+            raise BadInput(f"--hidden: expected widths of at least 1, got {' '.join(map(str, self.hidden))}")
+        rate = self.learning_rate
+        if rate is not None and not (rate > 0 and math.isfinite(rate)):
+            raise BadInput(f"--learning-rate: expected a positive number, got {rate}")
+        decay = self.weight_decay
+        if decay is not None and not (decay >= 0 and math.isfinite(decay)):
+            raise BadInput(f"--weight-decay: expected a number of at least 0, got {decay}")
+
+
+def _option(name):
+    return "--" + name.replace("_", "-")

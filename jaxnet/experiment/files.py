@@ -1,0 +1,215 @@
+"""Reading .csv, .npz and IDX files, with the place of every mistake."""
+
+import csv
+import gzip
+import math
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from jaxnet.experiment.errors import BadInput, did_you_mean
+from jaxnet.experiment.table import Table
+
+
+def read_csv(path: Path, targets: tuple[str, ...], *, with_target: bool = True) -> Table:
+    """A table with a header line of column names, comma-separated, every feature a finite number."""
+    header, rows, lines = _read_cells(path)
+    targets = tuple(dict.fromkeys(targets))
+    if with_target and not targets:
+        raise BadInput(f"--target: {path} needs a target column; its columns are {', '.join(header)}")
+    for target in targets:
+        if with_target and target not in header:
+            near = did_you_mean(target, header)
+            raise BadInput(f"--target: {path} has no column {target!r}{near}; its columns are {', '.join(header)}")
+    present = [target for target in targets if target in header]
+    features = [name for name in header if name not in present]
+    if not features:
+        raise BadInput(f"{path}: expected at least one column beside the target")
+
+    x = np.empty((len(rows), len(features)))
+    columns = [header.index(name) for name in features]
+    for row, (cells, line) in enumerate(zip(rows, lines, strict=True)):
+        for column, position in enumerate(columns):
+            x[row, column] = _number(cells[position], path, row, line, features[column])
+    y = _read_targets(path, header, rows, lines, present) if present else None
+    return Table(str(path), x, y, tuple(features), tuple(targets))
+
+
+def _read_cells(path):
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            numbered = [(row, reader.line_num) for row in reader if row]
+    except UnicodeDecodeError:
+        raise BadInput(f"{path}: expected text in UTF-8") from None
+    except csv.Error as error:
+        raise BadInput(f"{path}, line {reader.line_num}: not comma-separated values ({error})") from None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+    if not header:
+        raise BadInput(f"{path}: is empty; expected a line of column names, then a line for each example")
+    for column, name in enumerate(header, start=1):
+        if not name or header.index(name) != column - 1:
+            what = f"{name!r} twice" if name else f"no name for column {column}"
+            raise BadInput(f"{path}, line 1: expected a name of its own for every column, got {what}")
+    if not numbered:
+        raise BadInput(f"{path}: has no rows below the column names")
+    for row, (cells, line) in enumerate(numbered, start=1):
+        if len(cells) != len(header):
+            raise BadInput(
+                f"{path}, row {row} (line {line}): expected {len(header)} cells as in the first line, got {len(cells)}"
+            )
+    return header, [row for row, _ in numbered], [line for _, line in numbered]
+
+
+def _number(cell, path, row, line, column):
+    value = _as_number(cell)
+    if value is None or not math.isfinite(value):
+        what = "an empty cell" if not cell.strip() else repr(cell.strip())
+        raise BadInput(f"{path}, row {row + 1} (line {line}), column {column!r}: expected a finite number, got {what}")
+    return value
+
+
+def _as_number(cell):
+    try:
+        return None if "_" in cell else float(cell)
+    except ValueError:
+        return None
+
+
+def _read_targets(path, header, rows, lines, targets):
+    columns = [header.index(target) for target in targets]
+    for row, (cells, line) in enumerate(zip(rows, lines, strict=True), start=1):
+        for column in columns:
+            if not cells[column].strip():
+                where = f"{path}, row {row} (line {line}), column {header[column]!r}"
+                raise BadInput(f"{where}: expected a target, got an empty cell")
+    texts = np.array([[cells[column].strip() for column in columns] for cells in rows])
+    # One column in which some cells are not numbers names classes, if it does so more than once each.
+    numeric = [_as_number(text) is not None for text in texts.ravel()]
+    if len(targets) == 1 and not all(numeric) and (not any(numeric) or 2 * len(np.unique(texts)) <= len(rows)):
+        return texts[:, 0]
+    return np.array(
+        [
+            [_number(cells[column], path, row, line, header[column]) for column in columns]
+            for row, (cells, line) in enumerate(zip(rows, lines, strict=True))
+        ]
+    )
+
+
+def read_npz(path: Path, *, with_target: bool = True) -> Table:
+    """Arrays x (m, ...) and y (m,) or (m, targets) of a NumPy archive; never a pickle."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files if name in ("x", "y")}
+            found = ", ".join(archive.files)
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, MemoryError, AttributeError):
+        raise BadInput(f"{path}: expected a NumPy .npz archive of plain arrays x and y") from None
+    for name in ("x", "y") if with_target else ("x",):
+        if name not in arrays:
+            raise BadInput(f"{path}: has no array {name!r}; expected x and y, got {found or 'nothing'}")
+    x = _examples(path, arrays["x"])
+    y = _npz_targets(path, arrays["y"], len(x)) if "y" in arrays else None
+    targets = ("y",) if y is None or y.ndim == 1 or y.shape[1] == 1 else tuple(f"y{k}" for k in range(y.shape[1]))
+    return Table(str(path), x, y, tuple(f"x{column}" for column in range(x.shape[1])), targets)
+
+
+def _examples(path, x):
+    if x.dtype.kind not in "fiub" or x.ndim < 2 or x.size == 0:
+        raise BadInput(f"{path}: expected x of numbers, (examples, features), got {x.dtype} {x.shape}")
+    x = x.reshape(len(x), -1).astype(np.float64)
+    _require_finite(path, "x", x)
+    return x
+
+
+def _npz_targets(path, y, examples):
+    if y.dtype.kind not in "fiubU" or y.ndim not in (1, 2) or len(y) != examples or y.size == 0:
+        expected = f"expected y of numbers or texts, ({examples},) or ({examples}, targets)"
+        raise BadInput(f"{path}: {expected}, got {y.dtype} {y.shape}")
+    if y.dtype.kind in "bU":
+        if y.ndim == 2:
+            raise BadInput(f"{path}: expected one target for classes, got y of {y.dtype} {y.shape}")
+        return y.astype(str)
+    y = y.reshape(examples, -1).astype(np.float64)
+    _require_finite(path, "y", y)
+    return y
+
+
+def _require_finite(path, name, values):
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        row, column = bad[0]
+        where = f"{path}, {name}, row {row + 1}, column {column + 1}"
+        raise BadInput(f"{where}: expected a finite number, got {values[row, column]}")
+
+
+IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+def read_idx_folder(folder: Path) -> Table:
+    """MNIST's files: train-images*, train-labels*, and t10k-* as the test part where they are there."""
+    test = None
+    if _find_idx(folder, "t10k-images") or _find_idx(folder, "t10k-labels"):
+        test = _read_images_and_labels(folder, "t10k")
+    train = _read_images_and_labels(folder, "train")
+    if test is not None and test.x.shape[1] != train.x.shape[1]:
+        raise BadInput(
+            f"{folder}: expected test images of as many pixels as the training images', {train.x.shape[1]}, "
+            f"got {test.x.shape[1]}"
+        )
+    return train._replace(test=test)
+
+
+def _read_images_and_labels(folder, part):
+    paths = {}
+    for what in ("images", "labels"):
+        path = _find_idx(folder, f"{part}-{what}")
+        if path is None:
+            raise BadInput(f"{folder}: has no file {part}-{what}*, plain or .gz; expected MNIST's IDX files")
+        paths[what] = path
+    images, labels = read_idx(paths["images"]), read_idx(paths["labels"])
+    if images.ndim < 2 or images.size == 0:
+        raise BadInput(f"{paths['images']}: expected images, (examples, rows, columns), got {images.shape}")
+    if labels.shape != images.shape[:1]:
+        raise BadInput(f"{paths['labels']}: expected {len(images)} labels, one for each image, got {labels.shape}")
+    x = images.reshape(len(images), -1).astype(np.float64)
+    _require_finite(paths["images"], "pixels", x)
+    y = labels.reshape(-1, 1).astype(np.float64)
+    _require_finite(paths["labels"], "labels", y)
+    features = tuple(f"pixel{column}" for column in range(x.shape[1]))
+    return Table(str(folder), x, y, features, ("label",), labels=True)
+
+
+def _find_idx(folder, start):
+    found = sorted(path for path in folder.glob(f"{start}*") if path.is_file())
+    return found[0] if found else None
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """An array in Yann LeCun's IDX format, plain or gzipped.
+
+    Two zero bytes, a byte for the type, a byte for the number of axes, each axis's length in four bytes, then the
+    values, all big-endian.
+    """
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rb") as file:
+            start = file.read(4)
+            if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in IDX_TYPES or start[3] == 0:
+                raise BadInput(f"{path}: expected an IDX file, got other first bytes")
+            dtype, lengths = np.dtype(IDX_TYPES[start[2]]), file.read(4 * start[3])
+            shape = tuple(int(n) for n in np.frombuffer(lengths[: len(lengths) // 4 * 4], ">u4"))
+            expected = math.prod(shape) * dtype.itemsize
+            # gzip packs at most 1032 bytes into one: a larger promise is refused before memory is asked for.
+            if len(shape) < start[3] or expected > 1032 * path.stat().st_size:
+                raise BadInput(f"{path}: is cut short; its first bytes promise {expected} bytes of values")
+            values = file.read(expected + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadInput(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    if len(values) != expected:
+        how = "is cut short" if len(values) < expected else "goes on after its values"
+        raise BadInput(f"{path}: {how}; expected {expected} bytes of values for the shape {shape}")
+    return np.frombuffer(values, dtype).reshape(shape)

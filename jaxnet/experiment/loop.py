@@ -1,0 +1,117 @@
+"""Training, epoch by epoch: a compiled scan, then a look at the validation part."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnet import gradient
+from jaxnet.experiment import model, optimizers
+from jaxnet.experiment.config import TrainConfig
+from jaxnet.experiment.errors import Failure
+from jaxnet.experiment.problem import Problem, loss_of
+from jaxnet.experiment.split import Part, Split
+from jaxnet.layer import Layer
+from jaxnet.losses import Loss
+from jaxnet.training import TrainState, make_epoch
+
+
+class Epoch(NamedTuple):
+    """What is known after an epoch.
+
+    Attributes:
+      number: counted from 1.
+      train_loss: mean over the epoch, each batch before its update.
+      validation_loss: after the epoch.
+      validation_metric: accuracy, or RMSE in the target's units.
+      seconds: since training began, compilation included.
+    """
+
+    number: int
+    train_loss: float
+    validation_loss: float
+    validation_metric: float
+    seconds: float
+
+
+class Trained(NamedTuple):
+    """The outcome: the parameters that were kept, and the epoch after which they stood."""
+
+    params: Any
+    kept: Epoch
+
+
+def train(config: TrainConfig, problem: Problem, parts: Split) -> Iterator[Epoch | Trained]:
+    """Yields each `Epoch` as it ends, and last `Trained`.
+
+    With early stopping the parameters of the best validation loss are kept, otherwise the last ones.
+
+    Raises:
+      Failure: when the loss is no longer finite.
+    """
+    net, loss = make_network(config, problem, parts.train.x.shape[1]), loss_of(problem)
+    optimizer = optimizers.make_optimizer(config)
+    key = jax.random.key(config.seed)
+    state = TrainState.create(net.init(jax.random.fold_in(key, 0)), optimizer, jax.random.fold_in(key, 1))
+    epoch = make_epoch(net, loss, optimizer, config.batch_size, value_and_grad=GRADIENTS[config.backward])
+    evaluate = make_evaluate(net, loss, problem)
+    train_x, train_y = as_arrays(parts.train, problem, config.dtype)
+    validation = as_arrays(parts.validation, problem, config.dtype)
+
+    start, kept = time.perf_counter(), None
+    for number in range(1, config.epochs + 1):
+        state, metrics = epoch(state, train_x, train_y)
+        train_loss, (validation_loss, metric) = jax.device_get((metrics["loss"], evaluate(state.params, *validation)))
+        ended = Epoch(number, float(train_loss), float(validation_loss), float(metric), time.perf_counter() - start)
+        if not np.isfinite(ended.train_loss + ended.validation_loss):
+            raise Failure(
+                f"the loss is no longer finite in epoch {number}; lower --learning-rate "
+                f"({optimizers.learning_rate(config):g}) or look for extreme values in the data"
+            )
+        yield ended
+        if not config.early_stopping:
+            kept = Trained(state.params, ended)
+        elif kept is None or ended.validation_loss < kept.kept.validation_loss:
+            # A copy, because the next epoch takes over the state's memory.
+            kept = Trained(jax.tree.map(jnp.copy, state.params), ended)
+        elif number - kept.kept.number >= config.early_stopping:
+            break
+    assert kept is not None
+    yield kept
+
+
+def make_network(config: TrainConfig, problem: Problem, features: int) -> Layer:
+    """The network that the options ask for, for so many features."""
+    sizes = model.sizes_of(config, features, problem)
+    return model.network(sizes, config.activation, problem.output_activation, config.init)
+
+
+def make_evaluate(net: Layer, loss: Loss, problem: Problem) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """(params, x, y) -> (mean loss, metric), jit-compiled."""
+
+    def evaluate(params, x, y):
+        z = net.apply(params, x)
+        return loss.forward(z, y).mean(), problem.measure(z, y)
+
+    return jax.jit(evaluate)
+
+
+def as_arrays(part: Part, problem: Problem, dtype: str) -> tuple[jax.Array, jax.Array]:
+    """Inputs and encoded targets on the device."""
+    return jnp.asarray(part.x, dtype), jnp.asarray(problem.encode(part.y, dtype))
+
+
+def _autodiff_value_and_grad(net, loss):
+    """The same function as `jaxnet.value_and_grad`, by jax.grad."""
+
+    def weighted_loss(params, x, y, weights=None):
+        losses = loss.forward(net.apply(params, x), y)
+        return losses.mean() if weights is None else (losses * weights.astype(losses.dtype)).sum()
+
+    return jax.value_and_grad(weighted_loss)
+
+
+GRADIENTS = {"hand": gradient.value_and_grad, "autodiff": _autodiff_value_and_grad}

@@ -1,0 +1,136 @@
+"""A trained network with all that is needed to use it: scaling, names, architecture; saved as one .npz file."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxnet import activations, initializers
+from jaxnet.experiment.config import TrainConfig
+from jaxnet.experiment.errors import BadInput
+from jaxnet.experiment.problem import Problem
+from jaxnet.experiment.split import Standardisation
+from jaxnet.layer import Layer
+from jaxnet.networks import mlp
+
+FILE = "model.npz"
+
+
+class Model(NamedTuple):
+    """A network and its parameters between raw features and predictions.
+
+    Attributes:
+      sizes, activation: as `mlp` takes them.
+      params: trained parameters.
+      standardisation: of the features.
+      problem: what its outputs mean.
+      features: the columns that it expects, in order.
+    """
+
+    sizes: tuple[int, ...]
+    activation: str
+    params: Any
+    standardisation: Standardisation
+    problem: Problem
+    features: tuple[str, ...]
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """From raw features (m, features) to probabilities (m, classes) or values (m, targets)."""
+        net = network(self.sizes, self.activation, self.problem.output_activation)
+        dtype = np.dtype(jax.tree.leaves(self.params)[0].dtype)
+        predict = jax.jit(lambda params, x: self.problem.predict(net.apply(params, x)))
+        with jax.enable_x64(dtype == np.float64):
+            return np.asarray(predict(self.params, self.standardisation(x).astype(dtype)))
+
+
+def network(sizes: tuple[int, ...], activation: str, output_activation: str, init: str = "auto") -> Layer:
+    """The network that the options name."""
+    layers = {name: getattr(activations, name) for name in ("relu", "tanh", "sigmoid", "softplus", "identity")}
+    layers["leaky_relu"] = activations.leaky_relu()
+    weight_init = {
+        "auto": None,
+        "zeros": initializers.zeros,
+        "small-normal": initializers.small_normal,
+        "he": initializers.he,
+        "glorot": initializers.glorot,
+    }[init]
+    return mlp(sizes, layers[activation], output_activation=layers[output_activation], weight_init=weight_init)
+
+
+def sizes_of(config: TrainConfig, features: int, problem: Problem) -> tuple[int, ...]:
+    """The number of inputs, of each hidden layer's neurons, and of outputs."""
+    return (features, *config.hidden, problem.outputs)
+
+
+def save(folder: Path, model: Model) -> None:
+    """Writes the model into a run's folder."""
+    description = {
+        "sizes": model.sizes,
+        "activation": model.activation,
+        "features": model.features,
+        "problem": {
+            name: value for name, value in model.problem._asdict().items() if not isinstance(value, np.ndarray)
+        },
+    }
+    arrays: dict[str, Any] = {
+        "features_mean": model.standardisation.mean,
+        "features_factor": model.standardisation.factor,
+        "targets_mean": model.problem.mean,
+        "targets_scale": model.problem.scale,
+    }
+    leaves, _ = jax.tree_util.tree_flatten_with_path(model.params)
+    arrays |= {_name(path): np.asarray(leaf) for path, leaf in leaves}
+    np.savez(folder / FILE, description=np.array(json.dumps(description)), **arrays)
+
+
+def load(folder: Path) -> Model:
+    """Reads the model of a run's folder.
+
+    Raises:
+      BadInput: when there is none, or it is damaged.
+    """
+    if not folder.exists():
+        raise BadInput(f"{folder}: no such folder; expected the folder of a finished run")
+    path = folder / FILE
+    if not path.is_file():
+        raise BadInput(f"{folder}: holds no trained model ({FILE}); expected the folder of a finished run")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        return _assemble(arrays)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        raise BadInput(f"{path}: is damaged; train again or restore it from a copy") from None
+
+
+def _assemble(arrays):
+    description = json.loads(str(arrays["description"]))
+    # JSON makes lists of tuples.
+    texts: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in description["problem"].items()
+    }
+    problem = Problem(**texts, mean=arrays["targets_mean"], scale=arrays["targets_scale"])
+    sizes = tuple(description["sizes"])
+    net = network(sizes, description["activation"], problem.output_activation)
+    blank = jax.eval_shape(net.init, jax.random.key(0))
+    params = jax.tree_util.tree_map_with_path(lambda path, leaf: _checked(arrays[_name(path)], leaf), blank)
+    return Model(
+        sizes=sizes,
+        activation=description["activation"],
+        params=params,
+        standardisation=Standardisation(arrays["features_mean"], arrays["features_factor"]),
+        problem=problem,
+        features=tuple(description["features"]),
+    )
+
+
+def _checked(array, blank):
+    if array.shape != blank.shape or array.dtype.kind != "f":
+        raise ValueError("another shape")
+    return array
+
+
+def _name(path):
+    return "params" + jax.tree_util.keystr(path)

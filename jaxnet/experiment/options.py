@@ -1,0 +1,94 @@
+"""The command line, read by tyro into a frozen dataclass; a refusal is one line."""
+
+import contextlib
+import dataclasses
+import io
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from jaxnet.experiment.errors import BadInput, did_you_mean
+
+Config = TypeVar("Config")
+NUMBERS = {int: "an integer", float: "a number"}
+
+
+def parse(config: type[Config], arguments: Sequence[str] | None = None) -> Config:
+    """Reads `--name value` options into a dataclass.
+
+    Args:
+      config: a frozen dataclass; its docstrings are the help.
+      arguments: the command line without the program's name; that of this process by default.
+
+    Raises:
+      BadInput: naming the option, what was expected and the nearest name.
+      SystemExit: after `--help`.
+    """
+    import tyro
+
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    refusal = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(refusal):
+            return tyro.cli(config, args=arguments)
+    except SystemExit as exit_:
+        if exit_.code in (0, None):
+            raise
+    _diagnose(config, arguments)
+    raise BadInput(_first_sentence(refusal.getvalue()))
+
+
+def _diagnose(config, arguments):
+    """Finds what is wrong from the types alone, and says it better than a parser can."""
+    types = get_type_hints(config)
+    fields = {"--" + field.name.replace("_", "-"): field for field in dataclasses.fields(config)}
+    known = [*fields, *(f"--no-{name[2:]}" for name, field in fields.items() if types[field.name] is bool), "--help"]
+    for position, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        name = name.replace("_", "-")
+        if not name.startswith("--"):
+            continue
+        if name not in known:
+            raise BadInput(f"{name}: no such option{did_you_mean(name, known) or '; --help lists them'}")
+        if name not in fields:
+            continue
+        following = [value] if equals else arguments[position + 1 :]
+        _check_value(name, types[fields[name].name], following)
+
+
+def _check_value(name, kind, following):
+    members = [member for member in get_args(kind) if member is not type(None)] if get_origin(kind) else [kind]
+    if get_origin(kind) is Literal:
+        if following and following[0] not in members:
+            near = did_you_mean(following[0], members)
+            raise BadInput(f"{name}: expected one of {', '.join(members)}; got {following[0]!r}{near}")
+        return
+    numbers = [member for member in members if member in NUMBERS]
+    if not numbers:
+        return
+    values = following if get_origin(kind) is tuple else following[:1]
+    for value in values:
+        if value.startswith("--"):
+            return
+        try:
+            numbers[0](value)
+        except ValueError:
+            raise BadInput(f"{name}: expected {NUMBERS[numbers[0]]}, got {value!r}") from None
+
+
+def _first_sentence(box: str) -> str:
+    """The message in a parser's frame of lines, without the frame and what follows the message."""
+    lines: list[str] = []
+    for line in box.splitlines():
+        text = re.sub(r"^[│|]?\s*|\s*[│|]?$", "", line)
+        if re.fullmatch(r"[─-]{5,}", text) and lines:
+            break
+        if text and not re.match(r"[╭╰─]", text):
+            lines.append(text)
+    return " ".join(lines) or "the command line was not understood; --help lists the options"
+
+
+def as_json(config: Any) -> dict[str, Any]:
+    """The options as config.json holds them."""
+    return dataclasses.asdict(config)

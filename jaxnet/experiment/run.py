@@ -1,0 +1,132 @@
+"""A whole run, from options to a folder of results."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxnet.experiment import data, figures, folder, loop, model, optimizers
+from jaxnet.experiment.config import TrainConfig
+from jaxnet.experiment.errors import Failure
+from jaxnet.experiment.loop import Epoch, Trained
+from jaxnet.experiment.problem import Problem, loss_of, pose
+from jaxnet.experiment.progress import progress
+from jaxnet.experiment.scores import scores
+from jaxnet.experiment.split import Split, split
+
+
+def device() -> str:
+    """The device that JAX found, as results name it."""
+    found = jax.devices()[0]
+    return found.platform if found.device_kind.lower() == found.platform else f"{found.platform} ({found.device_kind})"
+
+
+def run(config: TrainConfig) -> dict[str, Any]:
+    """Loads, trains, tests, and fills the run's folder.
+
+    Returns:
+      What result.json holds.
+
+    Raises:
+      BadInput: before anything is written.
+      Failure: when training cannot go on.
+    """
+    started = time.perf_counter()
+    out = folder.choose(config)
+    with jax.enable_x64(config.dtype == "float64"):
+        table = data.load(config.data, config.target)
+        problem, table = pose(table, config)
+        parts, problem = split(table, problem, config.seed)
+        _print_plan(config, table, problem, parts)
+        folder.make(out, config)
+        epochs, trained = _train(config, problem, parts, out)
+        finished = model.Model(
+            sizes=model.sizes_of(config, table.x.shape[1], problem),
+            activation=config.activation,
+            params=trained.params,
+            standardisation=parts.standardisation,
+            problem=problem,
+            features=table.features,
+        )
+        model.save(out, finished)
+        result = _test(config, problem, parts, trained)
+        _draw(out / "figures", epochs, trained, finished, parts, result.pop("predicted"))
+    result |= {"kept_epoch": trained.kept.number, "epochs": len(epochs), "device": device()}
+    result["seconds"] = round(time.perf_counter() - started, 3)
+    folder.write_json(out / folder.RESULT, result)
+    _print_result(out, result)
+    return result
+
+
+def _train(config: TrainConfig, problem: Problem, parts: Split, out: Path) -> tuple[list[Epoch], Trained]:
+    epochs: list[Epoch] = []
+    try:
+        with (
+            (out / folder.METRICS).open("w") as metrics,
+            progress(config.epochs, problem.metric) as show,
+        ):
+            for step in loop.train(config, problem, parts):
+                if isinstance(step, Trained):
+                    return epochs, step
+                epochs.append(step)
+                print(folder.metrics_line(step, problem.metric), file=metrics, flush=True)
+                show(step)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"{out} holds config.json and {len(epochs)} epochs of metrics.jsonl, but no model"
+        ) from None
+    except Failure as failure:
+        raise Failure(f"{failure}; {out} holds the metrics so far") from None
+    raise AssertionError("training ends with Trained")
+
+
+def _test(config, problem, parts, trained):
+    net, loss = loop.make_network(config, problem, parts.train.x.shape[1]), loss_of(problem)
+    x, y = loop.as_arrays(parts.test, problem, config.dtype)
+    z = jax.jit(net.apply)(trained.params, x)
+    value = loss.forward(z, y).mean()
+    predicted = np.asarray(problem.predict(z))
+    measured = scores(problem, predicted, parts.test.y)
+    targets = measured.pop("targets", None)
+    result: dict[str, Any] = {"test_loss": float(value)} | {f"test_{name}": value for name, value in measured.items()}
+    if targets:
+        result["targets"] = targets
+    return result | {"predicted": predicted}
+
+
+def _draw(where, epochs, trained, finished, parts, predicted):
+    problem, test = finished.problem, parts.test
+    figures.draw_curves(where / "loss.png", epochs, problem, trained.kept)
+    if not problem.classes:
+        figures.draw_predictions(where / "predictions.png", predicted, test.y, problem.targets)
+        return
+    figures.draw_confusion(where / "confusion.png", predicted.argmax(axis=1), test.y, problem.classes)
+    if len(finished.features) == 2:
+        mean, factor = parts.standardisation
+        raw = test.x / np.where(factor > 0, factor, 1) + mean
+        figures.draw_boundary(where / "boundary.png", finished, raw, test.y)
+
+
+def _print_plan(config, table, problem, parts):
+    sizes = model.sizes_of(config, table.x.shape[1], problem)
+    print(f"device     {device()}")
+    print(f"data       {table.source}: {len(parts.train.x)} training, {len(parts.validation.x)} validation, ", end="")
+    print(f"{len(parts.test.x)} test examples of {table.x.shape[1]} features")
+    print(f"problem    {problem.kind}: {problem.loss}")
+    print(f"network    {'-'.join(map(str, sizes))}, {config.activation}, output {problem.output_activation}")
+    rate, decay = optimizers.learning_rate(config), optimizers.weight_decay(config)
+    print(f"optimizer  {config.optimizer}, learning rate {rate:g}, weight decay {decay:g}, ", end="")
+    print(f"backward by {config.backward}")
+
+
+def _print_result(out, result):
+    score = (
+        f"test accuracy {100 * result['test_accuracy']:.2f}%"
+        if "test_accuracy" in result
+        else f"test RMSE {result['test_rmse']:.4g}, R2 {result['test_r2']:.3f}"
+    )
+    print(f"result     {score}, test loss {result['test_loss']:.4f}, ", end="")
+    print(f"after epoch {result['kept_epoch']} of {result['epochs']}, {result['seconds']:.1f} s")
+    print(f"written    {out}/")

@@ -1,0 +1,32 @@
+"""What a trained model is worth on examples that it has not seen."""
+
+from typing import Any
+
+import numpy as np
+
+from jaxnet.experiment.problem import Problem
+
+
+def scores(problem: Problem, predicted: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+    """Accuracy for classes; RMSE and R2 for numbers, over all targets and for each where there are several.
+
+    Args:
+      problem: what was learnt.
+      predicted: probabilities (m, classes), or values (m, targets).
+      y: numbers of classes (m,), or values (m, targets).
+    """
+    if problem.classes:
+        return {"accuracy": float((predicted.argmax(axis=1) == y).mean())}
+    rmse, r2 = np.sqrt(((predicted - y) ** 2).mean(axis=0)), _r2(predicted, y)
+    overall = {"rmse": float(np.sqrt(((predicted - y) ** 2).mean())), "r2": float(r2.mean())}
+    if len(problem.targets) == 1:
+        return overall
+    each = {name: {"rmse": float(a), "r2": float(b)} for name, a, b in zip(problem.targets, rmse, r2, strict=True)}
+    return overall | {"targets": each}
+
+
+def _r2(predicted, y):
+    """1 - residual over total sum of squares, for each target; 0 for a constant target that is not met exactly."""
+    from sklearn.metrics import r2_score
+
+    return np.asarray(r2_score(y, predicted, multioutput="raw_values"))

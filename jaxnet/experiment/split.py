@@ -1,0 +1,96 @@
+"""Training, validation and test part of a table, standardised on the training part alone."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxnet.experiment.errors import BadInput
+from jaxnet.experiment.problem import Problem, scaled_to
+from jaxnet.experiment.table import Table
+
+VALIDATION, TEST = 0.1, 0.2
+
+
+class Standardisation(NamedTuple):
+    """x -> (x - mean) * factor, so that each feature has mean 0 and variance 1 over the training part.
+
+    Attributes:
+      mean: (features,).
+      factor: (features,), one over the standard deviation; 0 for a constant feature.
+    """
+
+    mean: np.ndarray
+    factor: np.ndarray
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return (x - self.mean) * self.factor
+
+
+class Part(NamedTuple):
+    """Standardised inputs (m, features), and targets as in the table: numbers of classes, or values."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+class Split(NamedTuple):
+    """The three parts and how their inputs were standardised."""
+
+    train: Part
+    validation: Part
+    test: Part
+    standardisation: Standardisation
+
+
+def split(table: Table, problem: Problem, seed: int) -> tuple[Split, Problem]:
+    """Draws the parts by the seed, stratified by class; a test part that the source sets apart is kept.
+
+    Returns:
+      The parts, and the problem with its targets' scaling taken from the training part.
+
+    Raises:
+      BadInput: when a part would not hold every class.
+    """
+    from sklearn.model_selection import train_test_split
+
+    y = table.y
+    assert y is not None
+
+    def part(rows, fraction):
+        labels = y[rows] if problem.classes else None
+        count = max(round(fraction * len(table.x)), 1)
+        if problem.classes and min(count, len(rows) - count) < len(problem.classes):
+            raise BadInput(
+                f"{table.source}: a part of {min(count, len(rows) - count)} of {len(table.x)} rows cannot hold "
+                f"{len(problem.classes)} classes; expected more rows"
+            )
+        return train_test_split(rows, test_size=count, stratify=labels, random_state=seed)
+
+    rows = np.arange(len(table.x))
+    if table.test is None:
+        rows, test_rows = part(rows, TEST)
+        test_x, test_y = table.x[test_rows], y[test_rows]
+    else:
+        assert table.test.y is not None
+        test_x, test_y = table.test.x, table.test.y
+    train_rows, validation_rows = part(rows, VALIDATION)
+
+    standardisation = _standardisation_of(table.x[train_rows])
+    parts = Split(
+        train=Part(standardisation(table.x[train_rows]), y[train_rows]),
+        validation=Part(standardisation(table.x[validation_rows]), y[validation_rows]),
+        test=Part(standardisation(test_x), test_y),
+        standardisation=standardisation,
+    )
+    return parts, scaled_to(problem, parts.train.y)
+
+
+def _standardisation_of(x: np.ndarray) -> Standardisation:
+    # By largest and smallest: rounding gives some constant columns a standard deviation just above 0.
+    constant = x.max(axis=0) == x.min(axis=0)
+    deviation = np.where(constant, 1.0, x.std(axis=0))
+    # A column of huge or tiny numbers may overflow or underflow its variance.
+    usable = np.isfinite(deviation) & (deviation > 0) & ~constant
+    factor = np.zeros_like(deviation)
+    np.divide(1.0, deviation, out=factor, where=usable)
+    return Standardisation(x.mean(axis=0), factor)

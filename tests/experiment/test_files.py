@@ -1,0 +1,280 @@
+"""Reading .csv, .npz and IDX files; every mistake is named with its place."""
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+
+from jaxnet.experiment import data
+from jaxnet.experiment.errors import BadInput
+
+CSV = "height,weight,kind\n1.5,60,cat\n1.25,-2e1,dog\n"
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Writes a file into the working directory and returns its name."""
+    monkeypatch.chdir(tmp_path)
+
+    def to(name, content):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return name
+
+    return to
+
+
+def refusal(*args, **kwargs):
+    with pytest.raises(BadInput) as error:
+        data.load(*args, **kwargs)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_csv_file_is_read(write):
+    table = data.load(write("a.csv", CSV), ("kind",))
+    np.testing.assert_array_equal(table.x, [[1.5, 60], [1.25, -20]])
+    assert table.y.tolist() == ["cat", "dog"]
+    assert table.features == ("height", "weight")
+    assert table.targets == ("kind",)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        CSV.replace("\n", "\r\n"),
+        "\ufeff" + CSV,
+        CSV.replace(",", " , "),
+        CSV + "\n\n",
+        '"height",weight,"kind"\n' + CSV[19:],
+    ],
+    ids=["windows", "byte order mark", "spaces", "blank lines", "quotes"],
+)
+def test_a_csv_file_may_come_from_elsewhere(content, write):
+    table = data.load(write("a.csv", content), ("kind",))
+    np.testing.assert_array_equal(table.x, [[1.5, 60], [1.25, -20]])
+    assert table.features == ("height", "weight")
+
+
+def test_a_csv_file_may_have_several_targets(write):
+    table = data.load(write("a.csv", "a,b,c\n1,2,3\n4,5,6\n"), ("c", "a"))
+    np.testing.assert_array_equal(table.y, [[3, 1], [6, 4]])
+    assert table.features == ("b",)
+
+
+def test_a_target_may_be_absent_where_none_is_needed(write):
+    table = data.load(write("a.csv", "height,weight\n1,2\n"), ("kind",), with_target=False)
+    assert table.y is None
+
+
+@pytest.mark.parametrize(
+    ("content", "targets", "message"),
+    [
+        ("", ("y",), "a.csv: is empty; expected a line of column names, then a line for each example"),
+        ("a,y\n", ("y",), "a.csv: has no rows below the column names"),
+        ("a,y\n1,2\n3\n", ("y",), "a.csv, row 2 (line 3): expected 2 cells as in the first line, got 1"),
+        ("a,y\n1,2\n\n3,4,5\n", ("y",), "a.csv, row 2 (line 4): expected 2 cells as in the first line, got 3"),
+        ("a,y\n1,2\nx,4\n", ("y",), "a.csv, row 2 (line 3), column 'a': expected a finite number, got 'x'"),
+        ("a,y\n1,2\n,4\n", ("y",), "a.csv, row 2 (line 3), column 'a': expected a finite number, got an empty cell"),
+        ("a,y\nnan,2\n", ("y",), "a.csv, row 1 (line 2), column 'a': expected a finite number, got 'nan'"),
+        ("a,y\n1,2\n-inf,2\n", ("y",), "a.csv, row 2 (line 3), column 'a': expected a finite number, got '-inf'"),
+        ("a,y\n1_0,2\n", ("y",), "a.csv, row 1 (line 2), column 'a': expected a finite number, got '1_0'"),
+        ("a,y\n1,\n", ("y",), "a.csv, row 1 (line 2), column 'y': expected a target, got an empty cell"),
+        ("a,y\n1,2\n3,inf\n", ("y",), "a.csv, row 2 (line 3), column 'y': expected a finite number, got 'inf'"),
+        ("a,y\n1,2\n3,x\n5,6\n", ("y",), "a.csv, row 2 (line 3), column 'y': expected a finite number, got 'x'"),
+        ("a,y\n1,2\n", (), "--target: a.csv needs a target column; its columns are a, y"),
+        (
+            "height,price\n1,2\n",
+            ("prize",),
+            "--target: a.csv has no column 'prize'; did you mean price?; its columns are height, price",
+        ),
+        ("y\n1\n", ("y",), "a.csv: expected at least one column beside the target"),
+        ("a,a\n1,2\n", ("a",), "a.csv, line 1: expected a name of its own for every column, got 'a' twice"),
+        ("a,\n1,2\n", ("a",), "a.csv, line 1: expected a name of its own for every column, got no name for column 2"),
+        (b"a,y\n\xff\xfe,2\n", ("y",), "a.csv: expected text in UTF-8"),
+        ('a,y\n1,"2\n', ("y",), "a.csv, line 2: not comma-separated values (unexpected end of data)"),
+    ],
+)
+def test_a_broken_csv_file_is_named_with_row_and_column(content, targets, message, write):
+    assert refusal(write("a.csv", content), targets) == message
+
+
+def test_an_npz_file_is_read(tmp_path):
+    x, y = np.arange(12, dtype=np.float32).reshape(3, 2, 2), np.array([0, 1, 2])
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    table = data.load(str(tmp_path / "a.npz"))
+    np.testing.assert_array_equal(table.x, x.reshape(3, 4))
+    np.testing.assert_array_equal(table.y, [[0], [1], [2]])
+    assert table.features == ("x0", "x1", "x2", "x3")
+    np.savez(tmp_path / "b.npz", x=x, y=np.array(["a", "b", "a"]))
+    assert data.load(str(tmp_path / "b.npz")).y.tolist() == ["a", "b", "a"]
+    np.savez(tmp_path / "c.npz", x=x, y=np.ones((3, 2)))
+    assert data.load(str(tmp_path / "c.npz")).targets == ("y0", "y1")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": np.ones((3, 2))}, "has no array 'y'; expected x and y, got x"),
+        ({"z": np.ones((3, 2))}, "has no array 'x'; expected x and y, got z"),
+        ({"x": np.ones(3), "y": np.ones(3)}, "expected x of numbers, (examples, features), got float64 (3,)"),
+        (
+            {"x": np.array([["a", "b"]]), "y": np.ones(1)},
+            "expected x of numbers, (examples, features), got <U1 (1, 2)",
+        ),
+        (
+            {"x": np.ones((3, 2)), "y": np.ones(2)},
+            "expected y of numbers or texts, (3,) or (3, targets), got float64 (2,)",
+        ),
+    ],
+)
+def test_a_broken_npz_file_is_named(arrays, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("a.npz", **arrays)
+    assert refusal("a.npz") == f"a.npz: {message}"
+
+
+def test_values_that_are_not_finite_are_named_in_an_npz_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("a.npz", x=np.array([[1.0, 2.0], [3.0, np.nan]]), y=np.ones(2))
+    assert refusal("a.npz") == "a.npz, x, row 2, column 2: expected a finite number, got nan"
+    np.savez("a.npz", x=np.ones((2, 2)), y=np.array([1.0, np.inf]))
+    assert refusal("a.npz") == "a.npz, y, row 2, column 1: expected a finite number, got inf"
+
+
+def test_pickles_are_never_loaded(tmp_path, monkeypatch, write):
+    np.savez(tmp_path / "a.npz", x=np.array([[object()]]), y=np.ones(1))
+    expected = "a.npz: expected a NumPy .npz archive of plain arrays x and y"
+    assert refusal("a.npz") == expected
+    assert refusal(write("b.npz", "no archive")) == expected.replace("a.npz", "b.npz")
+    whole = (tmp_path / "a.npz").read_bytes()
+    assert refusal(write("c.npz", whole[: len(whole) // 2])) == expected.replace("a.npz", "c.npz")
+
+
+def idx(array):
+    code = {"u1": 0x08, "i4": 0x0C, "f4": 0x0D}[array.dtype.str[1:]]
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, code, array.ndim, *array.shape)
+    return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
+
+
+IMAGES = np.arange(24, dtype=np.uint8).reshape(6, 2, 2)
+LABELS = np.array([0, 1, 0, 1, 0, 1], np.uint8)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzipped"])
+def test_a_folder_of_idx_files_is_read(packed, write):
+    pack, end = (gzip.compress, ".gz") if packed else (bytes, "")
+    write(f"mnist/train-images-idx3-ubyte{end}", pack(idx(IMAGES)))
+    write(f"mnist/train-labels-idx1-ubyte{end}", pack(idx(LABELS)))
+    table = data.load("mnist")
+    np.testing.assert_array_equal(table.x, IMAGES.reshape(6, 4))
+    np.testing.assert_array_equal(table.y[:, 0], LABELS)
+    assert table.labels
+    assert table.test is None
+    write(f"mnist/t10k-images-idx3-ubyte{end}", pack(idx(IMAGES[:2])))
+    write(f"mnist/t10k-labels-idx1-ubyte{end}", pack(idx(LABELS[:2])))
+    np.testing.assert_array_equal(data.load("mnist").test.x, IMAGES[:2].reshape(2, 4))
+
+
+def test_idx_values_of_other_types_are_big_endian(write):
+    write("mnist/train-images", idx(np.array([[1.5, -2.0]], np.float32)))
+    write("mnist/train-labels", idx(np.array([70000], np.int32)))
+    table = data.load("mnist")
+    np.testing.assert_array_equal(table.x, [[1.5, -2.0]])
+    assert table.y[0, 0] == 70000
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (
+            idx(IMAGES)[:-1],
+            idx(LABELS),
+            "mnist/train-images: is cut short; expected 24 bytes of values for the shape (6, 2, 2)",
+        ),
+        (
+            idx(IMAGES)[:10],
+            idx(LABELS),
+            "mnist/train-images: is cut short; its first bytes promise 6 bytes of values",
+        ),
+        (
+            struct.pack(">BBBBIII", 0, 0, 8, 3, 2**31, 2**31, 2**31),
+            idx(LABELS),
+            f"mnist/train-images: is cut short; its first bytes promise {2**93} bytes of values",
+        ),
+        (
+            idx(IMAGES) + b"!",
+            idx(LABELS),
+            "mnist/train-images: goes on after its values; expected 24 bytes of values for the shape (6, 2, 2)",
+        ),
+        (b"", idx(LABELS), "mnist/train-images: expected an IDX file, got other first bytes"),
+        (b"\x89PNG....", idx(LABELS), "mnist/train-images: expected an IDX file, got other first bytes"),
+        (idx(IMAGES), idx(LABELS[:5]), "mnist/train-labels: expected 6 labels, one for each image, got (5,)"),
+        (idx(LABELS), idx(LABELS), "mnist/train-images: expected images, (examples, rows, columns), got (6,)"),
+    ],
+    ids=["a byte short", "in the header", "terabytes", "a byte long", "empty", "a PNG", "a label short", "no images"],
+)
+def test_a_broken_idx_file_is_named(images, labels, message, write):
+    write("mnist/train-images", images)
+    write("mnist/train-labels", labels)
+    assert refusal("mnist") == message
+
+
+def test_a_gzipped_idx_file_cut_short_is_named(write):
+    write("mnist/train-images.gz", gzip.compress(idx(IMAGES))[:-12])
+    write("mnist/train-labels.gz", gzip.compress(idx(LABELS)))
+    assert refusal("mnist").startswith("mnist/train-images.gz: cannot be read (Compressed file ended before")
+
+
+def test_a_folder_without_idx_files_is_named(write):
+    write("mnist/readme", "")
+    assert refusal("mnist") == "mnist: has no file train-images*, plain or .gz; expected MNIST's IDX files"
+    write("mnist/train-images", idx(IMAGES))
+    write("mnist/train-labels", idx(LABELS))
+    write("mnist/t10k-images", idx(IMAGES))
+    assert refusal("mnist") == "mnist: has no file t10k-labels*, plain or .gz; expected MNIST's IDX files"
+
+
+def test_test_images_of_another_size_are_named(write):
+    for part, images in (("train", IMAGES), ("t10k", IMAGES[:, :1])):
+        write(f"mnist/{part}-images", idx(images))
+        write(f"mnist/{part}-labels", idx(LABELS))
+    assert refusal("mnist") == "mnist: expected test images of as many pixels as the training images', 4, got 2"
+
+
+@pytest.mark.parametrize(
+    ("source", "targets", "message"),
+    [
+        ("missing.csv", (), "--data missing.csv: no such file or folder"),
+        (
+            "digit",
+            (),
+            "--data digit: no such data set or file; did you mean digits?; expected a .csv or .npz file, "
+            "a folder of IDX files, or one of digits, breast_cancer, iris, wine, diabetes, linnerud, moons, circles, "
+            "spirals",
+        ),
+        ("a.txt", (), "--data a.txt: expected a .csv or .npz file or a folder of IDX files, got .txt"),
+        ("digits", ("y",), "--target: is for .csv files; digits has its own target"),
+        ("a.npz", ("y",), "--target: is for .csv files; a .npz file holds x and y"),
+        ("folder", ("y",), "--target: is for .csv files; a folder of IDX files has its own labels"),
+    ],
+)
+def test_a_wrong_source_is_named(source, targets, message, write):
+    write("a.txt", "")
+    write("a.npz", "")
+    write("folder/x", "")
+    assert refusal(source, targets) == message
+
+
+@pytest.mark.parametrize("name", data.NAMES)
+def test_every_shipped_data_set_loads(name):
+    table = data.load(name)
+    assert table.x.dtype == np.float64
+    assert table.x.ndim == 2
+    assert len(table.x) == len(table.y)
+    assert len(table.features) == table.x.shape[1]
+    assert np.isfinite(table.x).all()
+    if table.y.ndim == 2:
+        assert table.y.shape[1] == len(table.targets)

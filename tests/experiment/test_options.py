@@ -1,0 +1,110 @@
+"""The command line: what is understood, and the one line for what is not."""
+
+import dataclasses
+
+import pytest
+
+from jaxnet.experiment.config import TrainConfig
+from jaxnet.experiment.errors import BadInput
+from jaxnet.experiment.options import parse
+from jaxnet.experiment.predict import PredictConfig
+
+
+def test_no_options_are_the_defaults():
+    assert parse(TrainConfig, []) == TrainConfig()
+
+
+def test_every_option_is_read():
+    options = {
+        "data": "a.csv",
+        "target": ("y", "z"),
+        "hidden": (32, 16),
+        "activation": "tanh",
+        "output_activation": "relu",
+        "loss": "half_squared_error",
+        "init": "small-normal",
+        "optimizer": "momentum",
+        "learning_rate": 0.5,
+        "weight_decay": 0.25,
+        "batch_size": 7,
+        "epochs": 3,
+        "early_stopping": 2,
+        "seed": 11,
+        "dtype": "float64",
+        "backward": "autodiff",
+        "out": "somewhere",
+        "overwrite": True,
+    }
+    assert options.keys() == {field.name for field in dataclasses.fields(TrainConfig)}
+    line = []
+    for name, value in options.items():
+        line.append("--" + name.replace("_", "-"))
+        values = value if isinstance(value, tuple) else () if value is True else (value,)
+        line.extend(map(str, values))
+    assert parse(TrainConfig, line) == TrainConfig(**options)
+
+
+def test_no_hidden_layer_is_a_linear_model():
+    assert parse(TrainConfig, ["--hidden", "--seed", "1"]).hidden == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--optimzer adam", "--optimzer: no such option; did you mean --optimizer?"),
+        ("--zzz", "--zzz: no such option; --help lists them"),
+        ("--learning_rat=1", "--learning-rat: no such option; did you mean --learning-rate?"),
+        (
+            "--optimizer adamm",
+            "--optimizer: expected one of sgd, momentum, nesterov, adam, adamw, nadamw, rmsprop, adagrad, lion; "
+            "got 'adamm'; did you mean adam?",
+        ),
+        (
+            "--activation=rleu",
+            "--activation: expected one of relu, leaky_relu, tanh, sigmoid, softplus, identity; "
+            "got 'rleu'; did you mean relu?",
+        ),
+        ("--dtype int8", "--dtype: expected one of float32, float64; got 'int8'"),
+        ("--epochs 3.5", "--epochs: expected an integer, got '3.5'"),
+        ("--learning-rate fast", "--learning-rate: expected a number, got 'fast'"),
+        ("--hidden 64 wide", "--hidden: expected an integer, got 'wide'"),
+        ("--epochs 0", "--epochs: expected an integer of at least 1, got 0"),
+        ("--batch-size -5", "--batch-size: expected an integer of at least 1, got -5"),
+        ("--early-stopping -1", "--early-stopping: expected an integer of at least 0, got -1"),
+        ("--seed -1", "--seed: expected an integer of at least 0, got -1"),
+        ("--seed 4294967296", "--seed: expected an integer below 2^32, got 4294967296"),
+        ("--hidden 64 0", "--hidden: expected widths of at least 1, got 64 0"),
+        ("--learning-rate 0", "--learning-rate: expected a positive number, got 0.0"),
+        ("--learning-rate nan", "--learning-rate: expected a positive number, got nan"),
+        ("--weight-decay -1", "--weight-decay: expected a number of at least 0, got -1.0"),
+        ("--weight-decay inf", "--weight-decay: expected a number of at least 0, got inf"),
+    ],
+)
+def test_a_wrong_option_is_named_in_one_line(line, message):
+    with pytest.raises(BadInput) as error:
+        parse(TrainConfig, line.split())
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("line", ["stray", "--data", "--epochs"])
+def test_other_refusals_of_the_parser_are_one_line_too(line):
+    with pytest.raises(BadInput) as error:
+        parse(TrainConfig, line.split())
+    assert "\n" not in str(error.value)
+    assert line in str(error.value)
+    assert "╭" not in str(error.value)
+    assert "│" not in str(error.value)
+
+
+def test_a_missing_argument_is_named():
+    with pytest.raises(BadInput, match="data"):
+        parse(PredictConfig, ["runs/digits-1"])
+
+
+def test_help_lists_every_option(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        parse(TrainConfig, ["--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    for field in dataclasses.fields(TrainConfig):
+        assert "--" + field.name.replace("_", "-") in text

@@ -1,0 +1,79 @@
+"""Training, validation and test part."""
+
+import numpy as np
+import pytest
+
+from jaxnet.experiment import data
+from jaxnet.experiment.config import TrainConfig
+from jaxnet.experiment.errors import BadInput
+from jaxnet.experiment.problem import pose
+from jaxnet.experiment.split import split
+from jaxnet.experiment.table import Table
+
+
+def numbered(classes, rows, test=None):
+    """A table whose first feature is the row's number."""
+    x = np.stack([np.arange(rows, dtype=float), np.full(rows, 0.1), np.arange(rows) % 7.0], axis=1)
+    return Table("t", x, np.arange(rows)[:, None] % float(classes), ("row", "constant", "b"), ("y",), test, labels=True)
+
+
+def parts_of(table, seed=0, **options):
+    problem, table = pose(table, TrainConfig(**options))
+    parts, problem = split(table, problem, seed)
+    return parts, problem
+
+
+def raw(part, standardisation):
+    return np.round(part.x[:, 0] / standardisation.factor[0] + standardisation.mean[0]).astype(int)
+
+
+def test_the_parts_share_no_row_and_leave_none_out():
+    parts, _ = parts_of(numbered(4, 200))
+    rows = [raw(part, parts.standardisation) for part in (parts.train, parts.validation, parts.test)]
+    assert [len(part) for part in rows] == [140, 20, 40]
+    assert sorted(np.concatenate(rows)) == list(range(200))
+
+
+def test_classes_are_stratified():
+    parts, _ = parts_of(numbered(4, 200))
+    for part, count in ((parts.train, 35), (parts.validation, 5), (parts.test, 10)):
+        assert np.bincount(part.y).tolist() == [count] * 4
+
+
+def test_features_are_standardised_on_the_training_part_only():
+    parts, _ = parts_of(numbered(4, 200))
+    np.testing.assert_allclose(parts.train.x[:, [0, 2]].mean(0), 0, atol=1e-12)
+    np.testing.assert_allclose(parts.train.x[:, [0, 2]].std(0), 1, rtol=1e-12)
+    assert abs(parts.test.x[:, 0].mean()) > 1e-3
+    np.testing.assert_allclose(parts.standardisation.mean[0], raw(parts.train, parts.standardisation).mean())
+
+
+def test_a_constant_column_becomes_0_even_where_it_varies_later():
+    parts, _ = parts_of(numbered(4, 200))
+    assert (parts.train.x[:, 1] == 0).all()
+    assert parts.standardisation(np.array([[0.0, 1e6, 0.0]]))[0, 1] == 0
+
+
+def test_regression_targets_are_scaled_by_the_training_part():
+    parts, problem = parts_of(data.load("linnerud"))
+    np.testing.assert_allclose(problem.mean, parts.train.y.mean(0))
+    np.testing.assert_allclose(problem.scale, parts.train.y.std(0))
+
+
+def test_the_seed_decides_the_parts():
+    first, again, other = (parts_of(numbered(4, 200), seed)[0] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.test.x, again.test.x)
+    assert (first.test.x != other.test.x).any()
+
+
+def test_a_test_part_that_is_set_apart_is_kept():
+    table = numbered(4, 100, test=numbered(4, 8))
+    parts, _ = parts_of(table)
+    assert raw(parts.test, parts.standardisation).tolist() == list(range(8))
+    assert len(parts.train.x) + len(parts.validation.x) == 100
+
+
+def test_too_few_rows_for_the_classes_are_named():
+    with pytest.raises(BadInput) as error:
+        parts_of(numbered(5, 20))
+    assert str(error.value) == "t: a part of 4 of 20 rows cannot hold 5 classes; expected more rows"
