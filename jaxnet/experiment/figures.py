@@ -29,27 +29,25 @@ def draw_curves(path: Path, epochs: list[Epoch], problem: Problem, kept: Epoch) 
     """Loss, and accuracy or RMSE, against the epoch."""
     plt = _pyplot()
     numbers = [epoch.number for epoch in epochs]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    marker = "o" if len(epochs) == 1 else None
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.9), layout="constrained")
+    marker = "." if len(epochs) == 1 else None
+    validation = {"color": ORANGE, "ls": "--", "marker": marker}
     left.plot(numbers, [epoch.train_loss for epoch in epochs], color=BLUE, marker=marker, label="training")
-    left.plot(
-        numbers, [epoch.validation_loss for epoch in epochs], color=ORANGE, ls="--", marker=marker, label="validation"
-    )
+    left.plot(numbers, [epoch.validation_loss for epoch in epochs], **validation, label="validation")
     if all(min(epoch.train_loss, epoch.validation_loss) > 0 for epoch in epochs):
         left.set_yscale("log")
     what = "cross-entropy (nats per example)" if problem.classes else "half squared error (scaled targets)"
     left.set(xlabel="epoch", ylabel=what, title="Loss")
-    left.legend(frameon=False)
 
     accuracy = bool(problem.classes)
     values = [epoch.validation_metric * (100 if accuracy else 1) for epoch in epochs]
-    right.plot(numbers, values, color=ORANGE, ls="--", marker=marker, label="validation")
+    right.plot(numbers, values, **validation)
     right.plot(
-        [kept.number], [values[kept.number - 1]], "o", color=GREEN, label=f"parameters kept (epoch {kept.number})"
+        [kept.number], [values[kept.number - 1]], "o", color=GREEN, label=f"parameters kept, epoch {kept.number}"
     )
     label = "accuracy (%)" if accuracy else "RMSE (units of the target)"
     right.set(xlabel="epoch", ylabel=label, title="Accuracy" if accuracy else "Root mean squared error")
-    right.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     for axes in (left, right):
         axes.xaxis.get_major_locator().set_params(integer=True)
     _save(plt, figure, path)

@@ -98,7 +98,7 @@ def load(folder: Path) -> Model:
     if not path.is_file():
         raise BadInput(f"{folder}: holds no trained model ({FILE}); expected the folder of a finished run")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         return _assemble(arrays)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):

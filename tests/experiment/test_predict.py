@@ -1,0 +1,152 @@
+"""Predictions of a saved run."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+
+from jaxnet.experiment import data, model
+from jaxnet.experiment.config import TrainConfig
+from jaxnet.experiment.errors import BadInput
+from jaxnet.experiment.predict import PredictConfig, predict
+from jaxnet.experiment.run import run
+
+pytestmark = pytest.mark.usefixtures("optax_promotion")
+
+
+@pytest.fixture(scope="module")
+def classes_run(tmp_path_factory):
+    """A network trained on a .csv file with three classes, the file, and its rows."""
+    import jax
+
+    where = tmp_path_factory.mktemp("classes")
+    rng = np.random.default_rng(0)
+    kinds = np.array(["low", "middle", "top"])[np.arange(90) % 3]
+    height = np.select([kinds == "low", kinds == "middle"], [1.0, 2.0], 3.0) + rng.normal(0, 0.1, 90)
+    rows = [[f"{a:.6f}", f"{b:.6f}", kind] for a, b, kind in zip(height, rng.normal(size=90), kinds, strict=True)]
+    write(where / "a.csv", ["height", "weight", "kind"], rows)
+    with jax.numpy_dtype_promotion("standard"):
+        run(TrainConfig(data=str(where / "a.csv"), target=("kind",), epochs=60, hidden=(8,), learning_rate=0.02,
+                        batch_size=16, out=str(where / "run")))  # fmt: skip
+    return where / "run", where / "a.csv", rows
+
+
+def write(path, header, rows):
+    path.write_text("\n".join(",".join(line) for line in [header, *rows]))
+
+
+def predictions(capsys, run_folder, source, **options):
+    predict(PredictConfig(str(run_folder), str(source), **options))
+    out, err = capsys.readouterr()
+    return list(csv.reader(io.StringIO(out))), err
+
+
+def test_classes_come_with_their_probabilities(classes_run, capsys):
+    run_folder, source, rows = classes_run
+    (header, *lines), err = predictions(capsys, run_folder, source)
+    assert header == ["kind", "P(low)", "P(middle)", "P(top)"]
+    assert len(lines) == 90
+    probabilities = np.array([line[1:] for line in lines], float)
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    right = np.mean([line[0] == row[2] for line, row in zip(lines, rows, strict=True)])
+    assert right > 0.9
+    assert f"accuracy {100 * right:.2f}%" in err
+    assert "device" in err
+
+
+def test_without_the_target_and_in_another_order_the_predictions_are_the_same(classes_run, capsys, tmp_path):
+    run_folder, source, rows = classes_run
+    expected, _ = predictions(capsys, run_folder, source)
+    write(tmp_path / "b.csv", ["weight", "height"], [[b, a] for a, b, _ in rows])
+    actual, err = predictions(capsys, run_folder, tmp_path / "b.csv")
+    assert actual == expected
+    assert "accuracy" not in err
+
+
+def test_a_class_that_was_not_learnt_is_not_scored(classes_run, capsys, tmp_path):
+    run_folder, _, rows = classes_run
+    write(tmp_path / "b.csv", ["height", "weight", "kind"], [[a, b, "new"] for a, b, _ in rows])
+    lines, err = predictions(capsys, run_folder, tmp_path / "b.csv")
+    assert len(lines) == 91
+    assert "accuracy" not in err
+
+
+def test_predictions_go_into_a_file_that_is_not_replaced_unasked(classes_run, capsys, tmp_path):
+    run_folder, source, _ = classes_run
+    expected, _ = predictions(capsys, run_folder, source)
+    out = tmp_path / "p.csv"
+    printed, _ = predictions(capsys, run_folder, source, out=str(out))
+    assert printed == []
+    assert list(csv.reader(io.StringIO(out.read_text()))) == expected
+    with pytest.raises(BadInput, match=r"p.csv: exists already; choose another name, or replace it with --overwrite$"):
+        predictions(capsys, run_folder, source, out=str(out))
+    predictions(capsys, run_folder, source, out=str(out), overwrite=True)
+    with pytest.raises(BadInput, match=r"p.csv: cannot be written \(No such file or directory\)$"):
+        predictions(capsys, run_folder, source, out=str(tmp_path / "no" / "p.csv"))
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (["height"], "but it lacks 'weight'"),
+        (["height", "weight", "age"], "but it has also 'age'"),
+        (["hight", "weight"], "but it lacks 'height' and has also 'hight'"),
+    ],
+)
+def test_other_columns_are_refused(classes_run, header, message, capsys, tmp_path):
+    write(tmp_path / "b.csv", header, [["1"] * len(header)])
+    with pytest.raises(BadInput) as error:
+        predictions(capsys, classes_run[0], tmp_path / "b.csv")
+    expected = f"--data {tmp_path / 'b.csv'}: expected the 2 columns of the training data, {message}"
+    assert str(error.value) == expected
+
+
+def test_a_run_that_is_not_there_or_damaged_is_named(classes_run, capsys, tmp_path):
+    source = classes_run[1]
+    with pytest.raises(BadInput, match="none: no such folder; expected the folder of a finished run$"):
+        predictions(capsys, tmp_path / "none", source)
+    with pytest.raises(BadInput, match=r"holds no trained model \(model.npz\); expected the folder of a finished run$"):
+        predictions(capsys, tmp_path, source)
+    whole = (classes_run[0] / "model.npz").read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    damaged = [whole[:100], whole[: len(whole) // 2], b"", b"text", bytes(flipped)]
+    with np.load(classes_run[0] / "model.npz") as archive:
+        arrays = dict(archive)
+    for arrays_damaged in (
+        {name: array for name, array in arrays.items() if name != "params[0].W"},
+        arrays | {"params[0].W": arrays["params[0].W"].T},
+        arrays | {"description": np.array("{}")},
+        arrays | {"description": np.array("}")},
+    ):
+        np.savez(tmp_path / "damaged.npz", **arrays_damaged)
+        damaged.append((tmp_path / "damaged.npz").read_bytes())
+    for content in damaged:
+        (tmp_path / "model.npz").write_bytes(content)
+        with pytest.raises(BadInput, match=r"model.npz: is damaged; train again or restore it from a copy$"):
+            predictions(capsys, tmp_path, source)
+
+
+def test_numbers_come_in_the_targets_own_units(tmp_path, capsys):
+    result = run(TrainConfig(data="linnerud", epochs=5, hidden=(8,), out=str(tmp_path / "run"), dtype="float64"))
+    capsys.readouterr()
+    (header, *lines), err = predictions(capsys, tmp_path / "run", "linnerud")
+    assert header == ["Weight", "Waist", "Pulse"]
+    assert np.abs(np.array(lines, float).mean(0) - data.load("linnerud").y.mean(0)).max() < 30
+    assert "RMSE" in err
+    assert set(result["targets"]) == set(header)
+
+
+def test_a_saved_model_predicts_what_the_trained_one_did(tmp_path):
+    result = run(TrainConfig(data="moons", epochs=5, hidden=(8,), out=str(tmp_path / "run")))
+    from jaxnet.experiment.problem import pose
+    from jaxnet.experiment.split import split
+
+    config = TrainConfig(data="moons")
+    problem, table = pose(data.load("moons"), config)
+    parts, _ = split(table, problem, config.seed)
+    trained = model.load(tmp_path / "run")
+    mean, factor = parts.standardisation
+    predicted = trained.predict(parts.test.x / factor + mean).argmax(1)
+    assert (predicted == parts.test.y).mean() == result["test_accuracy"]

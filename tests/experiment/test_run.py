@@ -1,0 +1,271 @@
+"""Whole runs: what they write, what they keep, and how they end."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from jaxnet.experiment import data, folder, loop, model
+from jaxnet.experiment.config import TrainConfig
+from jaxnet.experiment.errors import BadInput, Failure
+from jaxnet.experiment.run import run
+
+pytestmark = pytest.mark.usefixtures("optax_promotion")
+
+
+def train(tmp_path, **options):
+    """A run in a folder of its own, and its metrics."""
+    out = tmp_path / "run"
+    result = run(TrainConfig(**{"out": str(out), "epochs": 3, "hidden": (8,), **options}))
+    return out, result, [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def png(path):
+    return path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.parametrize("name", data.NAMES)
+def test_every_data_set_gives_a_whole_folder(name, tmp_path):
+    out, result, metrics = train(tmp_path, data=name)
+    config = json.loads((out / "config.json").read_text())
+    assert config == json.loads(
+        json.dumps(dataclasses.asdict(TrainConfig(data=name, out=str(out), epochs=3, hidden=(8,))))
+    )
+    assert json.loads((out / "result.json").read_text()) == result
+    regression = name in ("diabetes", "linnerud")
+    measures = {"test_rmse", "test_r2"} if regression else {"test_accuracy"}
+    common = {"test_loss", "epochs", "kept_epoch", "seconds", "device"}
+    assert set(result) == common | measures | ({"targets"} if name == "linnerud" else set())
+    assert result["epochs"] == 3
+    assert result["device"] == "cpu" or jax.default_backend() != "cpu"
+    metric = "validation_rmse" if regression else "validation_accuracy"
+    assert [set(line) for line in metrics] == [{"epoch", "train_loss", "validation_loss", metric, "seconds"}] * 3
+    assert [line["epoch"] for line in metrics] == [1, 2, 3]
+    expected = {"loss.png", "predictions.png"} if regression else {"loss.png", "confusion.png"}
+    expected |= {"boundary.png"} if name in ("moons", "circles", "spirals") else set()
+    assert {path.name for path in (out / "figures").iterdir()} == expected
+    assert all(png(path) for path in (out / "figures").iterdir())
+    assert {path.name for path in out.iterdir()} == {
+        "config.json",
+        "metrics.jsonl",
+        "result.json",
+        "model.npz",
+        "figures",
+    }
+
+
+@pytest.mark.parametrize("name", ["iris", "diabetes"])
+def test_the_curves_of_hand_and_autodiff_coincide(name, tmp_path):
+    curves = {}
+    for backward in ("hand", "autodiff"):
+        _, result, metrics = train(
+            tmp_path / backward, data=name, backward=backward, dtype="float64", epochs=20, optimizer="momentum"
+        )
+        curves[backward] = [(line["train_loss"], line["validation_loss"]) for line in metrics] + [result["test_loss"]]
+    # 20 epochs of 4 to 10 updates, each rounding at 1.1e-16.
+    for hand, autodiff in zip(curves["hand"], curves["autodiff"], strict=True):
+        np.testing.assert_allclose(hand, autodiff, rtol=1e-10)
+
+
+def test_autodiff_really_is_autodiff(tmp_path, monkeypatch):
+    monkeypatch.setitem(loop.GRADIENTS, "hand", None)
+    train(tmp_path, data="iris", backward="autodiff")
+    with pytest.raises(TypeError):
+        train(tmp_path / "hand", data="iris", backward="hand")
+
+
+@pytest.mark.parametrize(
+    "optimizer", ["sgd", "momentum", "nesterov", "adam", "adamw", "nadamw", "rmsprop", "adagrad", "lion"]
+)
+@pytest.mark.parametrize("decay", [None, 0.01])
+def test_every_optimizer_learns(optimizer, decay, tmp_path):
+    _, _, metrics = train(tmp_path, data="iris", optimizer=optimizer, weight_decay=decay, epochs=30)
+    assert metrics[-1]["train_loss"] < 0.9 * metrics[0]["train_loss"]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_weight_decay_shrinks_weights_and_spares_biases(optimizer, tmp_path):
+    parameters = []
+    for decay in (0.0, 3.0):
+        out, _, _ = train(
+            tmp_path / str(decay), data="iris", optimizer=optimizer, weight_decay=decay, learning_rate=0.01
+        )
+        parameters.append(model.load(out).params)
+    plain, decayed = parameters
+    assert np.square(decayed[0].W).sum() < 0.9 * np.square(plain[0].W).sum()
+    assert np.square(decayed[0].b).sum() > 0.5 * np.square(plain[0].b).sum()
+
+
+@pytest.mark.parametrize("init", ["zeros", "small-normal", "he", "glorot"])
+def test_every_start_is_used(init):
+    config = TrainConfig(data="iris", init=init, hidden=(300,), activation="tanh")
+    from jaxnet.experiment.problem import pose
+
+    problem, table = pose(data.load("iris"), config)
+    W = loop.make_network(config, problem, table.x.shape[1]).init(jax.random.key(0))[0].W
+    expected = {"zeros": 0, "small-normal": 0.01, "he": np.sqrt(2 / 4), "glorot": np.sqrt(2 / 304)}[init]
+    # 1,200 weights: a standard error of 2%.
+    np.testing.assert_allclose(np.std(W), expected, rtol=0.1)
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "tanh", "sigmoid", "softplus", "identity"])
+def test_every_activation_learns(activation, tmp_path):
+    out, _, metrics = train(tmp_path, data="iris", activation=activation, epochs=15)
+    assert metrics[-1]["train_loss"] < 0.95 * metrics[0]["train_loss"]
+    assert model.load(out).activation == activation
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "sigmoid_binary_cross_entropy",
+        "softmax_cross_entropy",
+        "softmax_cross_entropy_with_integer_labels",
+        "binary_cross_entropy",
+    ],
+)
+@pytest.mark.parametrize("name", ["moons", "iris"])
+def test_every_loss_for_classes_learns(loss, name, tmp_path):
+    _, result, _ = train(tmp_path, data=name, loss=loss, epochs=30, hidden=(16,), learning_rate=0.01)
+    assert result["test_accuracy"] > 0.8
+
+
+@pytest.mark.parametrize("output", ["relu", "softplus", "leaky_relu"])
+def test_targets_that_are_never_negative_take_a_rectified_output(output, tmp_path):
+    out, result, _ = train(tmp_path, data="diabetes", output_activation=output, epochs=60, hidden=(16,))
+    assert result["test_r2"] > 0.1
+    if output != "leaky_relu":
+        assert (model.load(out).predict(1e3 * np.random.default_rng(0).normal(size=(50, 10))) >= 0).all()
+
+
+def test_no_hidden_layer_is_logistic_regression(tmp_path):
+    out, result, _ = train(tmp_path, data="breast_cancer", hidden=(), epochs=30, learning_rate=0.01)
+    assert model.load(out).sizes == (30, 1)
+    assert result["test_accuracy"] > 0.9
+
+
+def test_early_stopping_keeps_the_parameters_of_the_best_epoch(tmp_path):
+    options = {"data": "diabetes", "hidden": (64,), "learning_rate": 0.01, "epochs": 200}
+    out, result, metrics = train(tmp_path, early_stopping=3, **options)
+    losses = [line["validation_loss"] for line in metrics]
+    best = int(np.argmin(losses)) + 1
+    assert result["kept_epoch"] == best
+    assert result["epochs"] == best + 3 < 200
+    # The same run without early stopping, ended at the best epoch, has the same parameters.
+    other, _, _ = train(tmp_path / "again", **options | {"epochs": best})
+    for kept, last in zip(
+        jax.tree.leaves(model.load(out).params), jax.tree.leaves(model.load(other).params), strict=True
+    ):
+        np.testing.assert_array_equal(kept, last)
+
+
+def test_the_same_seed_gives_the_same_run(tmp_path):
+    losses = [
+        train(tmp_path / name, data="iris", seed=seed)[1]["test_loss"] for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
+    assert losses[0] == losses[1] != losses[2]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_dtype_is_that_of_the_parameters(dtype, tmp_path):
+    out, _, _ = train(tmp_path, data="iris", dtype=dtype)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(model.load(out).params)} == {dtype}
+    assert not jax.config.jax_enable_x64
+
+
+def test_a_loss_that_is_no_longer_finite_ends_the_run(tmp_path):
+    with pytest.raises(Failure) as error:
+        train(tmp_path, data="diabetes", optimizer="sgd", learning_rate=1e30, epochs=50)
+    assert error.value.status == 1
+    message = str(error.value)
+    assert message.startswith("the loss is no longer finite in epoch ")
+    assert "; lower --learning-rate (1e+30) or look for extreme values in the data; " in message
+    assert message.endswith("run holds the metrics so far")
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_ctrl_c_says_what_the_folder_holds(tmp_path, monkeypatch):
+    def interrupted(config, problem, parts):
+        epochs = train_loop(config, problem, parts)
+        yield next(epochs)
+        yield next(epochs)
+        raise KeyboardInterrupt
+
+    train_loop = loop.train
+    monkeypatch.setattr(loop, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="run holds config.json and 2 epochs of metrics.jsonl, but no model"):
+        train(tmp_path, data="iris")
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_an_existing_run_is_kept_unless_told_otherwise(tmp_path):
+    out, _, _ = train(tmp_path, data="iris")
+    before = (out / "result.json").read_bytes()
+    with pytest.raises(
+        BadInput, match=r"run: holds a run already; choose another name, or replace it with --overwrite$"
+    ):
+        train(tmp_path, data="iris")
+    with pytest.raises(BadInput, match="no such data set"):
+        train(tmp_path, data="irs", overwrite=True)
+    assert (out / "result.json").read_bytes() == before
+    train(tmp_path, data="wine", overwrite=True)
+    assert (out / "result.json").read_bytes() != before
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_is_no_run_is_never_replaced(overwrite, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("years of work")
+    with pytest.raises(
+        BadInput, match=r"run: is not empty and holds no run; expected a run's folder, or a name that is free$"
+    ):
+        train(tmp_path, data="iris", overwrite=overwrite)
+    assert (tmp_path / "run" / "thesis.tex").read_text() == "years of work"
+    with pytest.raises(BadInput, match=r"thesis.tex: is a file; expected a folder, or a name that is free$"):
+        run(TrainConfig(data="iris", out=str(tmp_path / "run" / "thesis.tex"), overwrite=overwrite))
+
+
+def test_an_empty_folder_may_be_filled(tmp_path):
+    (tmp_path / "run").mkdir()
+    train(tmp_path, data="iris")
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match=r"--out .*file/run: cannot be written \(Not a directory\)$"):
+        run(TrainConfig(data="iris", out=str(tmp_path / "file" / "run")))
+
+
+def test_without_a_name_the_first_free_number_is_taken(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert str(folder.choose(TrainConfig())) == "runs/digits-1"
+    (tmp_path / "runs" / "digits-1").mkdir(parents=True)
+    assert str(folder.choose(TrainConfig())) == "runs/digits-2"
+    assert str(folder.choose(TrainConfig(data="../some where/my data.csv"))) == "runs/my-data-1"
+
+
+def test_a_csv_file_trains(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(100, 3))
+    rows = [f"{a:.6f},{b:.6f},5,{'up' if a + b > 0 else 'down'}" for a, b, _ in x]
+    (tmp_path / "a.csv").write_text("\n".join(["a,b,constant,way", *rows]))
+    out, result, _ = train(tmp_path, data=str(tmp_path / "a.csv"), target=("way",), epochs=40, learning_rate=0.02)
+    assert result["test_accuracy"] >= 0.85
+    assert model.load(out).problem.classes == ("down", "up")
+    assert model.load(out).standardisation.factor[2] == 0
+
+
+def test_idx_files_train_and_their_test_part_is_the_test(tmp_path):
+    from test_files import idx
+
+    rng = np.random.default_rng(0)
+    for part, examples in (("train", 120), ("t10k", 33)):
+        labels = (np.arange(examples) % 3).astype(np.uint8)
+        images = (40 * labels[:, None, None] + rng.integers(0, 30, (examples, 4, 4))).astype(np.uint8)
+        (tmp_path / f"{part}-images").write_bytes(idx(images))
+        (tmp_path / f"{part}-labels").write_bytes(idx(labels))
+    _, result, _ = train(tmp_path, data=str(tmp_path), epochs=30, learning_rate=0.01)
+    assert result["test_accuracy"] > 0.9
+    assert (result["test_accuracy"] * 33) % 1 == pytest.approx(0, abs=1e-9)
