@@ -1,0 +1,117 @@
+"""The scripts as a person runs them: each in a process of its own."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def command(script, *arguments):
+    return [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *arguments]
+
+
+def call(script, *arguments, where):
+    done = subprocess.run(command(script, *arguments), cwd=where, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr + done.stdout
+    return done
+
+
+def test_without_options_digits_are_learnt_to_97_percent(tmp_path):
+    done = call("train", where=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    result = json.loads((tmp_path / "runs" / "digits-1" / "result.json").read_text())
+    assert result["test_accuracy"] >= 0.97
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"device     {result['device']}"
+    assert "data       digits: 1258 training, 180 validation, 359 test examples of 64 features" in lines
+    assert "problem    10 classes: softmax_cross_entropy_with_integer_labels" in lines
+    assert "backward by hand" in done.stdout
+    assert len([line for line in lines if line.startswith("epoch")]) == 21
+    assert lines[-1] == "written    runs/digits-1/"
+
+    done = call("predict", "runs/digits-1", "--data", "digits", "--out", "p.csv", where=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout == ""
+    device, predicted = done.stderr.splitlines()
+    assert device == f"device     {result['device']}"
+    assert re.fullmatch(r"predicted  1797 examples: accuracy 99\.\d\d%", predicted)
+    assert len((tmp_path / "p.csv").read_text().splitlines()) == 1798
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "line"),
+    [
+        ("train", ["--optimzer", "adam"], "error: --optimzer: no such option; did you mean --optimizer?"),
+        ("train", ["--data", "a.csv"], "error: --data a.csv: no such file or folder"),
+        ("train", ["--epochs", "0"], "error: --epochs: expected an integer of at least 1, got 0"),
+        (
+            "predict",
+            ["nowhere", "--data", "digits"],
+            "error: nowhere: no such folder; expected the folder of a finished run",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_on_stderr_and_status_2(script, arguments, line, tmp_path):
+    done = call(script, *arguments, where=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == line + "\n"
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_is_one_line_and_status_130(tmp_path):
+    training = subprocess.Popen(
+        command("train", "--data", "iris", "--epochs", "1000000", "--out", "run"),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with training:
+        while not training.stdout.readline().startswith("epoch"):
+            assert training.poll() is None
+        training.send_signal(signal.SIGINT)
+        _, stderr = training.communicate()
+    assert training.returncode == 130
+    assert re.fullmatch(r"interrupted: run holds config.json and \d+ epochs of metrics.jsonl, but no model\n", stderr)
+    assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") >= 1
+
+
+def test_a_terminal_shows_a_progress_bar(tmp_path):
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "120"}
+    arguments = command("train", "--data", "iris", "--epochs", "40", "--out", "run")
+    with subprocess.Popen(arguments, cwd=tmp_path, stdout=theirs, stderr=theirs, env=environment) as training:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                piece = os.read(ours, 4096)
+            except OSError:  # how Linux says that the other side is closed
+                break
+            if not piece:
+                break
+            shown += piece
+    os.close(ours)
+    assert training.returncode == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert re.search(r"epoch 40/40 ━+ 0:00:\d\d loss [\d.]+  validation loss [\d.]+  accuracy [\d.]+%", text)
+    assert "written    run/" in text
+
+
+def test_a_reader_who_leaves_early_is_no_error(tmp_path):
+    assert call("train", "--data", "iris", "--epochs", "1", "--out", "run", where=tmp_path).returncode == 0
+    shell = f"{sys.executable} {ROOT}/scripts/predict.py run --data iris | head -1"
+    done = subprocess.run(shell, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout == "class,P(setosa),P(versicolor),P(virginica)\n"
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
