@@ -26,7 +26,7 @@ def read_csv(path: Path, targets: tuple[str, ...], *, with_target: bool = True) 
     present = [target for target in targets if target in header]
     features = [name for name in header if name not in present]
     if not features:
-        raise BadInput(f"{path}: expected at least one column beside the target")
+        raise BadInput(f"--data {path}: expected at least one column beside the target")
 
     x = np.empty((len(rows), len(features)))
     columns = [header.index(name) for name in features]
@@ -44,23 +44,24 @@ def _read_cells(path):
             header = [name.strip() for name in next(reader, [])]
             numbered = [(row, reader.line_num) for row in reader if row]
     except UnicodeDecodeError:
-        raise BadInput(f"{path}: expected text in UTF-8") from None
+        raise BadInput(f"--data {path}: expected text in UTF-8") from None
     except csv.Error as error:
-        raise BadInput(f"{path}, line {reader.line_num}: not comma-separated values ({error})") from None
+        raise BadInput(f"--data {path}, line {reader.line_num}: not comma-separated values ({error})") from None
     except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+        raise BadInput(f"--data {path}: cannot be read ({error.strerror})") from None
     if not header:
-        raise BadInput(f"{path}: is empty; expected a line of column names, then a line for each example")
+        raise BadInput(f"--data {path}: is empty; expected a line of column names, then a line for each example")
     for column, name in enumerate(header, start=1):
         if not name or header.index(name) != column - 1:
             what = f"{name!r} twice" if name else f"no name for column {column}"
-            raise BadInput(f"{path}, line 1: expected a name of its own for every column, got {what}")
+            raise BadInput(f"--data {path}, line 1: expected a name of its own for every column, got {what}")
     if not numbered:
-        raise BadInput(f"{path}: has no rows below the column names")
+        raise BadInput(f"--data {path}: has no rows below the column names")
     for row, (cells, line) in enumerate(numbered, start=1):
         if len(cells) != len(header):
             raise BadInput(
-                f"{path}, row {row} (line {line}): expected {len(header)} cells as in the first line, got {len(cells)}"
+                f"--data {path}, row {row} (line {line}): expected {len(header)} cells as in the first line, "
+                f"got {len(cells)}"
             )
     return header, [row for row, _ in numbered], [line for _, line in numbered]
 
@@ -69,7 +70,8 @@ def _number(cell, path, row, line, column):
     value = _as_number(cell)
     if value is None or not math.isfinite(value):
         what = "an empty cell" if not cell.strip() else repr(cell.strip())
-        raise BadInput(f"{path}, row {row + 1} (line {line}), column {column!r}: expected a finite number, got {what}")
+        where = f"--data {path}, row {row + 1} (line {line}), column {column!r}"
+        raise BadInput(f"{where}: expected a finite number, got {what}")
     return value
 
 
@@ -85,7 +87,7 @@ def _read_targets(path, header, rows, lines, targets):
     for row, (cells, line) in enumerate(zip(rows, lines, strict=True), start=1):
         for column in columns:
             if not cells[column].strip():
-                where = f"{path}, row {row} (line {line}), column {header[column]!r}"
+                where = f"--data {path}, row {row} (line {line}), column {header[column]!r}"
                 raise BadInput(f"{where}: expected a target, got an empty cell")
     texts = np.array([[cells[column].strip() for column in columns] for cells in rows])
     # One column in which some cells are not numbers names classes, if it does so more than once each.
@@ -107,10 +109,10 @@ def read_npz(path: Path, *, with_target: bool = True) -> Table:
             arrays = {name: archive[name] for name in archive.files if name in ("x", "y")}
             found = ", ".join(archive.files)
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, MemoryError, AttributeError):
-        raise BadInput(f"{path}: expected a NumPy .npz archive of plain arrays x and y") from None
+        raise BadInput(f"--data {path}: expected a NumPy .npz archive of plain arrays x and y") from None
     for name in ("x", "y") if with_target else ("x",):
         if name not in arrays:
-            raise BadInput(f"{path}: has no array {name!r}; expected x and y, got {found or 'nothing'}")
+            raise BadInput(f"--data {path}: has no array {name!r}; expected x and y, got {found or 'nothing'}")
     x = _examples(path, arrays["x"])
     y = _npz_targets(path, arrays["y"], len(x)) if "y" in arrays else None
     targets = ("y",) if y is None or y.ndim == 1 or y.shape[1] == 1 else tuple(f"y{k}" for k in range(y.shape[1]))
@@ -119,7 +121,7 @@ def read_npz(path: Path, *, with_target: bool = True) -> Table:
 
 def _examples(path, x):
     if x.dtype.kind not in "fiub" or x.ndim < 2 or x.size == 0:
-        raise BadInput(f"{path}: expected x of numbers, (examples, features), got {x.dtype} {x.shape}")
+        raise BadInput(f"--data {path}: expected x of numbers, (examples, features), got {x.dtype} {x.shape}")
     x = x.reshape(len(x), -1).astype(np.float64)
     _require_finite(path, "x", x)
     return x
@@ -128,10 +130,10 @@ def _examples(path, x):
 def _npz_targets(path, y, examples):
     if y.dtype.kind not in "fiubU" or y.ndim not in (1, 2) or len(y) != examples or y.size == 0:
         expected = f"expected y of numbers or texts, ({examples},) or ({examples}, targets)"
-        raise BadInput(f"{path}: {expected}, got {y.dtype} {y.shape}")
+        raise BadInput(f"--data {path}: {expected}, got {y.dtype} {y.shape}")
     if y.dtype.kind in "bU":
         if y.ndim == 2:
-            raise BadInput(f"{path}: expected one target for classes, got y of {y.dtype} {y.shape}")
+            raise BadInput(f"--data {path}: expected one target for classes, got y of {y.dtype} {y.shape}")
         return y.astype(str)
     y = y.reshape(examples, -1).astype(np.float64)
     _require_finite(path, "y", y)
@@ -142,7 +144,7 @@ def _require_finite(path, name, values):
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
         row, column = bad[0]
-        where = f"{path}, {name}, row {row + 1}, column {column + 1}"
+        where = f"--data {path}, {name}, row {row + 1}, column {column + 1}"
         raise BadInput(f"{where}: expected a finite number, got {values[row, column]}")
 
 
@@ -157,7 +159,7 @@ def read_idx_folder(folder: Path) -> Table:
     train = _read_images_and_labels(folder, "train")
     if test is not None and test.x.shape[1] != train.x.shape[1]:
         raise BadInput(
-            f"{folder}: expected test images of as many pixels as the training images', {train.x.shape[1]}, "
+            f"--data {folder}: expected test images of as many pixels as the training images', {train.x.shape[1]}, "
             f"got {test.x.shape[1]}"
         )
     return train._replace(test=test)
@@ -168,13 +170,15 @@ def _read_images_and_labels(folder, part):
     for what in ("images", "labels"):
         path = _find_idx(folder, f"{part}-{what}")
         if path is None:
-            raise BadInput(f"{folder}: has no file {part}-{what}*, plain or .gz; expected MNIST's IDX files")
+            raise BadInput(f"--data {folder}: has no file {part}-{what}*, plain or .gz; expected MNIST's IDX files")
         paths[what] = path
     images, labels = read_idx(paths["images"]), read_idx(paths["labels"])
     if images.ndim < 2 or images.size == 0:
-        raise BadInput(f"{paths['images']}: expected images, (examples, rows, columns), got {images.shape}")
+        raise BadInput(f"--data {paths['images']}: expected images, (examples, rows, columns), got {images.shape}")
     if labels.shape != images.shape[:1]:
-        raise BadInput(f"{paths['labels']}: expected {len(images)} labels, one for each image, got {labels.shape}")
+        raise BadInput(
+            f"--data {paths['labels']}: expected {len(images)} labels, one for each image, got {labels.shape}"
+        )
     x = images.reshape(len(images), -1).astype(np.float64)
     _require_finite(paths["images"], "pixels", x)
     y = labels.reshape(-1, 1).astype(np.float64)
@@ -199,17 +203,17 @@ def read_idx(path: Path) -> np.ndarray:
         with opener(path, "rb") as file:
             start = file.read(4)
             if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in IDX_TYPES or start[3] == 0:
-                raise BadInput(f"{path}: expected an IDX file, got other first bytes")
+                raise BadInput(f"--data {path}: expected an IDX file, got other first bytes")
             dtype, lengths = np.dtype(IDX_TYPES[start[2]]), file.read(4 * start[3])
             shape = tuple(int(n) for n in np.frombuffer(lengths[: len(lengths) // 4 * 4], ">u4"))
             expected = math.prod(shape) * dtype.itemsize
             # gzip packs at most 1032 bytes into one: a larger promise is refused before memory is asked for.
             if len(shape) < start[3] or expected > 1032 * path.stat().st_size:
-                raise BadInput(f"{path}: is cut short; its first bytes promise {expected} bytes of values")
+                raise BadInput(f"--data {path}: is cut short; its first bytes promise {expected} bytes of values")
             values = file.read(expected + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise BadInput(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+        raise BadInput(f"--data {path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if len(values) != expected:
         how = "is cut short" if len(values) < expected else "goes on after its values"
-        raise BadInput(f"{path}: {how}; expected {expected} bytes of values for the shape {shape}")
+        raise BadInput(f"--data {path}: {how}; expected {expected} bytes of values for the shape {shape}")
     return np.frombuffer(values, dtype).reshape(shape)

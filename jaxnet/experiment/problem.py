@@ -132,7 +132,7 @@ def _pose_classes(table, config):
 
 
 def _check_classes(table, classes, counts):
-    target = f"{table.source}, target {table.targets[0]!r}"
+    target = f"--data {table.source}, target {table.targets[0]!r}"
     if len(classes) < 2:
         raise BadInput(f"{target}: expected at least two classes, got only {classes[0]!r}")
     if len(classes) * PARTS > counts.sum():
@@ -152,7 +152,9 @@ def _numbers_of(table, values):
     y = table.test.y.ravel()
     unknown = y[~np.isin(y, values)]
     if len(unknown):
-        raise BadInput(f"{table.source}: the test part has the class {unknown[0]:g}, which the training part lacks")
+        raise BadInput(
+            f"--data {table.source}: the test part has the class {unknown[0]:g}, which the training part lacks"
+        )
     return np.searchsorted(values, y)
 
 
@@ -168,7 +170,7 @@ def _output_for(loss, config):
 
 def _pose_regression(table, config):
     if len(table.y) < 10:
-        raise BadInput(f"{table.source}: expected at least 10 rows to split, got {len(table.y)}")
+        raise BadInput(f"--data {table.source}: expected at least 10 rows to split, got {len(table.y)}")
     output = "identity" if config.output_activation == "auto" else config.output_activation
     low, high = OUTPUT_RANGES.get(output, (-np.inf, np.inf))
     outside = np.argwhere((table.y < low) | (table.y > high))

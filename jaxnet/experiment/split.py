@@ -61,7 +61,7 @@ def split(table: Table, problem: Problem, seed: int) -> tuple[Split, Problem]:
         count = max(round(fraction * len(table.x)), 1)
         if problem.classes and min(count, len(rows) - count) < len(problem.classes):
             raise BadInput(
-                f"{table.source}: a part of {min(count, len(rows) - count)} of {len(table.x)} rows cannot hold "
+                f"--data {table.source}: a part of {min(count, len(rows) - count)} of {len(table.x)} rows cannot hold "
                 f"{len(problem.classes)} classes; expected more rows"
             )
         return train_test_split(rows, test_size=count, stratify=labels, random_state=seed)

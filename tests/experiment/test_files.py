@@ -98,6 +98,7 @@ def test_a_target_may_be_absent_where_none_is_needed(write):
     ],
 )
 def test_a_broken_csv_file_is_named_with_row_and_column(content, targets, message, write):
+    message = message if message.startswith("--target") else f"--data {message}"
     assert refusal(write("a.csv", content), targets) == message
 
 
@@ -133,20 +134,20 @@ def test_an_npz_file_is_read(tmp_path):
 def test_a_broken_npz_file_is_named(arrays, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.savez("a.npz", **arrays)
-    assert refusal("a.npz") == f"a.npz: {message}"
+    assert refusal("a.npz") == f"--data a.npz: {message}"
 
 
 def test_values_that_are_not_finite_are_named_in_an_npz_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.savez("a.npz", x=np.array([[1.0, 2.0], [3.0, np.nan]]), y=np.ones(2))
-    assert refusal("a.npz") == "a.npz, x, row 2, column 2: expected a finite number, got nan"
+    assert refusal("a.npz") == "--data a.npz, x, row 2, column 2: expected a finite number, got nan"
     np.savez("a.npz", x=np.ones((2, 2)), y=np.array([1.0, np.inf]))
-    assert refusal("a.npz") == "a.npz, y, row 2, column 1: expected a finite number, got inf"
+    assert refusal("a.npz") == "--data a.npz, y, row 2, column 1: expected a finite number, got inf"
 
 
 def test_pickles_are_never_loaded(tmp_path, monkeypatch, write):
     np.savez(tmp_path / "a.npz", x=np.array([[object()]]), y=np.ones(1))
-    expected = "a.npz: expected a NumPy .npz archive of plain arrays x and y"
+    expected = "--data a.npz: expected a NumPy .npz archive of plain arrays x and y"
     assert refusal("a.npz") == expected
     assert refusal(write("b.npz", "no archive")) == expected.replace("a.npz", "b.npz")
     whole = (tmp_path / "a.npz").read_bytes()
@@ -219,29 +220,29 @@ def test_idx_values_of_other_types_are_big_endian(write):
 def test_a_broken_idx_file_is_named(images, labels, message, write):
     write("mnist/train-images", images)
     write("mnist/train-labels", labels)
-    assert refusal("mnist") == message
+    assert refusal("mnist") == f"--data {message}"
 
 
 def test_a_gzipped_idx_file_cut_short_is_named(write):
     write("mnist/train-images.gz", gzip.compress(idx(IMAGES))[:-12])
     write("mnist/train-labels.gz", gzip.compress(idx(LABELS)))
-    assert refusal("mnist").startswith("mnist/train-images.gz: cannot be read (Compressed file ended before")
+    assert refusal("mnist").startswith("--data mnist/train-images.gz: cannot be read (Compressed file ended before")
 
 
 def test_a_folder_without_idx_files_is_named(write):
     write("mnist/readme", "")
-    assert refusal("mnist") == "mnist: has no file train-images*, plain or .gz; expected MNIST's IDX files"
+    assert refusal("mnist") == "--data mnist: has no file train-images*, plain or .gz; expected MNIST's IDX files"
     write("mnist/train-images", idx(IMAGES))
     write("mnist/train-labels", idx(LABELS))
     write("mnist/t10k-images", idx(IMAGES))
-    assert refusal("mnist") == "mnist: has no file t10k-labels*, plain or .gz; expected MNIST's IDX files"
+    assert refusal("mnist") == "--data mnist: has no file t10k-labels*, plain or .gz; expected MNIST's IDX files"
 
 
 def test_test_images_of_another_size_are_named(write):
     for part, images in (("train", IMAGES), ("t10k", IMAGES[:, :1])):
         write(f"mnist/{part}-images", idx(images))
         write(f"mnist/{part}-labels", idx(LABELS))
-    assert refusal("mnist") == "mnist: expected test images of as many pixels as the training images', 4, got 2"
+    assert refusal("mnist") == "--data mnist: expected test images of as many pixels as the training images', 4, got 2"
 
 
 @pytest.mark.parametrize(

@@ -131,18 +131,18 @@ def test_bounded_outputs_keep_the_targets_zero(output, mean, scale):
 @pytest.mark.parametrize(
     ("table", "options", "message"),
     [
-        (table_of(["a"] * 9), {}, "somewhere, target 'y': expected at least two classes, got only 'a'"),
-        (table_of([3] * 9), {}, "somewhere, target 'y': expected at least two classes, got only '3'"),
+        (table_of(["a"] * 9), {}, "--data somewhere, target 'y': expected at least two classes, got only 'a'"),
+        (table_of([3] * 9), {}, "--data somewhere, target 'y': expected at least two classes, got only '3'"),
         (
             table_of(list("abcdefgh")),
             {},
-            "somewhere, target 'y': 8 classes in 8 rows; expected at least 3 rows for each class, "
+            "--data somewhere, target 'y': 8 classes in 8 rows; expected at least 3 rows for each class, "
             "one for each of training, validation and test",
         ),
         (
             table_of(["a", "b"] * 4 + ["c"]),
             {},
-            "somewhere, target 'y': class 'c' has 1 rows; expected at least 3, "
+            "--data somewhere, target 'y': class 'c' has 1 rows; expected at least 3, "
             "one for each of training, validation and test",
         ),
         (
@@ -176,7 +176,7 @@ def test_bounded_outputs_keep_the_targets_zero(output, mean, scale):
             {"output_activation": "relu"},
             "--output-activation relu: gives values in [0, inf], but somewhere, row 2, target 'y' is -1.5",
         ),
-        (table_of([0.5, 1.5]), {}, "somewhere: expected at least 10 rows to split, got 2"),
+        (table_of([0.5, 1.5]), {}, "--data somewhere: expected at least 10 rows to split, got 2"),
     ],
 )
 def test_targets_that_cannot_be_learnt_are_named(table, options, message):
@@ -185,7 +185,7 @@ def test_targets_that_cannot_be_learnt_are_named(table, options, message):
 
 def test_a_class_that_only_the_test_part_has_is_named():
     table = table_of([0, 1] * 5, labels=True)
-    message = "somewhere: the test part has the class 2, which the training part lacks"
+    message = "--data somewhere: the test part has the class 2, which the training part lacks"
     assert refusal(table._replace(test=table_of([0, 2]))) == message
     _, posed = pose(table._replace(test=table_of([1, 0, 1])), TrainConfig())
     assert posed.test.y.tolist() == [1, 0, 1]

@@ -76,4 +76,4 @@ def test_a_test_part_that_is_set_apart_is_kept():
 def test_too_few_rows_for_the_classes_are_named():
     with pytest.raises(BadInput) as error:
         parts_of(numbered(5, 20))
-    assert str(error.value) == "t: a part of 4 of 20 rows cannot hold 5 classes; expected more rows"
+    assert str(error.value) == "--data t: a part of 4 of 20 rows cannot hold 5 classes; expected more rows"

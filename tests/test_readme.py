@@ -1,0 +1,73 @@
+"""What the README promises: its examples run, its numbers are printed, its table points at the right lines."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+import jaxnet as jn
+from jaxnet.experiment.data import NAMES
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
+PROGRAMS = [text for language, text in BLOCKS if language == "python"]
+PRINTED = [text for language, text in BLOCKS if not language]
+ROWS = re.findall(r"^\| (S[^|]+) \| ([^|]+) \| `(.+)` \| \[(.+):(\d+)\]\((.+)#L(\d+)\) \|$", README, re.MULTILINE)
+
+
+def test_the_first_example_prints_what_is_written_below_it():
+    done = subprocess.run([sys.executable, "-c", PROGRAMS[0]], capture_output=True, text=True, check=True)
+    before, after = re.fullmatch(r"loss (\S+) -> (\S+)\n", done.stdout).groups()
+    written_before, written_after = re.search(r"^loss (\S+) -> (\S+)$", README, re.MULTILINE).groups()
+    assert before == written_before
+    # 500 updates carry the rounding of another machine along.
+    assert float(after) == pytest.approx(float(written_after), abs=0.02)
+
+
+def test_the_example_of_an_own_layer_passes_its_check_and_the_mistake_prints_the_message(without_shape_annotations):
+    names = {"jax": jax, "jnp": jax.numpy, "jn": jn}
+    exec(PROGRAMS[1], names)
+    mistaken = PROGRAMS[1].replace("jn.Each(dy * x)", "jn.Each(dy)")
+    assert mistaken != PROGRAMS[1]
+    with pytest.raises(AssertionError) as error:
+        exec(mistaken, names)
+    (written,) = [text for text in PRINTED if text.startswith("check_layer")]
+    assert str(error.value) == written.strip()
+
+
+@pytest.mark.parametrize(("code", "shown", "path", "line"), [(row[2], row[3:5], row[5], int(row[6])) for row in ROWS])
+def test_every_line_of_code_in_the_table_stands_where_it_says(code, shown, path, line):
+    lines = (ROOT / path).read_text().splitlines()
+    assert lines[line - 1].strip() == code, [number for number, text in enumerate(lines, 1) if text.strip() == code]
+    assert shown == (path.removeprefix("jaxnet/"), str(line))
+
+
+def test_the_table_covers_s1_to_s13():
+    named = {f"S{number}" for row in ROWS for number in re.findall(r"S(\d+)", row[0])}
+    assert named == {f"S{number}" for number in range(1, 14)}
+
+
+def test_every_data_set_and_link_is_there():
+    for name in NAMES:
+        assert f"`{name}`" in README
+    for link in re.findall(r"\]\(([^)#]+)", README):
+        assert (ROOT / link).exists(), link
+
+
+def test_the_two_commands_stand_on_lines_of_their_own():
+    assert "\npip install -e '.[train]' && python scripts/train.py\n" in README
+    assert "\npip install -e '.[test]' && pytest\n" in README
+
+
+def test_the_options_of_the_shell_examples_exist():
+    from jaxnet.experiment.config import TrainConfig
+    from jaxnet.experiment.options import parse
+
+    lines = re.findall(r"^python scripts/train\.py (--data .+)$", README, re.MULTILINE)
+    assert len(lines) == 2
+    for line in lines:
+        parse(TrainConfig, line.split())
