@@ -23,8 +23,8 @@ def test_every_loss_behind_a_network(name, activation, key):
     jn.testing.check_network(net, getattr(jn.losses, name), net.init(key), jax.random.normal(key, (6, 3)), y)
 
 
-@pytest.mark.parametrize("depth", range(1, 6))
-def test_every_depth_with_positions(depth, key):
+@pytest.mark.parametrize("depth", [1, 5])
+def test_deep_networks_with_positions(depth, key):
     net = jn.mlp((3, 5, 4, 6, 5, 2)[: depth + 1], jn.tanh)
     x, y = jax.random.normal(key, (4, 2, 3)), jax.random.randint(key, (4, 2), 0, net.init(key)[-1].b.size)
     loss = jn.losses.softmax_cross_entropy_with_integer_labels

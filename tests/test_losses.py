@@ -36,7 +36,9 @@ def example(name, shape, key):
 @every_loss
 @every_shape
 def test_backward_root_hessian_and_sample_are_right(name, shape, key):
-    jn.testing.check_loss(getattr(jn.losses, name), *example(name, shape, key))
+    # The softmax of a single output is 1, whatever the output.
+    certain = "softmax" in name and shape[-1] == 1
+    jn.testing.check_loss(getattr(jn.losses, name), *example(name, shape, key), zero_gradients=certain)
 
 
 @every_loss
