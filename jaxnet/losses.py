@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.scipy.special import xlog1py, xlogy
 from jaxtyping import Array, Float, Int, Real, Shaped
 
@@ -86,8 +87,12 @@ def softmax_cross_entropy_with_integer_labels_forward(
 ) -> Float[Array, " m"]:
     """L = log(sum_k e^(z_k)) - z_y."""
     z, y = _integer_labels(z, y)
-    z_of_label = jnp.take_along_axis(z, y[..., None], axis=-1)[..., 0]
-    return _sum_by_example(jax.nn.logsumexp(z, axis=-1) - z_of_label)
+    # A mask, not an index: it works where the outputs are spread over devices, and shows a label out of range.
+    classes = lax.broadcasted_iota(y.dtype, z.shape, z.ndim - 1, out_sharding=jax.typeof(z).sharding)
+    labelled = classes == y[..., None]
+    z_of_label = jnp.where(labelled, z, jnp.zeros_like(z)).sum(-1)
+    cross_entropy = jax.nn.logsumexp(z, axis=-1) - z_of_label
+    return _sum_by_example(jnp.where(labelled.any(-1), cross_entropy, jnp.nan))
 
 
 def softmax_cross_entropy_with_integer_labels_backward(
@@ -189,7 +194,7 @@ softmax_cross_entropy_with_integer_labels = Loss(
 )
 """Several classes, labelled by number: L = log(sum_k e^(z_k)) - z_y; dz = softmax(z) - onehot(y).
 
-y is (m,), z's shape without the last axis, with integers from 0 to o - 1; numbers outside are not detected, since
+y is (m,), z's shape without the last axis, with integers from 0 to o - 1; the loss of a number outside is NaN, since
 values are unknown under jit. Source: the lesson, S5; `optax.losses.softmax_cross_entropy_with_integer_labels`.
 """
 

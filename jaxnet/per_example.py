@@ -23,8 +23,8 @@ class Factored(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def examples(self) -> int:
-        """The number of examples m."""
+    def examples(self) -> Any:
+        """The number of examples m: an integer, or a symbolic dimension where a function is exported for any m."""
 
     @abc.abstractmethod
     def total(self, weights: Float[Array, " m"] | None) -> Float[Array, "..."]:
@@ -52,7 +52,7 @@ class Outer(Factored):
     sharding: jax.sharding.Sharding | None = None
 
     @property
-    def examples(self) -> int:
+    def examples(self) -> Any:
         return self.dz.shape[0]
 
     def total(self, weights: Float[Array, " m"] | None) -> Float[Array, "o i"]:
@@ -93,7 +93,7 @@ class Each(Factored):
     ndim: int = field(default=1)
 
     @property
-    def examples(self) -> int:
+    def examples(self) -> Any:
         return self.g.shape[0]
 
     def total(self, weights: Float[Array, " m"] | None) -> Float[Array, "..."]:

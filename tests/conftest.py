@@ -3,7 +3,7 @@ import pytest
 from jaxtyping import config as jaxtyping_config
 
 # Several devices to shard over, on any machine; must be set before JAX starts.
-jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -46,18 +46,6 @@ def test_weights_take_the_place_of_one_over_m(problem):
     assert_trees_equal(jn.value_and_grad(net, loss)(params, x, y, weights), expected)
 
 
-def test_the_vjp_takes_any_place_in_a_program(problem):
-    net, _, params, x, _ = problem
-    ours = jn.with_hand_derived_vjp(net)
-
-    def program(apply, params, x):
-        return jnp.sin(apply(params, jnp.tanh(x)) ** 2).sum() + apply(params, x).prod()
-
-    expected = jax.grad(program, argnums=(1, 2))(net.apply, params, x)
-    assert_trees_equal(jax.grad(program, argnums=(1, 2))(ours, params, x), expected)
-    assert_trees_equal(jax.jit(jax.grad(program, argnums=(1, 2)), static_argnums=0)(ours, params, x), expected)
-
-
 def test_the_vjp_takes_single_examples_under_vmap(problem):
     net, loss, params, x, y = problem
 

@@ -194,6 +194,12 @@ def test_wrong_outputs_and_targets_are_named(name, z, y, message, part):
     assert str(error.value).splitlines()[0] == message
 
 
+def test_a_label_out_of_range_shows():
+    loss = jn.losses.softmax_cross_entropy_with_integer_labels
+    losses = loss.forward(jnp.ones((3, 2)), jnp.array([-1, 1, 2]))
+    np.testing.assert_array_equal(np.isnan(losses), [True, False, True])
+
+
 def test_integer_and_boolean_targets_are_taken_as_numbers():
     z = jnp.array([[0.5], [-0.5]])
     loss = jn.losses.sigmoid_binary_cross_entropy
