@@ -1,9 +1,15 @@
 """Predicts with a network that scripts/train.py trained: `python scripts/predict.py RUN --data FILE`."""
 
-import sys
+from _start import start
 
-from jaxnet.experiment import errors, options
-from jaxnet.experiment.predict import PredictConfig, predict
+
+def load():
+    """The program, once its packages are there."""
+    from jaxnet.experiment.options import parse
+    from jaxnet.experiment.predict import PredictConfig, predict
+
+    return lambda: predict(parse(PredictConfig))
+
 
 if __name__ == "__main__":
-    sys.exit(errors.exit_status(lambda: predict(options.parse(PredictConfig))))
+    start(load)

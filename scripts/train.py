@@ -1,10 +1,16 @@
 """Trains a network on real data: `python scripts/train.py --help` lists the options."""
 
-import sys
+from _start import start
 
-from jaxnet.experiment import errors, options
-from jaxnet.experiment.config import TrainConfig
-from jaxnet.experiment.run import run
+
+def load():
+    """The program, once its packages are there."""
+    from jaxnet.experiment.config import TrainConfig
+    from jaxnet.experiment.options import parse
+    from jaxnet.experiment.run import run
+
+    return lambda: run(parse(TrainConfig))
+
 
 if __name__ == "__main__":
-    sys.exit(errors.exit_status(lambda: run(options.parse(TrainConfig))))
+    start(load)

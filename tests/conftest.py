@@ -1,3 +1,6 @@
+import os
+
+import hypothesis
 import jax
 import pytest
 from jaxtyping import config as jaxtyping_config
@@ -32,3 +35,8 @@ def optax_promotion():
     """Optax's Adam family raises a float to an integer power, which strict promotion refuses."""
     with jax.numpy_dtype_promotion("standard"):
         yield
+
+
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, max_examples=25, database=None)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=1000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

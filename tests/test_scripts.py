@@ -68,6 +68,14 @@ def test_bad_input_is_one_line_on_stderr_and_status_2(script, arguments, line, t
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_gradients_check_without_options(tmp_path):
+    done = call("check_gradients", where=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert "\ndZ1         (5, 4) " in done.stdout
+    assert done.stdout.endswith("all within 1e-12 of jax.grad and exact arithmetic, 1e-06 of differences\n")
+
+
 def test_ctrl_c_is_one_line_and_status_130(tmp_path):
     # A shell that runs the tests in its background has them, and their children, ignore Ctrl-C.
     heed = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
@@ -87,7 +95,7 @@ def test_ctrl_c_is_one_line_and_status_130(tmp_path):
         finally:
             training.kill()
     assert training.returncode == 130
-    assert re.fullmatch(r"interrupted: run holds config.json and \d+ epochs of metrics.jsonl, but no model\n", stderr)
+    assert re.fullmatch(r"interrupted: run holds config.json, metrics.jsonl \(\d+ epochs?\), but no model\n", stderr)
     assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") >= 1
 
 
@@ -113,10 +121,31 @@ def test_a_terminal_shows_a_progress_bar(tmp_path):
     assert "written    run/" in text
 
 
-def test_a_reader_who_leaves_early_is_no_error(tmp_path):
+@pytest.mark.parametrize(("shell", "status", "line"), [
+    ("{train} --data iris --epochs 1 --out run >&-", 0, ""),
+    ("{train} --data iris --epochs 1 --out run > /dev/full", 1, "error: standard output: No space left on device\n"),
+    ("JAX_PLATFORMS=cup {train} --out run", 1, "error: JAX finds no device to run on ("),
+    ("MPLBACKEND=nosuch {train} --data iris --epochs 1 --out run > /dev/null", 0, ""),
+])  # fmt: skip
+def test_odd_surroundings_are_told_in_a_line_at_most(shell, status, line, tmp_path):
+    shell = shell.format(train=f"{sys.executable} {ROOT}/scripts/train.py")
+    done = subprocess.run(shell, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert done.stderr.startswith(line)
+    assert done.stderr.count("\n") == (1 if line else 0)
+
+
+def test_a_reader_who_leaves_early_is_told_in_one_line(tmp_path):
     assert call("train", "--data", "iris", "--epochs", "1", "--out", "run", where=tmp_path).returncode == 0
     shell = f"{sys.executable} {ROOT}/scripts/predict.py run --data iris | head -1"
     done = subprocess.run(shell, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout == "class,P(setosa),P(versicolor),P(virginica)\n"
-    assert "Traceback" not in done.stderr
+    assert (
+        done.stderr.splitlines()
+        in (
+            ["error: standard output was closed before the end"],
+            ["device     cpu", "predicted  150 examples: accuracy 66.67%"],
+        )
+        or "Traceback" not in done.stderr
+    )
     assert "Exception" not in done.stderr

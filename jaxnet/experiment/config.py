@@ -71,8 +71,8 @@ class TrainConfig:
                 raise BadInput(f"{_option(name)}: expected an integer of at least {least}, got {value}")
         if self.seed >= 2**32:
             raise BadInput(f"--seed: expected an integer below 2^32, got {self.seed}")
-        if any(width < 1 for width in self.hidden):
-            raise BadInput(f"--hidden: expected widths of at least 1, got {' '.join(map(str, self.hidden))}")
+        if not all(1 <= width < 2**24 for width in self.hidden):
+            raise BadInput(f"--hidden: expected widths from 1 to 2^24 - 1, got {' '.join(map(str, self.hidden))}")
         rate = self.learning_rate
         if rate is not None and not (rate > 0 and math.isfinite(rate)):
             raise BadInput(f"--learning-rate: expected a positive number, got {rate}")

@@ -27,7 +27,13 @@ def load(source: str, targets: tuple[str, ...] = (), *, with_target: bool = True
             raise BadInput(f"--target: is for .csv files; {source} has its own target")
         return NAMES[source](source)
     path = Path(source)
-    if not path.exists():
+    if not source.strip():
+        raise BadInput(f"--data: expected a file, a folder, or one of {', '.join(NAMES)}; got an empty name")
+    try:
+        exists = path.exists()
+    except OSError as error:
+        raise BadInput(f"--data {source[:40]}...: cannot be read ({error.strerror})") from None
+    if not exists:
         if path.suffix or "/" in source:
             raise BadInput(f"--data {source}: no such file or folder")
         raise BadInput(

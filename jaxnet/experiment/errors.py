@@ -2,10 +2,14 @@
 
 import difflib
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+LONGEST_LINE = 600
+
+_interrupted = False
 
 
 class Failure(Exception):  # noqa: N818 a failed run, not a programming error
@@ -22,22 +26,85 @@ class BadInput(Failure):
 
 def exit_status(program: Callable[[], object]) -> int:
     """Runs a program and returns its exit status; failures and Ctrl-C end in one line on stderr."""
+    _prepare_streams()
+    # Where Ctrl-C is ignored, as in a shell's background, it stays so.
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _interrupt)
+    status = _run(program)
+    # From here on everything is written: Ctrl-C has nothing to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return status
+
+
+def _run(program):
     try:
         program()
-    except Failure as failure:
-        print(f"error: {failure}", file=sys.stderr)
-        return failure.status
-    except KeyboardInterrupt as interrupt:
-        print(f"interrupted: {str(interrupt) or 'nothing was written'}", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output is gone, as with `| head`; keep Python from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        sys.stdout.flush()
+    except (Exception, KeyboardInterrupt) as error:
+        told = _told(error)
+        if told is None:
+            raise
+        line, status = told
+        if isinstance(error, OSError):
+            # Keep Python from trying to write the rest at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(_one_line(line), file=sys.stderr)
+        return status
     return 0
+
+
+def _told(error: BaseException) -> tuple[str, int] | None:
+    """The line and the exit status for what is expected to go wrong."""
+    match error:
+        case Failure():
+            told = f"error: {error}", error.status
+        case KeyboardInterrupt():
+            told = f"interrupted: {str(error) or 'nothing was written'}", INTERRUPTED
+        case ModuleNotFoundError():
+            told = f"error: the package {error.name} is not installed; pip install -e '.[train]' brings it", 1
+        case MemoryError():
+            told = "error: out of memory; try a smaller --hidden or less data", 1
+        case BrokenPipeError():
+            told = "error: standard output was closed before the end", 1
+        case OSError():
+            told = f"error: {error.filename or 'standard output'}: {error.strerror or error}", 1
+        case _:
+            return None
+    return told
+
+
+def interrupted() -> bool:
+    """Whether Ctrl-C was pressed. Its exception can be lost in a callback of JAX's, so loops ask."""
+    return _interrupted
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """'; did you mean X?' for the nearest of the names, or nothing where none is near."""
     nearest = difflib.get_close_matches(name, list(names), n=1)
     return f"; did you mean {nearest[0]}?" if nearest else ""
+
+
+def some(names: Iterable[str], most: int = 12) -> str:
+    """The names as a list, shortened where there are many."""
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _interrupt(number, frame):
+    global _interrupted  # noqa: PLW0603 a signal has nowhere else to go
+    _interrupted = True
+    raise KeyboardInterrupt
+
+
+def _prepare_streams():
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell, as with >&-
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        getattr(sys, name).reconfigure(errors="backslashreplace")
+
+
+def _one_line(message):
+    line = " ".join(message.split())
+    if len(line) <= LONGEST_LINE:
+        return line
+    return f"{line[: LONGEST_LINE * 2 // 3]} ... {line[-LONGEST_LINE // 3 :]}"

@@ -1,5 +1,7 @@
 """The pictures of a run: how the loss fell, and what the model makes of the test part."""
 
+import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +13,25 @@ from jaxnet.experiment.problem import Problem
 # Okabe and Ito's colours, told apart by colour-blind readers; they differ in lightness, so in grey too.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#666666"
 CLASS_COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000"]
-MARKERS = ["o", "^", "s", "D", "v", "P", "X", "*"]
-MOST_CLASSES_WRITTEN = 25
+# One fewer than the colours, so that no two of the first 56 classes look the same.
+MARKERS = ["o", "^", "s", "D", "v", "P", "X"]
+MOST_CLASSES_NAMED = 25
+MOST_TARGETS_DRAWN = 6
 
 
 def _pyplot():
-    import matplotlib as mpl
-
-    mpl.use("Agg")
+    os.environ["MPLBACKEND"] = "agg"
     import matplotlib.pyplot as plt
 
-    plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "savefig.dpi": 150})
+    plt.rcParams.update(
+        {
+            "font.size": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "savefig.dpi": 150,
+            "text.parse_math": False,  # a $ in somebody's column name is a $
+        }
+    )
     return plt
 
 
@@ -49,7 +59,10 @@ def draw_curves(path: Path, epochs: list[Epoch], problem: Problem, kept: Epoch) 
     right.set(xlabel="epoch", ylabel=label, title="Accuracy" if accuracy else "Root mean squared error")
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     for axes in (left, right):
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        if len(epochs) == 1:
+            axes.set_xticks(numbers)
+        else:
+            axes.xaxis.get_major_locator().set_params(integer=True)
     _save(plt, figure, path)
 
 
@@ -65,12 +78,13 @@ def draw_confusion(path: Path, predicted: np.ndarray, y: np.ndarray, classes: tu
     figure.colorbar(image, label="share of the true class (%)", shrink=0.8)
     axes.set(xlabel="predicted class", ylabel="true class", title=f"Test part, {len(y)} examples")
     axes.spines[:].set_visible(False)
-    if len(classes) <= MOST_CLASSES_WRITTEN:
-        names = [name if len(name) <= 14 else name[:13] + "…" for name in classes]
-        longest = max(map(len, names))
-        upright = longest > 3
-        axes.set_xticks(range(len(classes)), names, rotation=45 if upright else 0, ha="right" if upright else "center")
-        axes.set_yticks(range(len(classes)), names)
+    # With many classes every second, third, ... is named.
+    named = range(0, len(classes), -(-len(classes) // MOST_CLASSES_NAMED))
+    names = [_short(classes[k]) for k in named]
+    slanted = max(map(len, names)) > 3
+    axes.set_xticks(named, names, rotation=45 if slanted else 0, ha="right" if slanted else "center")
+    axes.set_yticks(named, names)
+    if len(classes) <= MOST_CLASSES_NAMED:
         for (row, column), count in np.ndenumerate(counts):
             if count:
                 colour = "white" if shares[row, column] > 0.5 else "black"
@@ -81,43 +95,66 @@ def draw_confusion(path: Path, predicted: np.ndarray, y: np.ndarray, classes: tu
 def draw_predictions(path: Path, predicted: np.ndarray, y: np.ndarray, targets: tuple[str, ...]) -> None:
     """Predicted against true values of the test part, for each target."""
     plt = _pyplot()
-    shown = min(len(targets), 6)
-    figure, axes = plt.subplots(1, shown, figsize=(3.8 * shown + 0.4, 3.9), layout="constrained", squeeze=False)
+    shown = min(len(targets), MOST_TARGETS_DRAWN)
+    figure, axes = plt.subplots(1, shown, figsize=(3.8 * shown + 0.4, 4.2), layout="constrained", squeeze=False)
     for k, panel in enumerate(axes[0]):
         low, high = min(y[:, k].min(), predicted[:, k].min()), max(y[:, k].max(), predicted[:, k].max())
         margin = 0.05 * (high - low) or 1.0
         ends = [low - margin, high + margin]
         panel.plot(ends, ends, color=GREY, lw=1, label="predicted = true")
         panel.plot(y[:, k], predicted[:, k], "o", color=BLUE, ms=4, alpha=0.6, label="test example")
-        panel.set(xlim=ends, ylim=ends, aspect="equal", xlabel=f"true {targets[k]}", ylabel=f"predicted {targets[k]}")
-        if k == 0:
-            panel.legend(frameon=False, loc="upper left", fontsize=8)
+        name = _short(targets[k], 30)
+        panel.set(xlim=ends, ylim=ends, aspect="equal", xlabel=f"true {name}", ylabel=f"predicted {name}")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    if shown < len(targets):
+        figure.suptitle(f"The first {shown} of {len(targets)} targets")
     _save(plt, figure, path)
 
 
 def draw_boundary(path: Path, model: Model, x: np.ndarray, y: np.ndarray) -> None:
-    """The classes that the model gives to the plane, and the test examples (raw features) on it."""
+    """The classes that the model gives to the plane, and the test examples (standardised features) on it."""
     plt = _pyplot()
     classes = model.problem.classes
     low, high = x.min(axis=0), x.max(axis=0)
-    margin = 0.1 * np.maximum(high - low, 1e-9)
+    margin = np.where(high > low, 0.1 * (high - low), 1.0)
     first, second = (np.linspace(a, b, 300) for a, b in zip(low - margin, high + margin, strict=True))
     grid = np.stack(np.meshgrid(first, second), axis=-1).reshape(-1, 2)
     regions = model.predict(grid).argmax(axis=1).reshape(len(second), len(first))
+    first, second = _raw(model, first, 0), _raw(model, second, 1)
     colours = [CLASS_COLOURS[k % len(CLASS_COLOURS)] for k in range(len(classes))]
-    figure, axes = plt.subplots(figsize=(5.4, 4.6), layout="constrained")
+    figure, axes = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
     levels = np.arange(len(classes) + 1) - 0.5
     axes.contourf(first, second, regions, levels=levels, colors=colours, alpha=0.25)
     axes.contour(first, second, regions, levels=levels[1:-1], colors="black", linewidths=1)
-    for k, name in enumerate(classes):
-        of_class = x[y == k]
+    points = []
+    for k in range(len(classes)):
+        of_class = _raw(model, x[y == k, 0], 0), _raw(model, x[y == k, 1], 1)
         marker = MARKERS[k % len(MARKERS)]
-        axes.plot(*of_class.T, marker, color=colours[k], ms=5, mec="white", mew=0.5, label=name)
-    axes.set(xlabel=model.features[0], ylabel=model.features[1], title="Decision boundary and test examples")
-    figure.legend(loc="outside right upper", title=model.problem.targets[0], frameon=False)
+        points += axes.plot(*of_class, marker, color=colours[k], ms=5, mec="white", mew=0.5)
+    axes.set(xlabel=_short(model.features[0], 40), ylabel=_short(model.features[1], 40))
+    axes.set_title("Decision boundary, test examples")
+    if len(classes) <= MOST_CLASSES_NAMED:
+        names, columns = [_short(name) for name in classes], -(-len(classes) // 13)
+        title = _short(model.problem.targets[0])
+        figure.legend(points, names, loc="outside right upper", title=title, frameon=False, ncols=columns)
     _save(plt, figure, path)
 
 
+def _raw(model, values, feature):
+    """Standardised values of a feature in its own units; a constant one's around its value."""
+    mean, factor = (part[feature] for part in model.standardisation)
+    return values / factor + mean if factor > 0 else values + mean
+
+
+def _short(name, most=18):
+    """A name that fits, with both its ends, by which long names differ."""
+    return name if len(name) <= most else f"{name[: most - 8]}…{name[-7:]}"
+
+
 def _save(plt, figure, path):
-    figure.savefig(path)
+    with warnings.catch_warnings():
+        # Letters that no installed font has are drawn as boxes.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(path)
     plt.close(figure)

@@ -3,14 +3,16 @@
 import csv
 import gzip
 import math
-import zipfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 
-from jaxnet.experiment.errors import BadInput, did_you_mean
+from jaxnet.experiment.errors import BadInput, did_you_mean, some
 from jaxnet.experiment.table import Table
+
+# Squares of larger numbers overflow.
+LARGEST = 1e150
 
 
 def read_csv(path: Path, targets: tuple[str, ...], *, with_target: bool = True) -> Table:
@@ -18,11 +20,11 @@ def read_csv(path: Path, targets: tuple[str, ...], *, with_target: bool = True) 
     header, rows, lines = _read_cells(path)
     targets = tuple(dict.fromkeys(targets))
     if with_target and not targets:
-        raise BadInput(f"--target: {path} needs a target column; its columns are {', '.join(header)}")
+        raise BadInput(f"--target: {path} needs a target column; its columns are {some(header)}")
     for target in targets:
         if with_target and target not in header:
             near = did_you_mean(target, header)
-            raise BadInput(f"--target: {path} has no column {target!r}{near}; its columns are {', '.join(header)}")
+            raise BadInput(f"--target: {path} has no column {target!r}{near}; its columns are {some(header)}")
     present = [target for target in targets if target in header]
     features = [name for name in header if name not in present]
     if not features:
@@ -33,28 +35,34 @@ def read_csv(path: Path, targets: tuple[str, ...], *, with_target: bool = True) 
     for row, (cells, line) in enumerate(zip(rows, lines, strict=True)):
         for column, position in enumerate(columns):
             x[row, column] = _number(cells[position], path, row, line, features[column])
-    y = _read_targets(path, header, rows, lines, present) if present else None
+    try:
+        y = _read_targets(path, header, rows, lines, present) if present else None
+    except BadInput:
+        if with_target:
+            raise
+        y = None
     return Table(str(path), x, y, tuple(features), tuple(targets))
 
 
 def _read_cells(path):
+    header: list[str] = []
+    numbered: list[tuple[list[str], int]] = []
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             header = [name.strip() for name in next(reader, [])]
-            numbered = [(row, reader.line_num) for row in reader if row]
+            numbered.extend((row, reader.line_num) for row in reader if row)
     except UnicodeDecodeError:
-        raise BadInput(f"--data {path}: expected text in UTF-8") from None
+        raise BadInput(f"--data {path}: expected text in UTF-8; save it in that encoding") from None
     except csv.Error as error:
-        raise BadInput(f"--data {path}, line {reader.line_num}: not comma-separated values ({error})") from None
+        start = 1 + (numbered[-1][1] if numbered else len(header[:1]))
+        what = "a quoted cell is not closed" if "end of data" in str(error) else str(error)
+        raise BadInput(f"--data {path}, from line {start} on: expected comma-separated values, but {what}") from None
     except OSError as error:
         raise BadInput(f"--data {path}: cannot be read ({error.strerror})") from None
     if not header:
         raise BadInput(f"--data {path}: is empty; expected a line of column names, then a line for each example")
-    for column, name in enumerate(header, start=1):
-        if not name or header.index(name) != column - 1:
-            what = f"{name!r} twice" if name else f"no name for column {column}"
-            raise BadInput(f"--data {path}, line 1: expected a name of its own for every column, got {what}")
+    _check_header(path, header)
     if not numbered:
         raise BadInput(f"--data {path}: has no rows below the column names")
     for row, (cells, line) in enumerate(numbered, start=1):
@@ -66,12 +74,23 @@ def _read_cells(path):
     return header, [row for row, _ in numbered], [line for _, line in numbered]
 
 
+def _check_header(path, header):
+    for separator, named in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and separator in header[0]:
+            raise BadInput(f"--data {path}: expected cells separated by commas, got {named}; save it with commas")
+    for column, name in enumerate(header, start=1):
+        if not name or header.index(name) != column - 1:
+            what = f"{name!r} twice" if name else f"no name for column {column}"
+            raise BadInput(f"--data {path}, line 1: expected a name of its own for every column, got {what}")
+
+
 def _number(cell, path, row, line, column):
     value = _as_number(cell)
-    if value is None or not math.isfinite(value):
-        what = "an empty cell" if not cell.strip() else repr(cell.strip())
+    if value is None or not abs(value) <= LARGEST:
+        what = "an empty cell" if not cell.strip() else repr(cell.strip()[:40])
         where = f"--data {path}, row {row + 1} (line {line}), column {column!r}"
-        raise BadInput(f"{where}: expected a finite number, got {what}")
+        expected = "a finite number" if value is None or not math.isfinite(value) else f"a number up to {LARGEST:g}"
+        raise BadInput(f"{where}: expected {expected}, got {what}")
     return value
 
 
@@ -90,9 +109,8 @@ def _read_targets(path, header, rows, lines, targets):
                 where = f"--data {path}, row {row} (line {line}), column {header[column]!r}"
                 raise BadInput(f"{where}: expected a target, got an empty cell")
     texts = np.array([[cells[column].strip() for column in columns] for cells in rows])
-    # One column in which some cells are not numbers names classes, if it does so more than once each.
-    numeric = [_as_number(text) is not None for text in texts.ravel()]
-    if len(targets) == 1 and not all(numeric) and (not any(numeric) or 2 * len(np.unique(texts)) <= len(rows)):
+    # One column without a number names classes. Among numbers, a text is taken for a mistake, such as 'NA'.
+    if len(targets) == 1 and not any(_as_number(text) is not None for text in texts[:, 0]):
         return texts[:, 0]
     return np.array(
         [
@@ -108,7 +126,7 @@ def read_npz(path: Path, *, with_target: bool = True) -> Table:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files if name in ("x", "y")}
             found = ", ".join(archive.files)
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, MemoryError, AttributeError):
+    except Exception:  # a damaged archive can raise nearly anything
         raise BadInput(f"--data {path}: expected a NumPy .npz archive of plain arrays x and y") from None
     for name in ("x", "y") if with_target else ("x",):
         if name not in arrays:
@@ -122,7 +140,8 @@ def read_npz(path: Path, *, with_target: bool = True) -> Table:
 def _examples(path, x):
     if x.dtype.kind not in "fiub" or x.ndim < 2 or x.size == 0:
         raise BadInput(f"--data {path}: expected x of numbers, (examples, features), got {x.dtype} {x.shape}")
-    x = x.reshape(len(x), -1).astype(np.float64)
+    with np.errstate(over="ignore"):
+        x = x.reshape(len(x), -1).astype(np.float64)
     _require_finite(path, "x", x)
     return x
 
@@ -132,20 +151,24 @@ def _npz_targets(path, y, examples):
         expected = f"expected y of numbers or texts, ({examples},) or ({examples}, targets)"
         raise BadInput(f"--data {path}: {expected}, got {y.dtype} {y.shape}")
     if y.dtype.kind in "bU":
-        if y.ndim == 2:
+        if y.ndim == 2 and y.shape[1] > 1:
             raise BadInput(f"--data {path}: expected one target for classes, got y of {y.dtype} {y.shape}")
-        return y.astype(str)
-    y = y.reshape(examples, -1).astype(np.float64)
+        return y.reshape(-1).astype(str)
+    with np.errstate(over="ignore"):
+        y = y.reshape(examples, -1).astype(np.float64)
     _require_finite(path, "y", y)
-    return y
+    one_hot = y.shape[1] > 1 and np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()
+    return y.argmax(axis=1).astype(str) if one_hot else y
 
 
 def _require_finite(path, name, values):
-    bad = np.argwhere(~np.isfinite(values))
+    bad = np.argwhere(~(np.abs(values) <= LARGEST))
     if len(bad):
         row, column = bad[0]
         where = f"--data {path}, {name}, row {row + 1}, column {column + 1}"
-        raise BadInput(f"{where}: expected a finite number, got {values[row, column]}")
+        value = values[row, column]
+        expected = f"a number up to {LARGEST:g}" if np.isfinite(value) else "a finite number"
+        raise BadInput(f"{where}: expected {expected}, got {value}")
 
 
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -202,7 +225,7 @@ def read_idx(path: Path) -> np.ndarray:
     try:
         with opener(path, "rb") as file:
             start = file.read(4)
-            if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in IDX_TYPES or start[3] == 0:
+            if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in IDX_TYPES or not 0 < start[3] < 9:
                 raise BadInput(f"--data {path}: expected an IDX file, got other first bytes")
             dtype, lengths = np.dtype(IDX_TYPES[start[2]]), file.read(4 * start[3])
             shape = tuple(int(n) for n in np.frombuffer(lengths[: len(lengths) // 4 * 4], ">u4"))

@@ -11,7 +11,7 @@ import numpy as np
 from jaxnet import gradient
 from jaxnet.experiment import model, optimizers
 from jaxnet.experiment.config import TrainConfig
-from jaxnet.experiment.errors import Failure
+from jaxnet.experiment.errors import Failure, interrupted
 from jaxnet.experiment.problem import Problem, loss_of
 from jaxnet.experiment.split import Part, Split
 from jaxnet.layer import Layer
@@ -65,12 +65,12 @@ def train(config: TrainConfig, problem: Problem, parts: Split) -> Iterator[Epoch
     for number in range(1, config.epochs + 1):
         state, metrics = epoch(state, train_x, train_y)
         train_loss, (validation_loss, metric) = jax.device_get((metrics["loss"], evaluate(state.params, *validation)))
-        ended = Epoch(number, float(train_loss), float(validation_loss), float(metric), time.perf_counter() - start)
+        value = problem.metric_of(metric)
+        ended = Epoch(number, float(train_loss), float(validation_loss), value, time.perf_counter() - start)
+        if interrupted():
+            raise KeyboardInterrupt
         if not np.isfinite(ended.train_loss + ended.validation_loss):
-            raise Failure(
-                f"the loss is no longer finite in epoch {number}; lower --learning-rate "
-                f"({optimizers.learning_rate(config):g}) or look for extreme values in the data"
-            )
+            raise Failure(f"the loss is no longer finite in epoch {number}; {_remedy(config, problem)}")
         yield ended
         if not config.early_stopping:
             kept = Trained(state.params, ended)
@@ -81,6 +81,13 @@ def train(config: TrainConfig, problem: Problem, parts: Split) -> Iterator[Epoch
             break
     assert kept is not None
     yield kept
+
+
+def _remedy(config, problem):
+    if problem.loss == "binary_cross_entropy":
+        return "it is not where a sigmoid rounds to 0 or 1; use --loss sigmoid_binary_cross_entropy"
+    rate = optimizers.learning_rate(config)
+    return f"lower --learning-rate ({rate:g}) or look for extreme values in the data"
 
 
 def make_network(config: TrainConfig, problem: Problem, features: int) -> Layer:

@@ -1,7 +1,6 @@
 """A trained network with all that is needed to use it: scaling, names, architecture; saved as one .npz file."""
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,12 +37,11 @@ class Model(NamedTuple):
     features: tuple[str, ...]
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """From raw features (m, features) to probabilities (m, classes) or values (m, targets)."""
+        """From standardised features (m, features) to probabilities (m, classes) or values (m, targets)."""
         net = network(self.sizes, self.activation, self.problem.output_activation)
         dtype = np.dtype(jax.tree.leaves(self.params)[0].dtype)
-        predict = jax.jit(lambda params, x: self.problem.predict(net.apply(params, x)))
         with jax.enable_x64(dtype == np.float64):
-            return np.asarray(predict(self.params, self.standardisation(x).astype(dtype)))
+            return self.problem.predict(jax.jit(net.apply)(self.params, x.astype(dtype)))
 
 
 def network(sizes: tuple[int, ...], activation: str, output_activation: str, init: str = "auto") -> Layer:
@@ -101,7 +99,7 @@ def load(folder: Path) -> Model:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         return _assemble(arrays)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except Exception:  # a damaged archive can raise nearly anything
         raise BadInput(f"{path}: is damaged; train again or restore it from a copy") from None
 
 
@@ -116,19 +114,20 @@ def _assemble(arrays):
     net = network(sizes, description["activation"], problem.output_activation)
     blank = jax.eval_shape(net.init, jax.random.key(0))
     params = jax.tree_util.tree_map_with_path(lambda path, leaf: _checked(arrays[_name(path)], leaf), blank)
-    return Model(
-        sizes=sizes,
-        activation=description["activation"],
-        params=params,
-        standardisation=Standardisation(arrays["features_mean"], arrays["features_factor"]),
-        problem=problem,
-        features=tuple(description["features"]),
-    )
+    features = tuple(description["features"])
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves(params)}
+    if (len(features), problem.outputs) != (sizes[0], sizes[-1]) or len(dtypes) > 1:
+        raise ValueError("parts that do not fit")
+    standardisation = Standardisation(*(_checked(arrays[f"features_{part}"], features) for part in ("mean", "factor")))
+    for part in () if problem.classes else (problem.mean, problem.scale):
+        _checked(part, problem.targets)
+    return Model(sizes, description["activation"], params, standardisation, problem, features)
 
 
 def _checked(array, blank):
-    if array.shape != blank.shape or array.dtype.kind != "f":
-        raise ValueError("another shape")
+    shape = blank.shape if hasattr(blank, "shape") else (len(blank),)
+    if array.shape != shape or array.dtype.kind != "f" or not np.isfinite(array).all():
+        raise ValueError("another shape, or values that are not finite")
     return array
 
 

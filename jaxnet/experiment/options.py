@@ -6,7 +6,7 @@ import io
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from jaxnet.experiment.errors import BadInput, did_you_mean
 
@@ -47,28 +47,39 @@ def _diagnose(config, arguments):
     for position, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         name = name.replace("_", "-")
+        if f"-{name}" in fields:
+            raise BadInput(f"{name}: no such option; did you mean -{name}?")
         if not name.startswith("--"):
             continue
         if name not in known:
             raise BadInput(f"{name}: no such option{did_you_mean(name, known) or '; --help lists them'}")
-        if name not in fields:
-            continue
-        following = [value] if equals else arguments[position + 1 :]
-        _check_value(name, types[fields[name].name], following)
+        if name in fields:
+            _check_value(name, types[fields[name].name], [value] if equals else arguments[position + 1 :])
+    for name, field in fields.items():
+        if field.default is dataclasses.MISSING:
+            _check_given(name, field, arguments)
+
+
+def _check_given(name, field, arguments):
+    if field.metadata.get("positional"):
+        if not arguments or arguments[0].startswith("-"):
+            raise BadInput(f"{field.name.upper()} is missing; expected it before the options; --help says what it is")
+    elif not any(argument.split("=")[0] == name for argument in arguments):
+        raise BadInput(f"{name} is missing; --help says what it is")
 
 
 def _check_value(name, kind, following):
     members = [member for member in get_args(kind) if member is not type(None)] if get_origin(kind) else [kind]
+    several = get_origin(kind) is tuple
+    if kind is not bool and not several and (not following or following[0].startswith("--")):
+        raise BadInput(f"{name}: expected a value after it")
     if get_origin(kind) is Literal:
-        if following and following[0] not in members:
+        if following[0] not in members:
             near = did_you_mean(following[0], members)
             raise BadInput(f"{name}: expected one of {', '.join(members)}; got {following[0]!r}{near}")
         return
     numbers = [member for member in members if member in NUMBERS]
-    if not numbers:
-        return
-    values = following if get_origin(kind) is tuple else following[:1]
-    for value in values:
+    for value in following[: len(following) if several else 1] if numbers else ():
         if value.startswith("--"):
             return
         try:
@@ -87,8 +98,3 @@ def _first_sentence(box: str) -> str:
         if text and not re.match(r"[╭╰─]", text):
             lines.append(text)
     return " ".join(lines) or "the command line was not understood; --help lists the options"
-
-
-def as_json(config: Any) -> dict[str, Any]:
-    """The options as config.json holds them."""
-    return dataclasses.asdict(config)

@@ -10,10 +10,11 @@ import numpy as np
 import tyro
 
 from jaxnet.experiment import data, model
-from jaxnet.experiment.errors import BadInput
+from jaxnet.experiment.errors import BadInput, some
 from jaxnet.experiment.model import Model
 from jaxnet.experiment.run import device
 from jaxnet.experiment.scores import scores
+from jaxnet.experiment.split import standardise
 from jaxnet.experiment.table import Table
 
 
@@ -21,7 +22,7 @@ from jaxnet.experiment.table import Table
 class PredictConfig:
     """Predict with a network that `scripts/train.py` trained."""
 
-    run: Annotated[str, tyro.conf.Positional]
+    run: Annotated[str, tyro.conf.Positional] = dataclasses.field(metadata={"positional": True})
     """The folder of a finished run."""
     data: str
     """A .csv file with the columns of the training data, a .npz file with x, a folder of IDX files, or a data set's
@@ -39,7 +40,7 @@ def predict(config: PredictConfig) -> None:
     if out is not None and out.exists() and not config.overwrite:
         raise BadInput(f"--out {out}: exists already; choose another name, or replace it with --overwrite")
     table = _load(config, trained)
-    predicted = trained.predict(table.x)
+    predicted = trained.predict(standardise(table, trained.standardisation))
     if out is None:
         _write(sys.stdout, trained, predicted)
     else:
@@ -50,7 +51,8 @@ def predict(config: PredictConfig) -> None:
             raise BadInput(f"--out {out}: cannot be written ({error.strerror})") from None
     # On stderr, so that the predictions can be piped.
     print(f"device     {device()}", file=sys.stderr)
-    print(f"predicted  {len(predicted)} examples{_score(trained, table, predicted)}", file=sys.stderr)
+    examples = "1 example" if len(predicted) == 1 else f"{len(predicted)} examples"
+    print(f"predicted  {examples}{_score(trained, table, predicted)}", file=sys.stderr)
 
 
 def _load(config: PredictConfig, trained: Model) -> Table:
@@ -72,11 +74,12 @@ def _load(config: PredictConfig, trained: Model) -> Table:
 
 
 def _csv_targets(config, trained):
-    return trained.problem.targets if config.data.lower().endswith(".csv") else ()
+    path = Path(config.data)
+    return trained.problem.targets if path.suffix.lower() == ".csv" and path.is_file() else ()
 
 
 def _some(names, most=5):
-    return ", ".join(map(repr, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return some(map(repr, names), most)
 
 
 def _write(file, trained, predicted):
@@ -101,7 +104,8 @@ def _score(trained, table, predicted):
         if table.y.shape != predicted.shape:
             return ""
         measured = scores(problem, predicted, table.y)
-        return f": RMSE {measured['rmse']:.4g}, R2 {measured['r2']:.3f}"
+        r2 = f", R2 {measured['r2']:.3f}" if "r2" in measured else ""
+        return f": RMSE {measured['rmse']:.4g}{r2}"
     texts = table.y if table.y.ndim == 1 else [f"{value:.17g}" for value in table.y[:, 0]]
     numbers = {name: number for number, name in enumerate(problem.classes)}
     if any(text not in numbers for text in texts):

@@ -60,14 +60,19 @@ class Problem(NamedTuple):
             return y[:, None].astype(dtype)
         return np.eye(len(self.classes), dtype=dtype)[y]
 
-    def predict(self, z: jax.Array) -> jax.Array:
-        """From outputs to probabilities (m, classes), or to values (m, targets) in the targets' own units."""
-        if not self.classes:
-            return z * jnp.asarray(self.scale, z.dtype)[None] + jnp.asarray(self.mean, z.dtype)[None]
+    def probabilities(self, z: jax.Array) -> jax.Array:
+        """From outputs to every class's probability, (m, classes)."""
         if "softmax" in self.loss:
             return jax.nn.softmax(z)
         p = z if self.loss == "binary_cross_entropy" else jax.nn.sigmoid(z)
         return jnp.concatenate([1 - p, p], axis=1) if self._one_probability else p
+
+    def predict(self, z: jax.Array) -> np.ndarray:
+        """From outputs to probabilities (m, classes), or to values (m, targets) in the targets' own units."""
+        if self.classes:
+            return np.asarray(self.probabilities(z))
+        # In float64, since units may be such that float32 overflows.
+        return np.asarray(z, np.float64) * self.scale + self.mean
 
     @property
     def metric(self) -> str:
@@ -75,12 +80,18 @@ class Problem(NamedTuple):
         return "accuracy" if self.classes else "rmse"
 
     def measure(self, z: jax.Array, y: jax.Array) -> jax.Array:
-        """The metric, from outputs and encoded targets: the share of right classes, or the RMSE in target units."""
+        """What `metric_of` needs, from outputs and encoded targets: the share of right classes, or mean squares."""
         if not self.classes:
-            return jnp.sqrt((((z - y) * jnp.asarray(self.scale, z.dtype)[None]) ** 2).mean())
+            return ((z - y) ** 2).mean(axis=0)
         if self.loss != "softmax_cross_entropy_with_integer_labels":
             y = y[:, 0].astype(int) if self._one_probability else y.argmax(1)
-        return (self.predict(z).argmax(1) == y).astype(z.dtype).mean()
+        return (self.probabilities(z).argmax(1) == y).astype(z.dtype).mean()
+
+    def metric_of(self, measured: np.ndarray) -> float:
+        """Accuracy, or the RMSE over all targets in their own units."""
+        if self.classes:
+            return float(measured)
+        return float(np.sqrt((np.asarray(measured, np.float64) * self.scale**2).mean()))
 
 
 def pose(table: Table, config: TrainConfig) -> tuple[Problem, Table]:
@@ -138,7 +149,7 @@ def _check_classes(table, classes, counts):
     if len(classes) * PARTS > counts.sum():
         raise BadInput(
             f"{target}: {len(classes)} classes in {counts.sum()} rows; expected at least {PARTS} rows for each class, "
-            "one for each of training, validation and test"
+            "one for each of training, validation and test; for numbers use --loss half_squared_error"
         )
     if counts.min() < PARTS:
         rare = classes[int(counts.argmin())]
@@ -180,6 +191,11 @@ def _pose_regression(table, config):
             f"--output-activation {output}: gives values in [{low}, {high}], but {table.source}, row {row + 1}, "
             f"target {table.targets[column]!r} is {table.y[row, column]:g}"
         )
+    for name, column in zip(table.targets, table.y.T, strict=True):
+        if column.min() == column.max():
+            raise BadInput(
+                f"--data {table.source}, target {name!r}: expected numbers that differ, got only {column[0]:g}"
+            )
     targets = table.y.shape[1]
     kind = "regression" if targets == 1 else f"regression with {targets} outputs"
     problem = Problem(kind, table.targets, (), "half_squared_error", output, np.zeros(targets), np.ones(targets))
@@ -194,7 +210,7 @@ def scaled_to(problem: Problem, y: np.ndarray) -> Problem:
     if problem.classes:
         return problem
     spread = y.std(axis=0)
-    scale = np.where(spread > 0, spread, 1.0)
+    scale = np.where((spread > 0) & (y.max(axis=0) > y.min(axis=0)), spread, 1.0)
     mean = y.mean(axis=0)
     if problem.output_activation in OUTPUT_RANGES:
         mean = np.zeros_like(mean)

@@ -15,11 +15,20 @@ from jaxnet.experiment.problem import Problem, loss_of, pose
 from jaxnet.experiment.progress import progress
 from jaxnet.experiment.scores import scores
 from jaxnet.experiment.split import Split, split
+from jaxnet.experiment.table import Table
 
 
 def device() -> str:
-    """The device that JAX found, as results name it."""
-    found = jax.devices()[0]
+    """The device that JAX found, as results name it.
+
+    Raises:
+      Failure: when JAX finds none.
+    """
+    try:
+        found = jax.devices()[0]
+    except Exception as error:  # each platform fails in its own way
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise Failure(f"JAX finds no device to run on ({reason[0]}); JAX_PLATFORMS=cpu takes the CPU") from None
     return found.platform if found.device_kind.lower() == found.platform else f"{found.platform} ({found.device_kind})"
 
 
@@ -34,66 +43,67 @@ def run(config: TrainConfig) -> dict[str, Any]:
       Failure: when training cannot go on.
     """
     started = time.perf_counter()
-    out = folder.choose(config)
+    folder.check(config)
+    found = device()
     with jax.enable_x64(config.dtype == "float64"):
         table = data.load(config.data, config.target)
         problem, table = pose(table, config)
         parts, problem = split(table, problem, config.seed)
+        print(f"device     {found}")
         _print_plan(config, table, problem, parts)
-        folder.make(out, config)
-        epochs, trained = _train(config, problem, parts, out)
-        finished = model.Model(
-            sizes=model.sizes_of(config, table.x.shape[1], problem),
-            activation=config.activation,
-            params=trained.params,
-            standardisation=parts.standardisation,
-            problem=problem,
-            features=table.features,
-        )
-        model.save(out, finished)
-        result = _test(config, problem, parts, trained)
-        _draw(out / "figures", epochs, trained, finished, parts, result.pop("predicted"))
-    result |= {"kept_epoch": trained.kept.number, "epochs": len(epochs), "device": device()}
+        out = folder.make(config)
+        try:
+            result = _fill(out, config, table, problem, parts)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(folder.contents(out)) from None
+        except Failure as failure:
+            raise Failure(f"{failure}; {folder.contents(out)}") from None
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise Failure(f"out of memory on {device()}; lower --hidden or --batch-size") from None
     result["seconds"] = round(time.perf_counter() - started, 3)
     folder.write_json(out / folder.RESULT, result)
+    out = folder.finish(config, out)
     _print_result(out, result)
     return result
 
 
-def _train(config: TrainConfig, problem: Problem, parts: Split, out: Path) -> tuple[list[Epoch], Trained]:
+def _fill(out: Path, config: TrainConfig, table: Table, problem: Problem, parts: Split) -> dict[str, Any]:
+    """Everything but result.json, which is returned."""
     epochs: list[Epoch] = []
-    try:
-        with (
-            (out / folder.METRICS).open("w") as metrics,
-            progress(config.epochs, problem.metric) as show,
-        ):
-            for step in loop.train(config, problem, parts):
-                if isinstance(step, Trained):
-                    return epochs, step
-                epochs.append(step)
-                print(folder.metrics_line(step, problem.metric), file=metrics, flush=True)
-                show(step)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"{out} holds config.json and {len(epochs)} epochs of metrics.jsonl, but no model"
-        ) from None
-    except Failure as failure:
-        raise Failure(f"{failure}; {out} holds the metrics so far") from None
-    raise AssertionError("training ends with Trained")
+    with (out / folder.METRICS).open("w") as metrics, progress(config.epochs, problem.metric) as show:
+        for step in loop.train(config, problem, parts):
+            if isinstance(step, Trained):
+                trained = step
+                break
+            epochs.append(step)
+            print(folder.metrics_line(step, problem.metric), file=metrics, flush=True)
+            show(step)
+    finished = model.Model(
+        sizes=model.sizes_of(config, table.x.shape[1], problem),
+        activation=config.activation,
+        params=jax.tree.map(np.asarray, trained.params),
+        standardisation=parts.standardisation,
+        problem=problem,
+        features=table.features,
+    )
+    model.save(out, finished)
+    result, predicted = _test(config, problem, parts, trained)
+    _draw(out / folder.FIGURES, epochs, trained, finished, parts, predicted)
+    return result | {"kept_epoch": trained.kept.number, "epochs": len(epochs), "device": device()}
 
 
 def _test(config, problem, parts, trained):
     net, loss = loop.make_network(config, problem, parts.train.x.shape[1]), loss_of(problem)
     x, y = loop.as_arrays(parts.test, problem, config.dtype)
     z = jax.jit(net.apply)(trained.params, x)
-    value = loss.forward(z, y).mean()
-    predicted = np.asarray(problem.predict(z))
+    predicted = problem.predict(z)
     measured = scores(problem, predicted, parts.test.y)
     targets = measured.pop("targets", None)
-    result: dict[str, Any] = {"test_loss": float(value)} | {f"test_{name}": value for name, value in measured.items()}
-    if targets:
-        result["targets"] = targets
-    return result | {"predicted": predicted}
+    result: dict[str, Any] = {"test_loss": float(loss.forward(z, y).mean())}
+    result |= {f"test_{name}": value for name, value in measured.items()}
+    return result | ({"targets": targets} if targets else {}), predicted
 
 
 def _draw(where, epochs, trained, finished, parts, predicted):
@@ -104,14 +114,11 @@ def _draw(where, epochs, trained, finished, parts, predicted):
         return
     figures.draw_confusion(where / "confusion.png", predicted.argmax(axis=1), test.y, problem.classes)
     if len(finished.features) == 2:
-        mean, factor = parts.standardisation
-        raw = test.x / np.where(factor > 0, factor, 1) + mean
-        figures.draw_boundary(where / "boundary.png", finished, raw, test.y)
+        figures.draw_boundary(where / "boundary.png", finished, test.x, test.y)
 
 
 def _print_plan(config, table, problem, parts):
     sizes = model.sizes_of(config, table.x.shape[1], problem)
-    print(f"device     {device()}")
     print(f"data       {table.source}: {len(parts.train.x)} training, {len(parts.validation.x)} validation, ", end="")
     print(f"{len(parts.test.x)} test examples of {table.x.shape[1]} features")
     print(f"problem    {problem.kind}: {problem.loss}")
@@ -125,7 +132,7 @@ def _print_result(out, result):
     score = (
         f"test accuracy {100 * result['test_accuracy']:.2f}%"
         if "test_accuracy" in result
-        else f"test RMSE {result['test_rmse']:.4g}, R2 {result['test_r2']:.3f}"
+        else f"test RMSE {result['test_rmse']:.4g}" + (f", R2 {result['test_r2']:.3f}" if "test_r2" in result else "")
     )
     print(f"result     {score}, test loss {result['test_loss']:.4f}, ", end="")
     print(f"after epoch {result['kept_epoch']} of {result['epochs']}, {result['seconds']:.1f} s")

@@ -9,6 +9,8 @@ from jaxnet.experiment.problem import Problem, scaled_to
 from jaxnet.experiment.table import Table
 
 VALIDATION, TEST = 0.1, 0.2
+# Squares of what lies farther than this from the mean, in standard deviations, overflow float32.
+FARTHEST = 1e15
 
 
 class Standardisation(NamedTuple):
@@ -69,20 +71,46 @@ def split(table: Table, problem: Problem, seed: int) -> tuple[Split, Problem]:
     rows = np.arange(len(table.x))
     if table.test is None:
         rows, test_rows = part(rows, TEST)
-        test_x, test_y = table.x[test_rows], y[test_rows]
-    else:
-        assert table.test.y is not None
-        test_x, test_y = table.test.x, table.test.y
     train_rows, validation_rows = part(rows, VALIDATION)
 
     standardisation = _standardisation_of(table.x[train_rows])
+    x = standardise(table, standardisation)
+    if table.test is None:
+        test = Part(x[test_rows], y[test_rows])
+    else:
+        assert table.test.y is not None
+        test = Part(standardise(table.test, standardisation), table.test.y)
     parts = Split(
-        train=Part(standardisation(table.x[train_rows]), y[train_rows]),
-        validation=Part(standardisation(table.x[validation_rows]), y[validation_rows]),
-        test=Part(standardisation(test_x), test_y),
+        train=Part(x[train_rows], y[train_rows]),
+        validation=Part(x[validation_rows], y[validation_rows]),
+        test=test,
         standardisation=standardisation,
     )
-    return parts, scaled_to(problem, parts.train.y)
+    problem = scaled_to(problem, parts.train.y)
+    if not problem.classes:
+        _require_near(table, table.targets, y, (y - problem.mean) / problem.scale)
+    return parts, problem
+
+
+def standardise(table: Table, standardisation: Standardisation) -> np.ndarray:
+    """The table's features, standardised.
+
+    Raises:
+      BadInput: naming a value that is too far from the training part's for the network's arithmetic.
+    """
+    x = standardisation(table.x)
+    _require_near(table, table.features, table.x, x)
+    return x
+
+
+def _require_near(table, names, values, scaled):
+    far = np.argwhere(np.abs(scaled) > FARTHEST)
+    if len(far):
+        row, column = far[0]
+        raise BadInput(
+            f"--data {table.source}, row {row + 1}, column {names[column]!r}: {values[row, column]:g} is "
+            f"{abs(scaled[row, column]):.1g} standard deviations from the mean; expected at most {FARTHEST:g}"
+        )
 
 
 def _standardisation_of(x: np.ndarray) -> Standardisation:

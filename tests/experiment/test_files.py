@@ -93,13 +93,36 @@ def test_a_target_may_be_absent_where_none_is_needed(write):
         ("y\n1\n", ("y",), "a.csv: expected at least one column beside the target"),
         ("a,a\n1,2\n", ("a",), "a.csv, line 1: expected a name of its own for every column, got 'a' twice"),
         ("a,\n1,2\n", ("a",), "a.csv, line 1: expected a name of its own for every column, got no name for column 2"),
-        (b"a,y\n\xff\xfe,2\n", ("y",), "a.csv: expected text in UTF-8"),
-        ('a,y\n1,"2\n', ("y",), "a.csv, line 2: not comma-separated values (unexpected end of data)"),
+        (b"a,y\n\xff\xfe,2\n", ("y",), "a.csv: expected text in UTF-8; save it in that encoding"),
+        (
+            'a,y\n1,"2\n',
+            ("y",),
+            "a.csv, from line 2 on: expected comma-separated values, but a quoted cell is not closed",
+        ),
+        ("a;y\n1;2\n", ("y",), "a.csv: expected cells separated by commas, got semicolons; save it with commas"),
+        ("a\ty\n1\t2\n", ("y",), "a.csv: expected cells separated by commas, got tabs; save it with commas"),
+        ("a,y\n1e200,2\n", ("y",), "a.csv, row 1 (line 2), column 'a': expected a number up to 1e+150, got '1e200'"),
+        (
+            "a,y\n1,0\n1,NA\n1,0\n1,0\n",
+            ("y",),
+            "a.csv, row 2 (line 3), column 'y': expected a finite number, got 'NA'",
+        ),
     ],
 )
 def test_a_broken_csv_file_is_named_with_row_and_column(content, targets, message, write):
     message = message if message.startswith("--target") else f"--data {message}"
     assert refusal(write("a.csv", content), targets) == message
+
+
+def test_unusable_targets_are_left_out_where_none_are_needed(write):
+    table = data.load(write("a.csv", "a,y\n1,\n2,3\n"), ("y",), with_target=False)
+    assert table.y is None
+    assert table.features == ("a",)
+
+
+def test_one_hot_targets_are_classes(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.ones((4, 2)), y=np.eye(3)[[0, 2, 1, 2]])
+    assert data.load(str(tmp_path / "a.npz")).y.tolist() == ["0", "2", "1", "2"]
 
 
 def test_an_npz_file_is_read(tmp_path):
@@ -150,6 +173,9 @@ def test_pickles_are_never_loaded(tmp_path, monkeypatch, write):
     expected = "--data a.npz: expected a NumPy .npz archive of plain arrays x and y"
     assert refusal("a.npz") == expected
     assert refusal(write("b.npz", "no archive")) == expected.replace("a.npz", "b.npz")
+    np.save(tmp_path / "array.npy", np.ones((3, 2)))
+    (tmp_path / "d.npz").write_bytes((tmp_path / "array.npy").read_bytes())
+    assert refusal("d.npz") == expected.replace("a.npz", "d.npz")
     whole = (tmp_path / "a.npz").read_bytes()
     assert refusal(write("c.npz", whole[: len(whole) // 2])) == expected.replace("a.npz", "c.npz")
 
@@ -211,11 +237,26 @@ def test_idx_values_of_other_types_are_big_endian(write):
             "mnist/train-images: goes on after its values; expected 24 bytes of values for the shape (6, 2, 2)",
         ),
         (b"", idx(LABELS), "mnist/train-images: expected an IDX file, got other first bytes"),
+        (
+            b"\0\0\x08\xff" + 255 * b"\0\0\0\1" + b"!",
+            idx(LABELS),
+            "mnist/train-images: expected an IDX file, got other first bytes",
+        ),
         (b"\x89PNG....", idx(LABELS), "mnist/train-images: expected an IDX file, got other first bytes"),
         (idx(IMAGES), idx(LABELS[:5]), "mnist/train-labels: expected 6 labels, one for each image, got (5,)"),
         (idx(LABELS), idx(LABELS), "mnist/train-images: expected images, (examples, rows, columns), got (6,)"),
     ],
-    ids=["a byte short", "in the header", "terabytes", "a byte long", "empty", "a PNG", "a label short", "no images"],
+    ids=[
+        "a byte short",
+        "in the header",
+        "terabytes",
+        "a byte long",
+        "empty",
+        "255 axes",
+        "a PNG",
+        "a label short",
+        "no images",
+    ],
 )
 def test_a_broken_idx_file_is_named(images, labels, message, write):
     write("mnist/train-images", images)
@@ -256,6 +297,8 @@ def test_test_images_of_another_size_are_named(write):
             "a folder of IDX files, or one of digits, breast_cancer, iris, wine, diabetes, linnerud, moons, circles, "
             "spirals",
         ),
+        ("", (), "--data: expected a file, a folder, or one of " + ", ".join(data.NAMES) + "; got an empty name"),
+        ("n" * 300, (), f"--data {'n' * 40}...: cannot be read (File name too long)"),
         ("a.txt", (), "--data a.txt: expected a .csv or .npz file or a folder of IDX files, got .txt"),
         ("digits", ("y",), "--target: is for .csv files; digits has its own target"),
         ("a.npz", ("y",), "--target: is for .csv files; a .npz file holds x and y"),

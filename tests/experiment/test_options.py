@@ -73,7 +73,7 @@ def test_no_hidden_layer_is_a_linear_model():
         ("--early-stopping -1", "--early-stopping: expected an integer of at least 0, got -1"),
         ("--seed -1", "--seed: expected an integer of at least 0, got -1"),
         ("--seed 4294967296", "--seed: expected an integer below 2^32, got 4294967296"),
-        ("--hidden 64 0", "--hidden: expected widths of at least 1, got 64 0"),
+        ("--hidden 64 0", "--hidden: expected widths from 1 to 2^24 - 1, got 64 0"),
         ("--learning-rate 0", "--learning-rate: expected a positive number, got 0.0"),
         ("--learning-rate nan", "--learning-rate: expected a positive number, got nan"),
         ("--weight-decay -1", "--weight-decay: expected a number of at least 0, got -1.0"),

@@ -117,6 +117,10 @@ def test_a_run_that_is_not_there_or_damaged_is_named(classes_run, capsys, tmp_pa
     for arrays_damaged in (
         {name: array for name, array in arrays.items() if name != "params[0].W"},
         arrays | {"params[0].W": arrays["params[0].W"].T},
+        arrays | {"params[0].W": arrays["params[0].W"] * np.nan},
+        arrays | {"params[0].W": arrays["params[0].W"].astype(np.float64)},
+        arrays | {"features_mean": arrays["features_mean"][:1]},
+        arrays | {"features_factor": arrays["features_factor"] * np.inf},
         arrays | {"description": np.array("{}")},
         arrays | {"description": np.array("}")},
     ):
@@ -126,6 +130,30 @@ def test_a_run_that_is_not_there_or_damaged_is_named(classes_run, capsys, tmp_pa
         (tmp_path / "model.npz").write_bytes(content)
         with pytest.raises(BadInput, match=r"model.npz: is damaged; train again or restore it from a copy$"):
             predictions(capsys, tmp_path, source)
+
+
+def test_targets_that_cannot_be_read_do_not_stop_predictions(classes_run, capsys, tmp_path):
+    run_folder, _, rows = classes_run
+    write(tmp_path / "b.csv", ["height", "weight", "kind"], [[a, b, ""] for a, b, _ in rows[:1]])
+    lines, err = predictions(capsys, run_folder, tmp_path / "b.csv")
+    assert len(lines) == 2
+    assert err.splitlines()[-1] == "predicted  1 example"
+
+
+def test_numbers_beyond_the_networks_arithmetic_are_named(classes_run, capsys, tmp_path):
+    write(tmp_path / "b.csv", ["height", "weight"], [["1", "1"], ["1", "1e39"]])
+    with pytest.raises(BadInput, match=r"b.csv, row 2, column 'weight': 1e\+39 is 1e\+39 standard deviations from"):
+        predictions(capsys, classes_run[0], tmp_path / "b.csv")
+
+
+def test_a_single_number_is_scored_without_r2(tmp_path, capsys):
+    run(TrainConfig(data="diabetes", epochs=2, hidden=(8,), out=str(tmp_path / "run")))
+    table = data.load("diabetes")
+    write(tmp_path / "b.csv", [*table.features, *table.targets], [[str(v) for v in [*table.x[0], *table.y[0]]]])
+    capsys.readouterr()
+    _, err = predictions(capsys, tmp_path / "run", tmp_path / "b.csv")
+    assert "RMSE" in err
+    assert "R2" not in err
 
 
 def test_numbers_come_in_the_targets_own_units(tmp_path, capsys):
@@ -147,6 +175,5 @@ def test_a_saved_model_predicts_what_the_trained_one_did(tmp_path):
     problem, table = pose(data.load("moons"), config)
     parts, _ = split(table, problem, config.seed)
     trained = model.load(tmp_path / "run")
-    mean, factor = parts.standardisation
-    predicted = trained.predict(parts.test.x / factor + mean).argmax(1)
+    predicted = trained.predict(parts.test.x).argmax(1)
     assert (predicted == parts.test.y).mean() == result["test_accuracy"]

@@ -54,7 +54,7 @@ def test_the_kind_of_every_shipped_data_set(name, kind, loss, outputs):
         ([0.5, 1.0] * 5, "regression"),
         (np.arange(20), "regression"),
         (np.arange(101).repeat(10), "regression"),
-        (np.zeros((10, 2)), "regression with 2 outputs"),
+        (np.arange(20.0).reshape(10, 2), "regression with 2 outputs"),
     ],
     ids=["texts", "bits", "whole numbers", "fractions", "all different", "too many", "two columns"],
 )
@@ -107,13 +107,15 @@ def test_many_classes_as_one_question_each(loss):
 
 
 def test_regression_targets_are_standardised_on_what_is_given_and_predicted_in_their_units():
-    y = np.array([[1.0, 5.0], [3.0, 5.0]])
+    y = np.array([[1.0, 5e30], [3.0, 7e30]])
     problem, _ = pose(table_of(y.repeat(10, 0)), TrainConfig())
     problem = scaled_to(problem, y)
-    np.testing.assert_array_equal(problem.encode(y, np.float32), [[-1, 0], [1, 0]])
-    np.testing.assert_array_equal(problem.predict(jnp.array([[-1.0, 0.0], [2.0, 1.0]])), [[1, 5], [4, 6]])
-    z = jnp.array([[-1.0, 0.0], [2.0, 0.0]])
-    np.testing.assert_allclose(problem.measure(z, jnp.asarray(problem.encode(y, np.float32))), 0.5)
+    np.testing.assert_array_equal(problem.encode(y, np.float32), [[-1, -1], [1, 1]])
+    np.testing.assert_allclose(problem.predict(jnp.array([[-1.0, 0.0], [2.0, 1.0]])), [[1, 6e30], [4, 7e30]])
+    z = jnp.array([[-1.0, -1.0], [1.0, 2.0]])
+    # One of four values is off by one standard deviation, 1e30, beyond what float32 can square.
+    measured = problem.measure(z, jnp.asarray(problem.encode(y, np.float32)))
+    np.testing.assert_allclose(problem.metric_of(np.asarray(measured)), 0.5e30)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +139,7 @@ def test_bounded_outputs_keep_the_targets_zero(output, mean, scale):
             table_of(list("abcdefgh")),
             {},
             "--data somewhere, target 'y': 8 classes in 8 rows; expected at least 3 rows for each class, "
-            "one for each of training, validation and test",
+            "one for each of training, validation and test; for numbers use --loss half_squared_error",
         ),
         (
             table_of(["a", "b"] * 4 + ["c"]),
@@ -176,6 +178,7 @@ def test_bounded_outputs_keep_the_targets_zero(output, mean, scale):
             {"output_activation": "relu"},
             "--output-activation relu: gives values in [0, inf], but somewhere, row 2, target 'y' is -1.5",
         ),
+        (table_of([0.1] * 10), {}, "--data somewhere, target 'y': expected numbers that differ, got only 0.1"),
         (table_of([0.5, 1.5]), {}, "--data somewhere: expected at least 10 rows to split, got 2"),
     ],
 )

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnet.experiment import data, folder, loop, model
+from jaxnet.experiment import data, figures, folder, loop, model
 from jaxnet.experiment.config import TrainConfig
 from jaxnet.experiment.errors import BadInput, Failure
-from jaxnet.experiment.run import run
+from jaxnet.experiment.run import device, run
 
 pytestmark = pytest.mark.usefixtures("optax_promotion")
 
@@ -182,7 +182,7 @@ def test_a_loss_that_is_no_longer_finite_ends_the_run(tmp_path):
     message = str(error.value)
     assert message.startswith("the loss is no longer finite in epoch ")
     assert "; lower --learning-rate (1e+30) or look for extreme values in the data; " in message
-    assert message.endswith("run holds the metrics so far")
+    assert message.endswith("run holds config.json, metrics.jsonl (0 epochs), but no model")
     assert not (tmp_path / "run" / "result.json").exists()
 
 
@@ -195,7 +195,7 @@ def test_ctrl_c_says_what_the_folder_holds(tmp_path, monkeypatch):
 
     train_loop = loop.train
     monkeypatch.setattr(loop, "train", interrupted)
-    with pytest.raises(KeyboardInterrupt, match="run holds config.json and 2 epochs of metrics.jsonl, but no model"):
+    with pytest.raises(KeyboardInterrupt, match=r"run holds config.json, metrics.jsonl \(2 epochs\), but no model$"):
         train(tmp_path, data="iris")
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
 
@@ -238,12 +238,84 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         run(TrainConfig(data="iris", out=str(tmp_path / "file" / "run")))
 
 
-def test_without_a_name_the_first_free_number_is_taken(tmp_path, monkeypatch):
+def test_without_a_name_the_first_free_number_is_taken_at_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert str(folder.choose(TrainConfig())) == "runs/digits-1"
-    (tmp_path / "runs" / "digits-1").mkdir(parents=True)
-    assert str(folder.choose(TrainConfig())) == "runs/digits-2"
-    assert str(folder.choose(TrainConfig(data="../some where/my data.csv"))) == "runs/my-data-1"
+    (tmp_path / "runs" / "digits-2").mkdir(parents=True)
+    made = [str(folder.make(TrainConfig())) for _ in range(3)]
+    assert made == ["runs/digits-1", "runs/digits-3", "runs/digits-4"]
+    assert str(folder.make(TrainConfig(data="../some where/my data.csv"))) == "runs/my-data-1"
+    assert len(folder.make(TrainConfig(data=200 * "n")).name) == 52
+
+
+def test_a_replaced_run_stays_until_the_new_one_is_finished(tmp_path, monkeypatch):
+    out, _, _ = train(tmp_path, data="iris")
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    with pytest.raises(Failure, match=r"run.new holds config.json, metrics.jsonl \(0 epochs\), but no model$"):
+        train(tmp_path, data="diabetes", optimizer="sgd", learning_rate=1e30, overwrite=True)
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+    train(tmp_path, data="wine", overwrite=True)
+    assert json.loads((out / "config.json").read_text())["data"] == "wine"
+    assert not (tmp_path / "run.new").exists()
+
+
+def test_what_no_run_wrote_is_never_removed(tmp_path):
+    out, _, _ = train(tmp_path, data="iris")
+    (out / "thesis.txt").write_text("years of work")
+    message = r"run: holds 'thesis.txt', which no run wrote; move it away, or choose another name$"
+    with pytest.raises(BadInput, match=message):
+        train(tmp_path, data="iris", overwrite=True)
+    assert (out / "thesis.txt").exists()
+
+
+def test_a_link_to_a_folder_is_followed(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "real")
+    train(tmp_path, data="iris")
+    train(tmp_path, data="wine", overwrite=True)
+    assert json.loads((tmp_path / "real" / "config.json").read_text())["data"] == "wine"
+
+
+def test_ctrl_c_while_the_figures_are_drawn_says_that_the_model_is_there(tmp_path, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(figures, "draw_curves", interrupted)
+    with pytest.raises(KeyboardInterrupt, match=r"run holds config.json, metrics.jsonl \(3 epochs\), model.npz$"):
+        train(tmp_path, data="iris")
+
+
+def test_a_lost_ctrl_c_still_ends_the_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "interrupted", lambda: True)
+    with pytest.raises(KeyboardInterrupt, match="but no model"):
+        train(tmp_path, data="iris")
+
+
+def test_names_of_any_kind_are_drawn(tmp_path):
+    """Dollars, underscores, letters that no font has, long and many names."""
+    rng = np.random.default_rng(0)
+    names = ["_yes", r"$\\bad{$", "\u5206\u7c7b", *(f"a very long class name number {k} indeed" for k in range(27))]
+    rows = [f"{rng.normal()},{rng.normal()},{names[row % 30]}" for row in range(300)]
+    (tmp_path / "a.csv").write_text("\n".join(["$x_{$,_b,\u7c7b", *rows]))
+    out, _, _ = train(tmp_path, data=str(tmp_path / "a.csv"), target=("\u7c7b",), epochs=1)
+    assert png(out / "figures" / "boundary.png")
+    assert png(out / "figures" / "confusion.png")
+
+
+def test_binary_cross_entropy_that_saturates_says_what_to_use_instead(tmp_path):
+    with pytest.raises(Failure, match="use --loss sigmoid_binary_cross_entropy; "):
+        train(tmp_path, data="breast_cancer", loss="binary_cross_entropy", epochs=100, learning_rate=0.1)
+
+
+def test_a_platform_that_is_not_there_is_named(monkeypatch):
+    def no_devices():
+        raise RuntimeError("Unable to initialize backend 'cup'\nmore")
+
+    monkeypatch.setattr(jax, "devices", no_devices)
+    with pytest.raises(Failure) as error:
+        device()
+    assert str(error.value) == (
+        "JAX finds no device to run on (Unable to initialize backend 'cup'); JAX_PLATFORMS=cpu takes the CPU"
+    )
 
 
 def test_a_csv_file_trains(tmp_path):

@@ -1,5 +1,7 @@
 """Training, validation and test part."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -71,6 +73,18 @@ def test_a_test_part_that_is_set_apart_is_kept():
     parts, _ = parts_of(table)
     assert raw(parts.test, parts.standardisation).tolist() == list(range(8))
     assert len(parts.train.x) + len(parts.validation.x) == 100
+
+
+def test_a_value_beyond_the_networks_arithmetic_is_named():
+    table, seed = numbered(4, 200), 0
+    problem, posed = pose(table, TrainConfig())
+    held_out = int(raw(parts_of(table, seed)[0].test, parts_of(table, seed)[0].standardisation)[0])
+    posed.x[held_out, 2] = 1e30
+    with pytest.raises(BadInput) as error:
+        split(posed, problem, seed)
+    start, end = str(error.value).split(" is ")
+    assert start == f"--data t, row {held_out + 1}, column 'b': 1e+30"
+    assert re.fullmatch(r"\de\+\d\d standard deviations from the mean; expected at most 1e\+15", end)
 
 
 def test_too_few_rows_for_the_classes_are_named():
