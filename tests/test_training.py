@@ -88,13 +88,19 @@ def test_a_whole_run_compiles_once(name, problem):
 
 
 def test_weakly_typed_parameters_do_not_compile_twice(problem):
-    net, loss, params, x, y = problem
-    weak = jax.tree.map(lambda leaf: jax.lax.full_like(leaf, 0.1), params)
-    weak = (weak[0]._replace(b=jnp.asarray([0.1] * 4)), *weak[1:])
-    step = jn.make_step(net, loss, optax.sgd(0.1))
-    state = jn.TrainState.create(weak, optax.sgd(0.1))
+    """A parameter made from a Python number is weakly typed, and comes back from an update strongly typed."""
+    _, loss, _, _, y = problem
+    shift = jn.Layer(
+        lambda key: jnp.asarray(0.1),
+        lambda b, x: (x + b, ()),
+        lambda b, cache, dy: (jn.Each(dy[:, 0], ndim=0), dy),
+    )
+    params = shift.init(jax.random.key(0))
+    assert params.weak_type
+    step, optimizer = jn.make_step(shift, loss, optax.sgd(0.1)), optax.sgd(0.1)
+    state = jn.TrainState.create(params, optimizer)
     for _ in range(3):
-        state, _ = step(state, x, y)
+        state, _ = step(state, y, y)
     assert step._cache_size() == 1
 
 

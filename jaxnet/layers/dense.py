@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from jaxnet import initializers
@@ -35,8 +34,7 @@ def dense_forward(params: Dense, x: Float[Array, "*mt i"]) -> tuple[Float[Array,
     """z = x W^T + b, for samples as rows. The cache is x."""
     x = jnp.asarray(x)
     _check_input(params, x)
-    z = jnp.matmul(x, params.W.T, out_sharding=_output_sharding(x, params.W))
-    z = z + jnp.expand_dims(params.b, range(x.ndim - 1))
+    z = x @ params.W.T + jnp.expand_dims(params.b, range(x.ndim - 1))
     return z, x
 
 
@@ -46,6 +44,7 @@ def dense_backward(
     """From z_j = sum_i W_ji x_i + b_j of each example: dW_ji = dz_j x_i, db_j = dz_j, dx_i = sum_j dz_j W_ji."""
     _check_cotangent(params, x, dz)
     dparams = Dense(W=Outer(dz, x, jax.typeof(params.W).sharding), b=Each(dz))
+    # Laid out as x is: on a mesh with explicit axes, dz W over spread neurons is ambiguous.
     dx = jnp.matmul(dz, params.W, out_sharding=jax.typeof(x).sharding)
     return dparams, dx
 
@@ -78,14 +77,6 @@ def dense(
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"dense: expected {what} to be a positive integer, got {size!r}")
     return Layer(partial(dense_init, inputs, outputs, weight_init, bias_init), dense_forward, dense_backward)
-
-
-def _output_sharding(x, W):
-    """Examples as x has them, neurons as W has them. On a mesh with explicit axes, x W^T alone is ambiguous."""
-    batch, W_sharding = jax.typeof(x).sharding, jax.typeof(W).sharding
-    *rows, _ = batch.spec
-    neurons = W_sharding.spec[0]
-    return NamedSharding(batch.mesh, PartitionSpec(*rows, None if neurons in rows else neurons))
 
 
 def _label(params):
