@@ -29,7 +29,6 @@ def _pyplot():
             "axes.spines.top": False,
             "axes.spines.right": False,
             "savefig.dpi": 150,
-            "text.parse_math": False,  # a $ in somebody's column name is a $
         }
     )
     return plt
@@ -80,7 +79,7 @@ def draw_confusion(path: Path, predicted: np.ndarray, y: np.ndarray, classes: tu
     axes.spines[:].set_visible(False)
     # With many classes every second, third, ... is named.
     named = range(0, len(classes), -(-len(classes) // MOST_CLASSES_NAMED))
-    names = [_short(classes[k]) for k in named]
+    names = [_short_names(classes)[k] for k in named]
     slanted = max(map(len, names)) > 3
     axes.set_xticks(named, names, rotation=45 if slanted else 0, ha="right" if slanted else "center")
     axes.set_yticks(named, names)
@@ -123,7 +122,8 @@ def draw_boundary(path: Path, model: Model, x: np.ndarray, y: np.ndarray) -> Non
     regions = model.predict(grid).argmax(axis=1).reshape(len(second), len(first))
     first, second = _raw(model, first, 0), _raw(model, second, 1)
     colours = [CLASS_COLOURS[k % len(CLASS_COLOURS)] for k in range(len(classes))]
-    figure, axes = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
+    columns = -(-len(classes) // 13) if len(classes) <= MOST_CLASSES_NAMED else 0
+    figure, axes = plt.subplots(figsize=(4.8 + 2.2 * columns, 4.6), layout="constrained")
     levels = np.arange(len(classes) + 1) - 0.5
     axes.contourf(first, second, regions, levels=levels, colors=colours, alpha=0.25)
     axes.contour(first, second, regions, levels=levels[1:-1], colors="black", linewidths=1)
@@ -134,9 +134,8 @@ def draw_boundary(path: Path, model: Model, x: np.ndarray, y: np.ndarray) -> Non
         points += axes.plot(*of_class, marker, color=colours[k], ms=5, mec="white", mew=0.5)
     axes.set(xlabel=_short(model.features[0], 40), ylabel=_short(model.features[1], 40))
     axes.set_title("Decision boundary, test examples")
-    if len(classes) <= MOST_CLASSES_NAMED:
-        names, columns = [_short(name) for name in classes], -(-len(classes) // 13)
-        title = _short(model.problem.targets[0])
+    if columns:
+        names, title = _short_names(classes), _short(model.problem.targets[0])
         figure.legend(points, names, loc="outside right upper", title=title, frameon=False, ncols=columns)
     _save(plt, figure, path)
 
@@ -148,8 +147,15 @@ def _raw(model, values, feature):
 
 
 def _short(name, most=18):
-    """A name that fits, with both its ends, by which long names differ."""
-    return name if len(name) <= most else f"{name[: most - 8]}…{name[-7:]}"
+    """A name that fits, with both its ends, as text: a $ in it begins no formula."""
+    fits = name if len(name) <= most else f"{name[: most - 8]}…{name[-7:]}"
+    return fits.replace("$", r"\$")
+
+
+def _short_names(names):
+    """Names that fit, numbered where some would look the same."""
+    fitting = [_short(name) for name in names]
+    return fitting if len(set(fitting)) == len(names) else [f"{k}. {name}" for k, name in enumerate(fitting, 1)]
 
 
 def _save(plt, figure, path):
