@@ -63,7 +63,7 @@ def make_step(
 
     Args:
       net: the network.
-      loss: what its mean over the batch is minimised of.
+      loss: its mean over the batch is what is minimised.
       optimizer: any optax optimizer; those that look at the loss or evaluate it again, like `optax.lbfgs`, may.
       value_and_grad: from (net, loss) to `(params, x, y, weights=None) -> (J, grads)`; the hand-derived one by default.
 
