@@ -54,6 +54,9 @@ def run(config: TrainConfig) -> dict[str, Any]:
         out = folder.make(config)
         try:
             result = _fill(out, config, table, problem, parts)
+            result["seconds"] = round(time.perf_counter() - started, 3)
+            folder.write_json(out / folder.RESULT, result)
+            out = folder.finish(config, out)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(folder.contents(out)) from None
         except Failure as failure:
@@ -62,9 +65,6 @@ def run(config: TrainConfig) -> dict[str, Any]:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             raise Failure(f"out of memory on {device()}; lower --hidden or --batch-size") from None
-    result["seconds"] = round(time.perf_counter() - started, 3)
-    folder.write_json(out / folder.RESULT, result)
-    out = folder.finish(config, out)
     _print_result(out, result)
     return result
 
