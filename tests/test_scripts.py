@@ -135,17 +135,10 @@ def test_odd_surroundings_are_told_in_a_line_at_most(shell, status, line, tmp_pa
     assert done.stderr.count("\n") == (1 if line else 0)
 
 
-def test_a_reader_who_leaves_early_is_told_in_one_line(tmp_path):
+def test_a_reader_who_leaves_early_sees_no_traceback(tmp_path):
     assert call("train", "--data", "iris", "--epochs", "1", "--out", "run", where=tmp_path).returncode == 0
     shell = f"{sys.executable} {ROOT}/scripts/predict.py run --data iris | head -1"
     done = subprocess.run(shell, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout == "class,P(setosa),P(versicolor),P(virginica)\n"
-    assert (
-        done.stderr.splitlines()
-        in (
-            ["error: standard output was closed before the end"],
-            ["device     cpu", "predicted  150 examples: accuracy 66.67%"],
-        )
-        or "Traceback" not in done.stderr
-    )
+    assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
