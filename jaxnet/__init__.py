@@ -2,6 +2,7 @@
 
 from jaxnet import initializers, losses, per_example, testing
 from jaxnet.compose import chain, residual, signals
+from jaxnet.factored import Each, Outer
 from jaxnet.gradient import value_and_grad, with_hand_derived_vjp
 from jaxnet.layer import Layer
 from jaxnet.layers import activations
@@ -9,7 +10,6 @@ from jaxnet.layers.activations import identity, leaky_relu, relu, sigmoid, softp
 from jaxnet.layers.dense import Dense, dense
 from jaxnet.losses import Loss
 from jaxnet.networks import mlp
-from jaxnet.per_example import Each, Outer
 from jaxnet.training import TrainState, make_epoch, make_step
 
 __version__ = "0.1.0"

@@ -1,122 +1,44 @@
-"""Per-example gradients in factored form, and what can be read off them.
+"""What can be read off a backward pass: the mean gradient, and what every single example's gradient tells.
 
-A layer's `backward` never multiplies dz by a. For each parameter it returns the two factors, from which the gradient
-of every single example could be formed; a reading contracts them into what is wanted, without ever forming that.
-The mean gradient is one reading: dW = (1/m) dZ^T A, where the lesson's only 1/m stands.
+`backward` returns per-example gradients in factored form, `dparams`; g_i stands for that of example i, all parameters
+together. A reading contracts the factors; only `each` forms the gradients. Readings of the same `dparams` under one
+`jax.jit` share the forward and the backward pass.
 
-Axes: m examples (always the first), then positions, if any, then o outputs or i inputs.
+A batch of m examples, P parameters, all numbers as m grows: the gradient takes about 6 m P operations. Where a reading's
+cost is given it comes on top, for weights without positions; T positions make it T times as much, T^2 where they are
+paired (see `Outer`).
 """
 
-import abc
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float, PyTree
 
+from jaxnet.factored import Each, Factored, Outer, map_leaves
 
-class Factored(abc.ABC):
-    """One parameter's per-example gradients: a leaf of the `dparams` that a backward pass returns."""
+__all__ = [
+    "Each",
+    "Factored",
+    "Outer",
+    "add",
+    "clipped",
+    "clipped_mean",
+    "dot",
+    "each",
+    "gram",
+    "mean",
+    "noise_scale",
+    "second_moment",
+    "signal_to_noise",
+    "squared_norms",
+    "squared_norms_by_leaf",
+    "total",
+    "variance",
+]
 
-    @property
-    @abc.abstractmethod
-    def examples(self) -> Any:
-        """The number of examples m: an integer, or a symbolic dimension where a function is exported for any m."""
-
-    @abc.abstractmethod
-    def total(self, weights: Float[Array, " m"] | None) -> Float[Array, "..."]:
-        """sum_i weights_i g_i over the examples' gradients g_i, in the parameter's shape; None stands for ones."""
-
-    @abc.abstractmethod
-    def add(self, other: "Factored") -> "Factored":
-        """The per-example gradients of a parameter that is used twice: those of both uses, added."""
-
-
-@partial(jax.tree_util.register_dataclass, data_fields=["dz", "a"], meta_fields=["sharding"])
-@dataclass(frozen=True)
-class Outer(Factored):
-    """The gradient of a weight matrix: that of example i is the sum over positions t of dz[i, t] a[i, t]^T, (o, i).
-
-    Attributes:
-      dz: (m, ..., o), what came back to the outputs.
-      a: (m, ..., i), what went forward into the inputs.
-      sharding: how the weight is laid out over devices, `jax.typeof(W).sharding`, which its gradient then is as well;
-        None leaves that to JAX. A mesh with explicit axes needs it: there, dz^T a over a sharded batch is ambiguous.
-    """
-
-    dz: Float[Array, "m *t o"]
-    a: Float[Array, "m *t i"]
-    sharding: jax.sharding.Sharding | None = None
-
-    @property
-    def examples(self) -> Any:
-        return self.dz.shape[0]
-
-    def total(self, weights: Float[Array, " m"] | None) -> Float[Array, "o i"]:
-        self._check()
-        dz = self.dz if weights is None else self.dz * _along_examples(weights, self.dz)
-        summed = tuple(range(dz.ndim - 1))
-        return lax.dot_general(dz, self.a, ((summed, summed), ((), ())), out_sharding=self.sharding)
-
-    def add(self, other: Factored) -> "Outer":
-        if not isinstance(other, Outer):
-            raise ValueError(f"Outer.add: expected another Outer, got {type(other).__name__}")
-        self._check()
-        other._check()
-        # Each use is a further position: the sum over positions adds them.
-        dz = jnp.concatenate([_positions_flat(self.dz), _positions_flat(other.dz)], axis=1)
-        a = jnp.concatenate([_positions_flat(self.a), _positions_flat(other.a)], axis=1)
-        return Outer(dz, a, self.sharding)
-
-    def _check(self):
-        if self.dz.ndim < 2 or self.dz.shape[:-1] != self.a.shape[:-1]:
-            raise ValueError(
-                "Outer: expected dz (m, ..., o) and a (m, ..., i) with the same examples and positions, "
-                f"got {self.dz.shape} and {self.a.shape}"
-            )
-
-
-@partial(jax.tree_util.register_dataclass, data_fields=["g"], meta_fields=["ndim"])
-@dataclass(frozen=True)
-class Each(Factored):
-    """The gradient of any other parameter, as it is: that of example i is g[i], summed over positions.
-
-    Attributes:
-      g: (m, ..., *shape of the parameter); the axes between are positions.
-      ndim: how many axes the parameter has: 1 for a bias or a gain, 0 for a scalar.
-    """
-
-    g: Float[Array, "m ..."]
-    ndim: int = field(default=1)
-
-    @property
-    def examples(self) -> Any:
-        return self.g.shape[0]
-
-    def total(self, weights: Float[Array, " m"] | None) -> Float[Array, "..."]:
-        self._check()
-        g = self.g if weights is None else self.g * _along_examples(weights, self.g)
-        return g.sum(axis=tuple(range(g.ndim - self.ndim)))
-
-    def add(self, other: Factored) -> "Each":
-        if not isinstance(other, Each):
-            raise ValueError(f"Each.add: expected another Each, got {type(other).__name__}")
-        self._check()
-        other._check()
-        return Each(self._without_positions() + other._without_positions(), self.ndim)
-
-    def _without_positions(self):
-        return self.g.sum(axis=tuple(range(1, self.g.ndim - self.ndim)))
-
-    def _check(self):
-        if self.g.ndim < 1 + self.ndim:
-            raise ValueError(
-                f"Each: expected g (m, ..., *parameter) for a parameter with {self.ndim} axes, got shape "
-                f"{self.g.shape}; ndim says how many axes the parameter has"
-            )
+Norm: TypeAlias = float | Float[Array, ""]
 
 
 def total(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None) -> PyTree[Array]:
@@ -143,7 +65,7 @@ def total(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None) -> Py
             )
         return leaf.total(weights)
 
-    return _map(read, dparams)
+    return map_leaves(read, dparams)
 
 
 def mean(dparams: PyTree[Any]) -> PyTree[Array]:
@@ -160,13 +82,208 @@ def mean(dparams: PyTree[Any]) -> PyTree[Array]:
 
     Source: the lesson, S9.
     """
+    _require_examples("mean", dparams)
+    return map_leaves(lambda leaf: leaf.total(None) / leaf.examples, dparams)
 
-    def read(leaf):
-        if leaf.examples == 0:
-            raise ValueError("per_example.mean: expected at least one example, got an empty batch")
-        return leaf.total(None) / leaf.examples
 
-    return _map(read, dparams)
+def each(dparams: PyTree[Any]) -> PyTree[Array]:
+    """Every example's gradient g_i, formed: m times the memory of the parameters. What else is here does without.
+
+    Args:
+      dparams: what `backward` returned.
+
+    Returns:
+      The structure of the parameters; a leaf has their shape behind a leading axis of m examples.
+
+    Source: BatchGrad in Dangel et al., BackPACK: Packing more into backprop, 2020.
+    """
+    return map_leaves(lambda leaf: leaf.each(), dparams)
+
+
+def squared_norms(dparams: PyTree[Any]) -> Float[Array, " m"]:
+    """Each example's squared gradient norm |g_i|^2, over all parameters: (m,).
+
+    A weight adds |dz_i|^2 |a_i|^2: no product of matrices, O(m (o + i)). With T positions sum_ts <dz_t, dz_s>
+    <a_t, a_s> where 2 T^2 <= o i, else |g_i|^2 from that weight's gradients.
+
+    Args:
+      dparams: what `backward` returned.
+
+    Returns:
+      (m,), in squared units of loss per parameter.
+
+    Raises:
+      ValueError: when there are no parameters.
+
+    Source: Goodfellow, Efficient per-example gradient computations, 2015; with positions Rochette et al., Efficient
+    per-example gradient computations in convolutional neural networks, 2019.
+    """
+    return _sum_of_leaves("squared_norms", squared_norms_by_leaf(dparams))
+
+
+def squared_norms_by_leaf(dparams: PyTree[Any]) -> PyTree[Float[Array, " m"]]:
+    """Each example's squared gradient norm for every parameter by itself: the parameters' structure, (m,) at a leaf.
+
+    Args:
+      dparams: what `backward` returned.
+
+    Source: as for `squared_norms`, which is their sum.
+    """
+    return map_leaves(lambda leaf: leaf.squared_norms(), dparams)
+
+
+def clipped_mean(dparams: PyTree[Any], max_norm: PyTree[Norm]) -> PyTree[Array]:
+    """The mean of the examples' gradients, each shortened to a length of at most C: (1/m) sum_i min(1, C / |g_i|) g_i.
+
+    One backward pass: the norms are read, then the total is, with the factors as weights: one product of matrices,
+    2 m P, in place of the mean's.
+
+    Args:
+      dparams: what `backward` returned.
+      max_norm: C, positive, for the gradient of all parameters together; or one number for every part, in a pytree
+        that begins as the parameters do (such as a tuple with a number for each layer of a chain), which clips each
+        part's gradient by its own norm.
+
+    Returns:
+      Gradients with the structure and shapes of the parameters.
+
+    Source: Abadi et al., Deep learning with differential privacy, 2016, algorithm 1; in factored form Lee and Kifer,
+    Scaling up differentially private deep learning with fast per-example gradient clipping, 2020.
+    """
+    return clipped(max_norm)(dparams, None)
+
+
+def clipped(max_norm: PyTree[Norm]) -> Callable[..., PyTree[Array]]:
+    """`clipped_mean` as the `read` of `value_and_grad`.
+
+    Args:
+      max_norm: as for `clipped_mean`.
+
+    Returns:
+      `(dparams, weights) -> grads`: the clipped mean. An example of weight 0 is left out, and the sum is divided by the
+      number of rows all the same, so that an example never moves the outcome by more than C / m: what noise for
+      differential privacy is scaled to.
+    """
+
+    def read(dparams, weights):
+        _require_examples("clipped_mean", dparams)
+        clipped_total = jax.tree.map(lambda most, part: _clipped_total(part, most, weights), max_norm, dparams)
+        return jax.tree.map(lambda leaf: leaf / _examples(dparams), clipped_total)
+
+    return read
+
+
+def second_moment(dparams: PyTree[Any]) -> PyTree[Array]:
+    """The mean of the squared gradients, element by element: (1/m) sum_i g_i^2, for a weight (dz^2)^T (a^2) / m.
+
+    The diagonal of the empirical Fisher matrix. One product of matrices more, 2 m P.
+
+    Args:
+      dparams: what `backward` returned.
+
+    Returns:
+      The structure and shapes of the parameters.
+
+    Source: SumGradSquared in Dangel et al., BackPACK, 2020, divided by m.
+    """
+    _require_examples("second_moment", dparams)
+    return map_leaves(lambda leaf: leaf.square_total(None) / leaf.examples, dparams)
+
+
+def variance(dparams: PyTree[Any]) -> PyTree[Array]:
+    """The population variance of the gradients, element by element: (1/m) sum_i g_i^2 - ((1/m) sum_i g_i)^2.
+
+    No further product once the mean and the second moment are read. As a difference it loses digits where the
+    variance is far below the squared mean, and is cut off at 0.
+
+    Args:
+      dparams: what `backward` returned.
+
+    Returns:
+      The structure and shapes of the parameters; times m / (m - 1) it is the unbiased estimate.
+
+    Source: Variance in Dangel et al., BackPACK, 2020.
+    """
+    return jax.tree.map(lambda moment, mean: jnp.maximum(moment - mean**2, 0), second_moment(dparams), mean(dparams))
+
+
+def signal_to_noise(dparams: PyTree[Any]) -> PyTree[Array]:
+    """How far the gradient stands out of the differences between examples: mean^2 / variance, element by element.
+
+    Args:
+      dparams: what `backward` returned.
+
+    Returns:
+      The structure and shapes of the parameters; infinite where all examples agree, NaN where all are 0.
+
+    Source: Liu et al., Understanding why neural networks generalize well through GSNR of parameters, 2020, equation 2.
+    """
+    return jax.tree.map(lambda mean, variance: mean**2 / variance, mean(dparams), variance(dparams))
+
+
+def noise_scale(dparams: PyTree[Any]) -> Float[Array, ""]:
+    """The batch size at which noise and gradient are of equal size: B = tr(Sigma) / |G|^2, in examples.
+
+    From the batch's own norms, unbiased above and below: tr(Sigma) = (mean_i |g_i|^2 - |mean_i g_i|^2) m / (m - 1)
+    and |G|^2 = |mean_i g_i|^2 - tr(Sigma) / m. The latter can be negative where the batch is far below B, and so can
+    the outcome; averages of both over several batches, then divided, are steadier.
+
+    Args:
+      dparams: what `backward` returned, for at least two examples.
+
+    Returns:
+      A scalar.
+
+    Raises:
+      ValueError: when there are fewer than two examples.
+
+    Source: McCandlish et al., An empirical model of large-batch training, 2018, equation 2.9 and appendix A.1.
+    """
+    examples = _examples(dparams)
+    if examples < 2:
+        raise ValueError(f"per_example.noise_scale: expected at least two examples, got {examples}")
+    squared_mean = _sum_of_leaves("noise_scale", jax.tree.map(lambda leaf: (leaf**2).sum(), mean(dparams)))
+    noise = (squared_norms(dparams).mean() - squared_mean) * (examples / (examples - 1))
+    return noise / (squared_mean - noise / examples)
+
+
+def dot(dparams: PyTree[Any], direction: PyTree[Array]) -> Float[Array, " m"]:
+    """Each example's gradient along a given direction: <g_i, d>, (m,). One product of matrices, 2 m P.
+
+    Args:
+      dparams: what `backward` returned.
+      direction: the structure and shapes of the parameters, such as the mean gradient or an update.
+
+    Returns:
+      (m,): the change of each example's loss for a small step along d.
+
+    Raises:
+      ValueError: when there are no parameters.
+    """
+    return _sum_of_leaves("dot", map_leaves(lambda leaf, along: leaf.dot(along), dparams, direction))
+
+
+def gram(dparams: PyTree[Any], other: PyTree[Any] | None = None) -> Float[Array, "m n"]:
+    """All inner products of two examples' gradients: K_ij = <g_i, g_j>, (m, m).
+
+    A weight adds (dZ dZ^T) * (A A^T): O(m^2 (o + i)).
+
+    Args:
+      dparams: what `backward` returned.
+      other: another batch's, through the same parameters; by default the same batch.
+
+    Returns:
+      (m, n): examples of the first by examples of the other.
+
+    Raises:
+      ValueError: when there are no parameters.
+
+    Source: BatchDotGrad in Dangel et al., BackPACK, 2020.
+    """
+    inner = map_leaves(
+        lambda leaf, leaf_of_other: leaf.inner(leaf_of_other), dparams, dparams if other is None else other
+    )
+    return _sum_of_leaves("gram", inner)
 
 
 def add(dparams: PyTree[Any], other: PyTree[Any]) -> PyTree[Any]:
@@ -178,16 +295,34 @@ def add(dparams: PyTree[Any], other: PyTree[Any]) -> PyTree[Any]:
     Returns:
       Factored gradients whose every reading is that of g_i + g'_i; outer products gain positions, none is formed.
     """
-    return _map(lambda leaf, more: leaf.add(more), dparams, other)
+    return map_leaves(lambda leaf, more: leaf.add(more), dparams, other)
 
 
-def _map(read, dparams, *others):
-    return jax.tree.map(read, dparams, *others, is_leaf=lambda leaf: isinstance(leaf, Factored))
+def _clipped_total(dparams, max_norm, weights):
+    """sum_i min(1, C / |g_i|) g_i over the examples of positive weight."""
+    if not jax.tree.leaves(dparams):
+        return dparams
+    squared = squared_norms(dparams)
+    most = jnp.asarray(max_norm, squared.dtype)
+    too_long = squared > most**2
+    ones = jnp.ones_like(squared)
+    # The root only of what is above 0, where it has a derivative.
+    factors = jnp.where(too_long, most / jnp.sqrt(jnp.where(too_long, squared, ones)), ones)
+    return total(dparams, factors if weights is None else jnp.where(weights > 0, factors, jnp.zeros_like(factors)))
 
 
-def _along_examples(weights, signal):
-    return jnp.expand_dims(weights.astype(signal.dtype), tuple(range(1, signal.ndim)))
+def _sum_of_leaves(reading, tree):
+    leaves = jax.tree.leaves(tree)
+    if not leaves:
+        raise ValueError(f"per_example.{reading}: expected parameters, got none")
+    return sum(leaves[1:], start=leaves[0])
 
 
-def _positions_flat(signal):
-    return signal.reshape(signal.shape[0], -1, signal.shape[-1])
+def _examples(dparams):
+    leaves = jax.tree.leaves(dparams, is_leaf=lambda leaf: isinstance(leaf, Factored))
+    return leaves[0].examples if leaves else 1
+
+
+def _require_examples(reading, dparams):
+    if _examples(dparams) == 0:
+        raise ValueError(f"per_example.{reading}: expected at least one example, got an empty batch")

@@ -1,3 +1,7 @@
+"""Every reading against the gradients of `vmap(jax.grad)`, formed one by one."""
+
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,80 +10,228 @@ import pytest
 import jaxnet as jn
 from jaxnet import per_example
 
-# Sums of tens of terms in another order, at 1.1e-16 each.
-EXACT = {"rtol": 1e-12, "atol": 1e-14}
+# Sums of hundreds of terms in another order, at 1.1e-16 each, relative to the largest value of each leaf.
+TOLERANCE = 1e-11
 
 
-@pytest.fixture
-def signals(x64, key):
-    keys = jax.random.split(key, 4)
-    return [jax.random.normal(k, shape) for k, shape in zip(keys, [(5, 2, 4), (5, 2, 3), (5, 4), (5,)], strict=True)]
-
-
-def test_outer_totals_the_products_over_examples_and_positions(signals):
-    dz, a, _, weights = (np.asarray(signal) for signal in signals)
-    by_loop = sum(w * np.outer(dz[i, t], a[i, t]) for i, w in enumerate(weights) for t in range(2))
-    outer = jn.Outer(signals[0], signals[1])
-    np.testing.assert_allclose(per_example.total(outer, signals[3]), by_loop, **EXACT)
-    ones = sum(np.outer(dz[i, t], a[i, t]) for i in range(5) for t in range(2))
-    np.testing.assert_allclose(per_example.total(outer), ones, **EXACT)
-    np.testing.assert_allclose(per_example.mean(outer), ones / 5, **EXACT)
-
-
-@pytest.mark.parametrize("ndim", [0, 1, 2])
-def test_each_totals_over_examples_and_positions(ndim, signals):
-    g, weights = np.asarray(signals[0]), np.asarray(signals[3])
-    by_loop = sum(w * g[i].sum(axis=tuple(range(2 - ndim))) for i, w in enumerate(weights))
-    each = jn.Each(signals[0], ndim)
-    np.testing.assert_allclose(per_example.total(each, signals[3]), by_loop, **EXACT)
-    np.testing.assert_allclose(per_example.mean(each), g.sum(axis=tuple(range(3 - ndim))) / 5, **EXACT)
-
-
-def test_a_weight_of_zero_leaves_the_example_out(signals):
-    outer = jn.Outer(signals[0], signals[1])
-    first_three = jn.Outer(signals[0][:3], signals[1][:3])
-    weights = jnp.array([1.0, 1.0, 1.0, 0.0, 0.0])
-    np.testing.assert_allclose(per_example.total(outer, weights), per_example.total(first_three), **EXACT)
-
-
-def test_factored_gradients_are_pytrees(signals):
-    tree = {"W": jn.Outer(signals[0], signals[1]), "b": jn.Each(signals[0])}
-    doubled = jax.tree.map(lambda leaf: 2 * leaf, tree)
-    assert isinstance(doubled["W"], jn.Outer)
-    np.testing.assert_allclose(per_example.mean(doubled)["W"], 4 * per_example.mean(tree)["W"], **EXACT)
-    np.testing.assert_allclose(jax.jit(per_example.mean)(tree)["b"], per_example.mean(tree)["b"], **EXACT)
-
-
-def test_a_parameter_used_twice_adds_its_uses(x64, key):
-    """y = W tanh(W x + b) + b, one dense layer used at both places."""
-    layer = jn.dense(3, 3)
+def tied(width):
+    """y = W tanh(W x + b) + b: one dense layer used at two places."""
+    layer = jn.dense(width, width)
 
     def forward(params, x):
         z, first = layer.forward(params, x)
-        a, squash = jn.tanh.forward((), z)
+        a, squashed = jn.tanh.forward((), z)
         y, second = layer.forward(params, a)
-        return y, (first, squash, second)
+        return y, (first, squashed, second)
 
     def backward(params, cache, dy):
-        first, squash, second = cache
+        first, squashed, second = cache
         again, da = layer.backward(params, second, dy)
-        _, dz = jn.tanh.backward((), squash, da)
+        _, dz = jn.tanh.backward((), squashed, da)
         once, dx = layer.backward(params, first, dz)
         return per_example.add(once, again), dx
 
-    tied = jn.Layer(layer.init, forward, backward)
-    jn.testing.check_layer(tied, jax.random.normal(key, (5, 3)), key)
-    jn.testing.check_layer(tied, jax.random.normal(key, (5, 2, 3)), key)
+    return jn.Layer(layer.init, forward, backward)
 
 
-def test_uses_with_different_positions_add(signals):
-    dz, a, _, _ = signals
-    with_positions, without = jn.Outer(dz, a), jn.Outer(dz[:, 0], a[:, 0])
-    both = per_example.add(with_positions, without)
-    expected = per_example.mean(with_positions) + per_example.mean(without)
-    np.testing.assert_allclose(per_example.mean(both), expected, **EXACT)
-    both = per_example.add(jn.Each(dz), jn.Each(dz[:, 0]))
-    np.testing.assert_allclose(per_example.mean(both), (dz.sum((0, 1)) + dz[:, 0].sum(0)) / 5, **EXACT)
+def gains():
+    """y = x * scale * gain, a vector and a scalar as parameters, whose gradients have positions."""
+
+    def forward(params, x):
+        scale, gain = params
+        return x * (scale * gain).reshape((1,) * (x.ndim - 1) + gain.shape), x
+
+    def backward(params, x, dy):
+        scale, gain = params
+        wide = gain.reshape((1,) * (x.ndim - 1) + gain.shape)
+        return (jn.Each((dy * x * wide).sum(-1), ndim=0), jn.Each(dy * x * scale)), dy * scale * wide
+
+    return jn.Layer(lambda key: (jnp.asarray(1.5), jax.random.normal(key, (4,))), forward, backward)
+
+
+NETWORKS = {
+    # name: network, positions. 2 T^2 <= o i decides between pairs of positions and gradients of a layer at a time.
+    "dense": (jn.dense(4, 3), ()),
+    "deep": (jn.mlp((4, 6, 5, 3), jn.tanh), ()),
+    "residual": (jn.chain(jn.residual(jn.chain(jn.dense(4, 4), jn.sigmoid)), jn.dense(4, 3)), ()),
+    "few positions": (jn.mlp((4, 6, 3), jn.tanh), (2,)),
+    "many positions": (jn.mlp((4, 6, 3), jn.tanh), (7,)),
+    "a grid of positions": (jn.mlp((4, 6, 3), jn.tanh), (2, 3)),
+    "parameters used twice": (tied(4), ()),
+    "parameters used twice, with positions": (tied(4), (5,)),
+    "parameters without weights": (jn.chain(gains(), jn.dense(4, 3)), (2,)),
+}
+EXAMPLES = 6
+WEIGHTS = np.array([0.5, -1.0, 0.0, 2.0, 0.25, 1.0])
+
+
+def factored_and_formed(net, positions, key, examples=EXAMPLES):
+    """What the backward pass returns, and each example's gradient by autodiff."""
+    params_key, x_key, y_key = jax.random.split(key, 3)
+    params = jax.tree.map(lambda leaf: leaf + 0.1, net.init(params_key))
+    x = jax.random.normal(x_key, (examples, *positions, 4))
+    y = jax.random.normal(y_key, (examples, *positions, jax.eval_shape(net.apply, params, x).shape[-1]))
+    loss = jn.losses.half_squared_error
+
+    def loss_of_one(params, x, y):
+        return loss.forward(net.apply(params, x[None]), y[None])[0]
+
+    @jax.jit
+    def both(params, x, y):
+        z, cache = net.forward(params, x)
+        dparams, _ = net.backward(params, cache, loss.backward(z, y))
+        return dparams, jax.vmap(jax.grad(loss_of_one), (None, 0, 0))(params, x, y)
+
+    return both(params, x, y)
+
+
+def flat(formed):
+    return np.concatenate([np.reshape(leaf, (len(leaf), -1)) for leaf in jax.tree.leaves(formed)], axis=1)
+
+
+def direction(formed):
+    """Some tree of the parameters' structure."""
+    return jax.tree.map(lambda g: jnp.cos(jnp.arange(g[0].size)).reshape(g.shape[1:]), formed)
+
+
+def a_norm(formed):
+    """Longer than some of the gradients, shorter than others."""
+    return float(np.median(np.sqrt((flat(formed) ** 2).sum(1))))
+
+
+def weighted(weights, formed):
+    return jax.tree.map(lambda g: np.tensordot(weights, g, 1), formed)
+
+
+def clipped_by_hand(formed, most):
+    factors = np.minimum(1, most / np.sqrt((flat(formed) ** 2).sum(1)))
+    return weighted(factors / EXAMPLES, formed)
+
+
+def noise_scale_by_hand(g):
+    noise = g.var(0, ddof=1).sum()
+    return noise / ((g.mean(0) ** 2).sum() - noise / EXAMPLES)
+
+
+READINGS = {
+    # name: the reading of (dparams, formed), where formed only gives it its other arguments; what it should be.
+    "each": (lambda d, _: per_example.each(d), lambda formed: formed),
+    "mean": (lambda d, _: per_example.mean(d), lambda formed: weighted(np.full(EXAMPLES, 1 / EXAMPLES), formed)),
+    "total": (lambda d, _: per_example.total(d, jnp.asarray(WEIGHTS)), lambda formed: weighted(WEIGHTS, formed)),
+    "squared_norms": (lambda d, _: per_example.squared_norms(d), lambda formed: (flat(formed) ** 2).sum(1)),
+    "squared_norms_by_leaf": (
+        lambda d, _: per_example.squared_norms_by_leaf(d),
+        lambda formed: jax.tree.map(lambda g: (flat(g) ** 2).sum(1), formed),
+    ),
+    "clipped_mean": (
+        lambda d, formed: per_example.clipped_mean(d, a_norm(formed)),
+        lambda formed: clipped_by_hand(formed, a_norm(formed)),
+    ),
+    "second_moment": (
+        lambda d, _: per_example.second_moment(d),
+        lambda formed: jax.tree.map(lambda g: (g**2).mean(0), formed),
+    ),
+    "variance": (lambda d, _: per_example.variance(d), lambda formed: jax.tree.map(lambda g: g.var(0), formed)),
+    "signal_to_noise": (
+        lambda d, _: per_example.signal_to_noise(d),
+        lambda formed: jax.tree.map(lambda g: g.mean(0) ** 2 / g.var(0), formed),
+    ),
+    "noise_scale": (lambda d, _: per_example.noise_scale(d), lambda formed: noise_scale_by_hand(flat(formed))),
+    "dot": (
+        lambda d, formed: per_example.dot(d, direction(formed)),
+        lambda formed: flat(formed) @ np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(direction(formed))]),
+    ),
+    "gram": (lambda d, _: per_example.gram(d), lambda formed: flat(formed) @ flat(formed).T),
+}
+
+
+def assert_close(actual, expected, name=""):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected), name
+    for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE * np.abs(theirs).max(), err_msg=name)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_reading_is_that_of_the_gradients_formed_one_by_one(network, x64, key):
+    dparams, formed = factored_and_formed(*NETWORKS[network], key)
+    formed = jax.device_get(formed)
+    everything = jax.jit(lambda dparams: {name: read(dparams, formed) for name, (read, _) in READINGS.items()})
+    actual = everything(dparams)
+    for name, (_, expectation) in READINGS.items():
+        assert_close(actual[name], expectation(formed), name)
+
+
+@pytest.mark.parametrize("name", READINGS)
+def test_every_reading_is_the_same_without_jit_and_under_vmap(name, x64, key):
+    net, positions = NETWORKS["few positions"]
+    read, expectation = READINGS[name]
+    batches = [factored_and_formed(net, positions, k) for k in jax.random.split(key, 2)]
+    batches = [(dparams, jax.device_get(formed)) for dparams, formed in batches]
+    dparams, formed = batches[0]
+    assert_close(read(dparams, formed), expectation(formed), name)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(dparams for dparams, _ in batches))
+    vmapped = jax.vmap(lambda dparams: read(dparams, formed))(stacked)
+    if name in ("clipped_mean", "dot"):  # their other argument is the first batch's
+        assert_close(jax.tree.map(lambda leaf: leaf[0], vmapped), expectation(formed), name)
+    else:
+        expected = [expectation(formed) for _, formed in batches]
+        assert_close(vmapped, jax.tree.map(lambda *leaves: np.stack(leaves), *expected), name)
+
+
+def test_clipping_every_part_by_its_own_norm(x64, key):
+    dparams, formed = factored_and_formed(jn.mlp((4, 6, 3), jn.tanh), (), key)
+
+    by_layer = (0.3, 1.0, 0.6)
+    expected = tuple(
+        clipped_by_hand(part, most) if jax.tree.leaves(part) else ()
+        for part, most in zip(formed, by_layer, strict=True)
+    )
+    assert_close(per_example.clipped_mean(dparams, by_layer), expected)
+    by_leaf = jax.tree.map(lambda _: 0.4, formed)
+    expected = jax.tree.map(lambda g: clipped_by_hand(g, 0.4), formed)
+    assert_close(per_example.clipped_mean(dparams, by_leaf), expected)
+
+
+def test_clipped_leaves_out_examples_of_weight_zero_and_still_divides_by_the_rows(x64, key):
+    dparams, formed = factored_and_formed(jn.mlp((4, 6, 3), jn.tanh), (), key)
+    most = a_norm(formed)
+    factors = np.minimum(1, most / np.sqrt((flat(formed) ** 2).sum(1)))
+    expected = weighted(np.where(np.arange(EXAMPLES) < 4, factors, 0) / EXAMPLES, formed)
+    weights = jnp.array([0.25] * 4 + [0.0] * 2)
+    assert_close(per_example.clipped(most)(dparams, weights), expected)
+
+
+def test_an_example_without_gradient_is_clipped_to_nothing_and_differentiable(x64):
+    def clipped_sum(scale):
+        dparams = jn.Each(jnp.array([[0.0, 0.0], [3.0, 4.0]]) * scale)
+        return per_example.clipped_mean(dparams, 1.0).sum()
+
+    # (3, 4) has length 5 and becomes (3, 4) / 5, whatever the scale; its mean with (0, 0) sums to 7 / 10.
+    value, slope = jax.value_and_grad(clipped_sum)(1.0)
+    np.testing.assert_allclose([value, slope], [0.7, 0.0], atol=1e-15)
+
+
+def test_variance_is_never_negative(key):
+    """In float32 the difference of two equal numbers can be."""
+    dparams = jn.Each(jnp.full((7, 50), 0.1) * jax.random.normal(key, (1, 50)))
+    assert float(per_example.variance(dparams).min()) >= 0
+
+
+@pytest.mark.parametrize("positions", [(), (2,), (7,)])
+def test_gram_between_two_batches(positions, x64, key):
+    net = jn.mlp((4, 6, 3), jn.tanh)
+    dparams, formed = factored_and_formed(net, positions, key)
+    others, others_formed = factored_and_formed(net, positions, key, examples=4)
+    assert_close(per_example.gram(dparams, others), flat(formed) @ flat(others_formed).T)
+
+
+@pytest.mark.parametrize("positions", [2, 7], ids=["pairs of positions", "gradients formed"])
+def test_with_positions_the_smaller_way_is_taken(positions):
+    """6 x 4 = 24 numbers in a gradient; 2 T^2 is 8 or 98."""
+    outer = jn.Outer(jnp.ones((EXAMPLES, positions, 6)), jnp.ones((EXAMPLES, positions, 4)))
+    program = str(jax.make_jaxpr(per_example.squared_norms)(outer))
+    assert ("f32[6,6,4]" in program) == (positions == 7)
+    assert (f"f32[6,{positions},{positions}]" in program) == (positions == 2)
 
 
 @pytest.mark.usefixtures("without_shape_annotations")
@@ -87,38 +239,67 @@ def test_uses_with_different_positions_add(signals):
     ("misuse", "message"),
     [
         (
-            lambda: per_example.mean(jn.Outer(jnp.ones((5, 4)), jnp.ones((6, 3)))),
-            "Outer: expected dz (m, ..., o) and a (m, ..., i) with the same examples and positions, "
-            "got (5, 4) and (6, 3)",
+            lambda: per_example.second_moment(jn.Each(jnp.ones((0, 4)))),
+            "per_example.second_moment: expected at least one example, got an empty batch",
         ),
         (
-            lambda: per_example.mean(jn.Outer(jnp.ones(4), jnp.ones(3))),
-            "Outer: expected dz (m, ..., o) and a (m, ..., i) with the same examples and positions, got (4,) and (3,)",
+            lambda: per_example.clipped_mean(jn.Each(jnp.ones((0, 4))), 1.0),
+            "per_example.clipped_mean: expected at least one example, got an empty batch",
         ),
         (
-            lambda: per_example.mean(jn.Each(jnp.ones(5))),
-            "Each: expected g (m, ..., *parameter) for a parameter with 1 axes, got shape (5,); "
-            "ndim says how many axes the parameter has",
+            lambda: per_example.noise_scale(jn.Each(jnp.ones((1, 4)))),
+            "per_example.noise_scale: expected at least two examples, got 1",
         ),
-        (
-            lambda: per_example.total(jn.Each(jnp.ones((5, 4))), jnp.ones(4)),
-            "per_example.total: expected weights of shape (5,), one for each example, got (4,)",
-        ),
-        (
-            lambda: per_example.mean(jn.Each(jnp.ones((0, 4)))),
-            "per_example.mean: expected at least one example, got an empty batch",
-        ),
-        (
-            lambda: per_example.add(jn.Each(jnp.ones((5, 4))), jn.Outer(jnp.ones((5, 4)), jnp.ones((5, 4)))),
-            "Each.add: expected another Each, got Outer",
-        ),
-        (
-            lambda: per_example.add(jn.Outer(jnp.ones((5, 4)), jnp.ones((5, 4))), jn.Each(jnp.ones((5, 4)))),
-            "Outer.add: expected another Outer, got Each",
-        ),
+        (lambda: per_example.squared_norms(()), "per_example.squared_norms: expected parameters, got none"),
+        (lambda: per_example.gram(((), ())), "per_example.gram: expected parameters, got none"),
     ],
 )
 def test_misuse_is_named(misuse, message):
     with pytest.raises(ValueError) as error:
         misuse()
     assert str(error.value) == message
+
+
+# The network and the batch of the memory and operations below: compiled, never run.
+LARGE, LARGE_BATCH = (784, 512, 512, 10), 1024
+
+
+def compiled(reading):
+    net, loss = jn.mlp(LARGE), jn.losses.softmax_cross_entropy_with_integer_labels
+
+    def program(params, x, y):
+        z, cache = net.forward(params, x)
+        dparams, _ = net.backward(params, cache, loss.backward(z, y))
+        return reading(dparams)
+
+    x = jax.ShapeDtypeStruct((LARGE_BATCH, LARGE[0]), jnp.float32)
+    y = jax.ShapeDtypeStruct((LARGE_BATCH,), jnp.int32)
+    return jax.jit(program).lower(jax.eval_shape(net.init, jax.random.key(0)), x, y).compile()
+
+
+@pytest.fixture(scope="module")
+def gradient():
+    return compiled(per_example.mean)
+
+
+@pytest.mark.parametrize(
+    "reading", [per_example.squared_norms, partial(per_example.clipped_mean, max_norm=1.0)], ids=["norms", "clipped"]
+)
+def test_norms_and_clipping_take_at_most_1_5_times_the_memory_of_the_gradient(reading, gradient):
+    memory = compiled(reading).memory_analysis().temp_size_in_bytes
+    assert memory <= 1.5 * gradient.memory_analysis().temp_size_in_bytes
+
+
+def test_all_first_order_readings_together_take_less_than_1_6_times_the_operations_of_the_gradient(gradient):
+    def everything(dparams):
+        return (
+            per_example.mean(dparams),
+            per_example.squared_norms(dparams),
+            per_example.squared_norms_by_leaf(dparams),
+            per_example.second_moment(dparams),
+            per_example.variance(dparams),
+            per_example.signal_to_noise(dparams),
+            per_example.noise_scale(dparams),
+        )
+
+    assert compiled(everything).cost_analysis()["flops"] < 1.6 * gradient.cost_analysis()["flops"]

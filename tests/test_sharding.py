@@ -68,3 +68,32 @@ def test_gradients_and_steps_are_those_of_one_device(layout, positions, loss_nam
     assert_trees_equal(jax.device_get(gradients), jax.device_get(expected))
     assert_trees_equal(jax.device_get(state.params), jax.device_get(one.params))
     np.testing.assert_allclose(metrics["loss"], one_metrics["loss"], **EXACT)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("positions", [(), (2,), (9,)], ids=["without positions", "few positions", "many positions"])
+def test_readings_are_those_of_one_device(layout, positions, x64, key, mesh):
+    net, loss = jn.mlp((6, 8, 8, 4), jn.tanh), jn.losses.half_squared_error
+    params, x = net.init(key), jax.random.normal(key, (8, *positions, 6))
+    y = jnp.cos(x[..., :4])
+
+    def readings(params, x, y):
+        z, cache = net.forward(params, x)
+        dparams, _ = net.backward(params, cache, loss.backward(z, y))
+        return {
+            "each": jn.per_example.each(dparams),
+            "squared norms": jn.per_example.squared_norms(dparams),
+            "clipped mean": jn.per_example.clipped_mean(dparams, 0.5),
+            "variance": jn.per_example.variance(dparams),
+            "dot": jn.per_example.dot(dparams, params),
+            "gram": jn.per_example.gram(dparams),
+            "noise scale": jn.per_example.noise_scale(dparams),
+        }
+
+    rows, of_weights, of_biases = (NamedSharding(mesh, spec) for spec in LAYOUTS[layout])
+    alone = jax.device_get((params, x, y))
+    sharded = jax.tree.map(lambda leaf: jax.device_put(leaf, of_weights if leaf.ndim == 2 else of_biases), alone[0])
+    actual = jax.jit(readings)(sharded, *(jax.device_put(array, rows) for array in alone[1:]))
+    with jax.set_mesh(jax.make_mesh((1,), ("one",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])):
+        expected = jax.jit(readings)(*alone)
+    assert_trees_equal(jax.device_get(actual), jax.device_get(expected))

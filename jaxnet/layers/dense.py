@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxnet import initializers
+from jaxnet.factored import Each, Outer
 from jaxnet.layer import Layer
-from jaxnet.per_example import Each, Outer
 
 
 class Dense(NamedTuple):

@@ -1,0 +1,278 @@
+"""Per-example gradients in factored form: the two forms that a parameter's gradient takes, and their algebra.
+
+A layer's `backward` never multiplies dz by a. For each parameter it returns the two factors, from which the gradient
+g_i of every single example could be formed. Sums, norms and inner products of the g_i are contractions of the factors;
+what they have in common with the lesson is dW = (1/m) dZ^T A, which is one of them.
+
+Axes: m examples (always the first), then positions t, s, if any, then o outputs or i inputs.
+"""
+
+import abc
+import math
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Float
+
+
+class Factored(abc.ABC):
+    """One parameter's per-example gradients: a leaf of the `dparams` that a backward pass returns.
+
+    Whatever can tell `examples`, `total`, `each` and `add` can be read in every way; the other methods form the
+    gradients by `each`, and are overridden where the factors allow for less.
+    """
+
+    @property
+    @abc.abstractmethod
+    def examples(self) -> Any:
+        """The number of examples m: an integer, or a symbolic dimension where a function is exported for any m."""
+
+    @abc.abstractmethod
+    def total(self, weights: Float[Array, " m"] | None) -> Float[Array, "..."]:
+        """sum_i weights_i g_i over the examples' gradients g_i, in the parameter's shape; None stands for ones."""
+
+    @abc.abstractmethod
+    def each(self) -> Float[Array, "m ..."]:
+        """The g_i themselves, (m, *shape of the parameter)."""
+
+    @abc.abstractmethod
+    def add(self, other: "Factored") -> "Factored":
+        """The per-example gradients of a parameter that is used twice: those of both uses, added."""
+
+    def squared_norms(self) -> Float[Array, " m"]:
+        """|g_i|^2."""
+        g = self.each()
+        return (g**2).sum(axis=tuple(range(1, g.ndim)))
+
+    def dot(self, direction: Float[Array, "..."]) -> Float[Array, " m"]:
+        """<g_i, direction> with one direction, in the parameter's shape, for all examples."""
+        g = self.each()
+        return (g * direction[None].astype(g.dtype)).sum(axis=tuple(range(1, g.ndim)))
+
+    def inner(self, other: "Factored") -> Float[Array, "m n"]:
+        """<g_i, h_j> for every pair of an example here and an example of the other batch."""
+        g, h = self.each(), other.each()
+        summed = tuple(range(1, g.ndim))
+        return lax.dot_general(g, h, ((summed, summed), ((), ())), out_sharding=_rows_of(g, 2))
+
+    def square_total(self, weights: Float[Array, " m"] | None, columns: str | None = None) -> Float[Array, "..."]:
+        """sum_i weights_i g_i^2, element by element, in the parameter's shape.
+
+        Args:
+          weights: (m,); None stands for ones.
+          columns: the name of a `jax.vmap` axis, over whose members is summed as well.
+        """
+        squares = self.each() ** 2
+        if weights is not None:
+            squares = squares * along_examples(weights, squares)
+        return _over_columns(squares, columns).sum(axis=0)
+
+    def squares(self, columns: str | None = None) -> Float[Array, "m ..."]:
+        """g_i^2, element by element, (m, *shape of the parameter); summed over columns as in `square_total`."""
+        return _over_columns(self.each() ** 2, columns)
+
+    def kronecker_factors(self, columns: str | None = None) -> tuple[Float[Array, "..."], ...]:
+        """Matrices whose Kronecker product stands for (1/m) sum_i vec(g_i) vec(g_i)^T; here that matrix itself."""
+        g = self.each()
+        g = g.reshape(g.shape[0], -1)
+        block = jnp.matmul(g.T, g, out_sharding=_nowhere(g))
+        return (_over_columns(block, columns) / self.examples,)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["dz", "a"], meta_fields=["sharding"])
+@dataclass(frozen=True)
+class Outer(Factored):
+    """The gradient of a weight matrix: that of example i is the sum over positions t of dz[i, t] a[i, t]^T, (o, i).
+
+    Attributes:
+      dz: (m, ..., o), what came back to the outputs.
+      a: (m, ..., i), what went forward into the inputs.
+      sharding: how the weight is laid out over devices, `jax.typeof(W).sharding`, which its gradient then is as well;
+        None leaves that to JAX. A mesh with explicit axes needs it: there, dz^T a over a sharded batch is ambiguous.
+    """
+
+    dz: Float[Array, "m *t o"]
+    a: Float[Array, "m *t i"]
+    sharding: jax.sharding.Sharding | None = None
+
+    @property
+    def examples(self) -> Any:
+        return self.dz.shape[0]
+
+    def total(self, weights: Float[Array, " m"] | None) -> Float[Array, "o i"]:
+        self._check()
+        dz = self.dz if weights is None else self.dz * along_examples(weights, self.dz)
+        return self._product(dz, self.a)
+
+    def each(self) -> Float[Array, "m o i"]:
+        self._check()
+        dz, a = self._with_positions()
+        return jnp.einsum("mto,mti->moi", dz, a, out_sharding=self._sharding_of_each())
+
+    def add(self, other: Factored) -> "Outer":
+        if not isinstance(other, Outer):
+            raise ValueError(f"Outer.add: expected another Outer, got {type(other).__name__}")
+        # Each use is a further position: the sum over positions adds them.
+        (dz, a), (more_dz, more_a) = self._with_positions(), other._with_positions()
+        return Outer(jnp.concatenate([dz, more_dz], axis=1), jnp.concatenate([a, more_a], axis=1), self.sharding)
+
+    def squared_norms(self) -> Float[Array, " m"]:
+        """|dz_i|^2 |a_i|^2; with positions sum_ts <dz_it, dz_is> <a_it, a_is>, or |g_i|^2 where that is smaller."""
+        self._check()
+        if self._positions() == 1:
+            dz, a = self._with_positions()
+            return (dz**2).sum((1, 2)) * (a**2).sum((1, 2))
+        if not self._is_small(2 * self._positions() ** 2):
+            return super().squared_norms()
+        dz, a = self._with_positions()
+        rows = _rows_of(dz, 3)
+        among_dz = jnp.einsum("mto,mso->mts", dz, dz, out_sharding=rows)
+        among_a = jnp.einsum("mti,msi->mts", a, a, out_sharding=rows)
+        return (among_dz * among_a).sum((1, 2))
+
+    def dot(self, direction: Float[Array, "o i"]) -> Float[Array, " m"]:
+        """sum_t dz_it^T D a_it."""
+        self._check()
+        dz_d = jnp.matmul(self.dz, direction.astype(self.dz.dtype), out_sharding=jax.typeof(self.a).sharding)
+        return (dz_d * self.a).sum(axis=tuple(range(1, self.a.ndim)))
+
+    def inner(self, other: Factored) -> Float[Array, "m n"]:
+        """<dz_i, dz'_j> <a_i, a'_j>; with positions the sum over pairs of them, or <g_i, h_j> where that is smaller."""
+        self._check()
+        if not isinstance(other, Outer) or not self._is_small(2 * self._positions() * other._positions()):
+            return super().inner(other)
+        (dz, a), (other_dz, other_a) = self._with_positions(), other._with_positions()
+        rows = _rows_of(dz, 4)
+        between_dz = jnp.einsum("mto,nso->mtns", dz, other_dz, out_sharding=rows)
+        between_a = jnp.einsum("mti,nsi->mtns", a, other_a, out_sharding=rows)
+        return (between_dz * between_a).sum((1, 3))
+
+    def square_total(self, weights: Float[Array, " m"] | None, columns: str | None = None) -> Float[Array, "o i"]:
+        """(dz^2)^T a^2; with positions sum_i (dz_it dz_is)^T (a_it a_is), or g_i^2 where that is smaller."""
+        self._check()
+        if self._positions() > 1 and not self._is_small(self._positions() ** 2 * sum(self._shape())):
+            return super().square_total(weights, columns)
+        dz_dz, a_a = (signal[:, :, None] * signal[:, None] for signal in self._with_positions())
+        if weights is not None:
+            dz_dz = dz_dz * along_examples(weights, dz_dz)
+        # The sum over columns comes before the product, which then is one and not one for each.
+        return self._product(_over_columns(dz_dz, columns), a_a)
+
+    def squares(self, columns: str | None = None) -> Float[Array, "m o i"]:
+        self._check()
+        if self._positions() > 1:
+            return super().squares(columns)
+        dz, a = self._with_positions()
+        return Outer(_over_columns(dz**2, columns), a**2, self.sharding).each()
+
+    def kronecker_factors(self, columns: str | None = None) -> tuple[Float[Array, "o o"], Float[Array, "i i"]]:
+        """(1/m) sum_it dz_it dz_it^T and (1/(m T)) sum_it a_it a_it^T, T positions: KFAC-expand."""
+        self._check()
+        dz, a = self._with_positions()
+        among_outputs = jnp.einsum("mto,mtp->op", dz, dz, out_sharding=_nowhere(dz))
+        among_inputs = jnp.einsum("mti,mtj->ij", a, a, out_sharding=_nowhere(a))
+        return _over_columns(among_outputs, columns) / self.examples, among_inputs / (self.examples * self._positions())
+
+    def _product(self, dz, a):
+        """dz^T a over all axes but the last."""
+        summed = tuple(range(dz.ndim - 1))
+        return lax.dot_general(dz, a, ((summed, summed), ((), ())), out_sharding=self.sharding)
+
+    def _with_positions(self):
+        """dz and a with one axis of positions, of length 1 where there are none."""
+        self._check()
+        return tuple(s.reshape(s.shape[0], math.prod(s.shape[1:-1]), s.shape[-1]) for s in (self.dz, self.a))
+
+    def _positions(self):
+        return math.prod(self.dz.shape[1:-1])
+
+    def _shape(self):
+        return self.dz.shape[-1], self.a.shape[-1]
+
+    def _is_small(self, numbers):
+        """Whether so many numbers, for each example or pair, are no more than its gradient has."""
+        return self._positions() == 1 or numbers <= math.prod(self._shape())
+
+    def _sharding_of_each(self):
+        if not isinstance(self.sharding, NamedSharding):
+            return None
+        rows, *_ = _rows_of(self.dz, 1).spec
+        of_weight = (*self.sharding.spec, None, None)[:2]
+        return NamedSharding(self.sharding.mesh, PartitionSpec(None if rows in of_weight else rows, *of_weight))
+
+    def _check(self):
+        if self.dz.ndim < 2 or self.dz.shape[:-1] != self.a.shape[:-1]:
+            raise ValueError(
+                "Outer: expected dz (m, ..., o) and a (m, ..., i) with the same examples and positions, "
+                f"got {self.dz.shape} and {self.a.shape}"
+            )
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["g"], meta_fields=["ndim"])
+@dataclass(frozen=True)
+class Each(Factored):
+    """The gradient of any other parameter, as it is: that of example i is g[i], summed over positions.
+
+    Attributes:
+      g: (m, ..., *shape of the parameter); the axes between are positions.
+      ndim: how many axes the parameter has: 1 for a bias or a gain, 0 for a scalar.
+    """
+
+    g: Float[Array, "m ..."]
+    ndim: int = field(default=1)
+
+    @property
+    def examples(self) -> Any:
+        return self.g.shape[0]
+
+    def total(self, weights: Float[Array, " m"] | None) -> Float[Array, "..."]:
+        self._check()
+        g = self.g if weights is None else self.g * along_examples(weights, self.g)
+        return g.sum(axis=tuple(range(g.ndim - self.ndim)))
+
+    def each(self) -> Float[Array, "m ..."]:
+        self._check()
+        return self.g.sum(axis=tuple(range(1, self.g.ndim - self.ndim)))
+
+    def add(self, other: Factored) -> "Each":
+        if not isinstance(other, Each):
+            raise ValueError(f"Each.add: expected another Each, got {type(other).__name__}")
+        return Each(self.each() + other.each(), self.ndim)
+
+    def _check(self):
+        if self.g.ndim < 1 + self.ndim:
+            raise ValueError(
+                f"Each: expected g (m, ..., *parameter) for a parameter with {self.ndim} axes, got shape "
+                f"{self.g.shape}; ndim says how many axes the parameter has"
+            )
+
+
+def along_examples(weights: Float[Array, " m"], signal: Float[Array, "m ..."]) -> Float[Array, "m ..."]:
+    """Weights (m,) with as many axes as the signal, to multiply it."""
+    return jnp.expand_dims(weights.astype(signal.dtype), tuple(range(1, signal.ndim)))
+
+
+def map_leaves(read: Any, dparams: Any, *others: Any) -> Any:
+    """`jax.tree.map` that takes each parameter's factored gradients as one leaf."""
+    return jax.tree.map(read, dparams, *others, is_leaf=lambda leaf: isinstance(leaf, Factored))
+
+
+def _over_columns(values, columns):
+    return values if columns is None else lax.psum(values, columns)
+
+
+def _nowhere(signal):
+    """The layout of a matrix that every device has."""
+    return NamedSharding(jax.typeof(signal).sharding.mesh, PartitionSpec(None, None))
+
+
+def _rows_of(signal, ndim):
+    """The layout, with so many axes, in which only the examples are spread, as those of the signal are."""
+    sharding = jax.typeof(signal).sharding
+    rows = (*sharding.spec, None)[0]
+    return NamedSharding(sharding.mesh, PartitionSpec(rows, *(None,) * (ndim - 1)))
