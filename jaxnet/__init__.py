@@ -1,6 +1,6 @@
 """jaxnet: feed-forward networks whose backward pass is derived by hand, and open to be read."""
 
-from jaxnet import initializers, losses, per_example, testing
+from jaxnet import curvature, feedback, initializers, losses, optimizers, per_example, testing
 from jaxnet.compose import chain, residual, signals
 from jaxnet.factored import Each, Outer
 from jaxnet.gradient import value_and_grad, with_hand_derived_vjp
@@ -23,7 +23,9 @@ __all__ = [
     "TrainState",
     "activations",
     "chain",
+    "curvature",
     "dense",
+    "feedback",
     "identity",
     "initializers",
     "leaky_relu",
@@ -31,6 +33,7 @@ __all__ = [
     "make_epoch",
     "make_step",
     "mlp",
+    "optimizers",
     "per_example",
     "relu",
     "residual",

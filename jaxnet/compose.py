@@ -1,5 +1,6 @@
 """Layers made of layers. Backward is forward read in reverse."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -20,7 +21,7 @@ def chain_forward(layers: tuple[Layer, ...], params: tuple[Any, ...], x: Array) 
     _check_params(layers, params)
     caches = []
     for position, (layer, layer_params) in enumerate(zip(layers, params, strict=True)):
-        with _named_in_errors(position, layer):
+        with named_in_errors(position, layer):
             x, cache = layer.forward(layer_params, x)
         caches.append(cache)
     return x, tuple(caches)
@@ -62,8 +63,8 @@ def signals(net: Layer, params: Any, cache: Any, dy: Array) -> tuple[Array, ...]
 
     Source: the lesson, S9.
     """
-    if isinstance(net.backward, partial) and net.backward.func is chain_backward:
-        (layers,) = net.backward.args
+    layers = layers_of(net)
+    if layers is not None:
         _, edges = _walk_back(layers, params, cache, dy)
         return edges
     _, dx = net.backward(params, cache, dy)
@@ -100,11 +101,33 @@ def residual(inner: Layer) -> Layer:
     return Layer(inner.init, partial(residual_forward, inner), partial(residual_backward, inner))
 
 
+def layers_of(net: Layer) -> tuple[Layer, ...] | None:
+    """The layers of a chain, first to last; None for any other layer."""
+    backward: Any = net.backward
+    return backward.args[0] if isinstance(backward, partial) and backward.func is chain_backward else None
+
+
+def inner_of(net: Layer) -> Layer | None:
+    """The layer f inside a residual layer; None for any other layer."""
+    backward: Any = net.backward
+    return backward.args[0] if isinstance(backward, partial) and backward.func is residual_backward else None
+
+
+@contextmanager
+def named_in_errors(position: int, layer: Layer) -> Iterator[None]:
+    """Has a ValueError tell in which layer of a chain it arose."""
+    try:
+        yield
+    except ValueError as error:
+        error.add_note(f"in layer [{position}] of the chain, {layer.name}")
+        raise
+
+
 def _walk_back(layers, params, caches, dy):
     _check_params(layers, params)
     dparams, edges = [], [dy]
     for position in reversed(range(len(layers))):
-        with _named_in_errors(position, layers[position]):
+        with named_in_errors(position, layers[position]):
             layer_dparams, dx = layers[position].backward(params[position], caches[position], edges[-1])
         dparams.append(layer_dparams)
         edges.append(dx)
@@ -116,12 +139,3 @@ def _check_params(layers, params):
     if type(params) is not tuple or len(params) != len(layers):
         got = f"{len(params)}" if type(params) is tuple else f"a {type(params).__name__}"
         raise ValueError(f"chain: expected a tuple of {len(layers)} layers' parameters, got {got}")
-
-
-@contextmanager
-def _named_in_errors(position, layer):
-    try:
-        yield
-    except ValueError as error:
-        error.add_note(f"in layer [{position}] of the chain, {layer.name}")
-        raise

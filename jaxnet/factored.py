@@ -76,12 +76,21 @@ class Factored(abc.ABC):
         """g_i^2, element by element, (m, *shape of the parameter); summed over columns as in `square_total`."""
         return _over_columns(self.each() ** 2, columns)
 
-    def kronecker_factors(self, columns: str | None = None) -> tuple[Float[Array, "..."], ...]:
-        """Matrices whose Kronecker product stands for (1/m) sum_i vec(g_i) vec(g_i)^T; here that matrix itself."""
+    def block(self, columns: str | None = None) -> Float[Array, "p p"]:
+        """sum_i vec(g_i) vec(g_i)^T for a parameter of p numbers, row-major; over columns as in `square_total`."""
         g = self.each()
         g = g.reshape(g.shape[0], -1)
-        block = jnp.matmul(g.T, g, out_sharding=_nowhere(g))
-        return (_over_columns(block, columns) / self.examples,)
+        return _over_columns(jnp.matmul(g.T, g, out_sharding=_nowhere(g)), columns)
+
+    def kronecker_factors(self, columns: str | None = None) -> tuple[Float[Array, "..."], ...]:
+        """Matrices whose Kronecker product stands for (1/m) sum_i vec(g_i) vec(g_i)^T; here that matrix itself."""
+        return (self.block(columns) / self.examples,)
+
+    def rotated(self, bases: tuple[Float[Array, "..."], ...]) -> "Factored":
+        """The gradients in other coordinates: an orthogonal matrix for each of `kronecker_factors`, axes as columns."""
+        (basis,) = bases
+        g = self.each()
+        return Each(g.reshape(g.shape[0], -1) @ basis)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["dz", "a"], meta_fields=["sharding"])
@@ -177,6 +186,10 @@ class Outer(Factored):
         among_outputs = jnp.einsum("mto,mtp->op", dz, dz, out_sharding=_nowhere(dz))
         among_inputs = jnp.einsum("mti,mtj->ij", a, a, out_sharding=_nowhere(a))
         return _over_columns(among_outputs, columns) / self.examples, among_inputs / (self.examples * self._positions())
+
+    def rotated(self, bases: tuple[Float[Array, "..."], ...]) -> "Outer":
+        outputs_basis, inputs_basis = bases
+        return Outer(self.dz @ outputs_basis, self.a @ inputs_basis, self.sharding)
 
     def _product(self, dz, a):
         """dz^T a over all axes but the last."""

@@ -12,7 +12,18 @@ from jaxnet.layer import Layer
 from jaxnet.losses import Loss
 
 
-def value_and_grad(net: Layer, loss: Loss) -> Callable[..., tuple[Float[Array, ""], Any]]:
+def weighted_mean(dparams: Any, weights: Float[Array, " m"] | None) -> Any:
+    """The mean gradient; with weights, in place of 1/m, the total: what `value_and_grad` reads off by default."""
+    return per_example.mean(dparams) if weights is None else per_example.total(dparams, weights)
+
+
+def value_and_grad(
+    net: Layer,
+    loss: Loss,
+    *,
+    backward: Callable[[Any, Any, Array], tuple[Any, Array]] | None = None,
+    read: Callable[[Any, Float[Array, " m"] | None], Any] = weighted_mean,
+) -> Callable[..., tuple[Float[Array, ""], Any]]:
     """The mean loss and its gradient, by one forward and one hand-derived backward pass.
 
     J = (1/m) sum_i L(z_i, y_i) with z = net(x), or sum_i w_i L(z_i, y_i) when weights are given.
@@ -20,6 +31,8 @@ def value_and_grad(net: Layer, loss: Loss) -> Callable[..., tuple[Float[Array, "
     Args:
       net: any layer or network.
       loss: what is minimised.
+      backward: through which weights the signal travels, `net.backward` by default; see `jaxnet.feedback`.
+      read: what is read off, `(dparams, weights) -> grads`, the mean gradient by default; see `per_example.clipped`.
 
     Returns:
       `(params, x, y, weights=None) -> (J, grads)`, a drop-in for `jax.value_and_grad` of the mean loss. J is a scalar,
@@ -28,14 +41,14 @@ def value_and_grad(net: Layer, loss: Loss) -> Callable[..., tuple[Float[Array, "
 
     Source: the lesson, S8 and S9.
     """
+    send_back = net.backward if backward is None else backward
 
     def hand_derived(params, x, y, weights=None):
         z, cache = net.forward(params, x)
         losses = loss.forward(z, y)
-        dparams, _ = net.backward(params, cache, loss.backward(z, y))
-        if weights is None:
-            return losses.mean(), per_example.mean(dparams)
-        return (losses * weights.astype(losses.dtype)).sum(), per_example.total(dparams, weights)
+        dparams, _ = send_back(params, cache, loss.backward(z, y))
+        value = losses.mean() if weights is None else (losses * weights.astype(losses.dtype)).sum()
+        return value, read(dparams, weights)
 
     return hand_derived
 

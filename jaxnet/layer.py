@@ -11,7 +11,7 @@ Cache: TypeAlias = PyTree[Any]
 
 
 class Layer(NamedTuple):
-    """Three pure functions: how parameters start, the forward pass, and the backward pass derived by hand.
+    """Pure functions: how parameters start, the forward pass, and the backward pass derived by hand.
 
     A network is a layer too, so combinators such as `chain` nest. The first axis of every array that flows
     through a layer is the example; the axes between it and the last one are positions (time, pixels), if any.
@@ -23,11 +23,16 @@ class Layer(NamedTuple):
         cotangent of `y`, per example and without 1/m. `dparams` has the structure of `params`, each leaf replaced
         by the per-example gradients in factored form (`per_example.Outer` or `per_example.Each`). The params
         need not be those of the forward pass: sending `dy` through others is feedback alignment.
+      second: `(params, cache, dy) -> r`, of x's shape, or None for a layer that is linear in x: how backward itself
+        changes with x, the diagonal of sum_k dy_k d2y_k / dx2, dy * g''(x) for an activation g. Only
+        `curvature.hessian_diagonal` asks for it. A layer may have it whose y is linear in params, and for which that
+        matrix is diagonal; leave it out of others, and of combinators.
     """
 
     init: Callable[[jax.Array], Params]
     forward: Callable[[Params, Array], tuple[Array, Cache]]
     backward: Callable[[Params, Cache, Array], tuple[PyTree[Any], Array]]
+    second: Callable[[Params, Cache, Array], Array | None] | None = None
 
     def apply(self, params: Params, x: Array) -> Array:
         """The output alone: `forward` without its cache, for JAX to differentiate in any mode."""

@@ -4,9 +4,8 @@
 together. A reading contracts the factors; only `each` forms the gradients. Readings of the same `dparams` under one
 `jax.jit` share the forward and the backward pass.
 
-A batch of m examples, P parameters, all numbers as m grows: the gradient takes about 6 m P operations. Where a reading's
-cost is given it comes on top, for weights without positions; T positions make it T times as much, T^2 where they are
-paired (see `Outer`).
+With m examples and P parameters the gradient takes about 6 m P operations. Where a reading's cost is given it comes on
+top, for weights without positions; T positions make it T times as much, T^2 where they are paired (see `Outer`).
 """
 
 from collections.abc import Callable
@@ -95,7 +94,8 @@ def each(dparams: PyTree[Any]) -> PyTree[Array]:
     Returns:
       The structure of the parameters; a leaf has their shape behind a leading axis of m examples.
 
-    Source: BatchGrad in Dangel et al., BackPACK: Packing more into backprop, 2020.
+    Source: BatchGrad in Dangel et al., BackPACK: Packing more into backprop, 2020, whose values for a mean loss are 1/m
+    of these.
     """
     return map_leaves(lambda leaf: leaf.each(), dparams)
 
@@ -184,7 +184,7 @@ def second_moment(dparams: PyTree[Any]) -> PyTree[Array]:
     Returns:
       The structure and shapes of the parameters.
 
-    Source: SumGradSquared in Dangel et al., BackPACK, 2020, divided by m.
+    Source: SumGradSquared in Dangel et al., BackPACK, 2020, whose values for a mean loss are 1/m of these.
     """
     _require_examples("second_moment", dparams)
     return map_leaves(lambda leaf: leaf.square_total(None) / leaf.examples, dparams)
@@ -202,7 +202,7 @@ def variance(dparams: PyTree[Any]) -> PyTree[Array]:
     Returns:
       The structure and shapes of the parameters; times m / (m - 1) it is the unbiased estimate.
 
-    Source: Variance in Dangel et al., BackPACK, 2020.
+    Source: Variance in Dangel et al., BackPACK, 2020, whose values for a mean loss are 1/m^2 of these.
     """
     return jax.tree.map(lambda moment, mean: jnp.maximum(moment - mean**2, 0), second_moment(dparams), mean(dparams))
 

@@ -64,7 +64,8 @@ def make_step(
     Args:
       net: the network.
       loss: its mean over the batch is what is minimised.
-      optimizer: any optax optimizer; those that look at the loss or evaluate it again, like `optax.lbfgs`, may.
+      optimizer: any optax optimizer; those that look at the loss or evaluate it again, like `optax.lbfgs`, may, and so
+        may those that look at the batch, like `optimizers.kfac`.
       value_and_grad: from (net, loss) to `(params, x, y, weights=None) -> (J, grads)`; the hand-derived one by default.
 
     Returns:
@@ -150,7 +151,7 @@ def _make_update(net, loss, optimizer, value_and_grad):
             return losses.mean() if weights is None else (losses * weights.astype(losses.dtype)).sum()
 
         updates, opt_state = optimizer.update(
-            grads, state.opt_state, state.params, value=value, grad=grads, value_fn=value_again
+            grads, state.opt_state, state.params, value=value, grad=grads, value_fn=value_again, x=x, y=y
         )
         params = optax.apply_updates(state.params, updates)
         return state._replace(params=params, opt_state=opt_state, step=state.step + 1), value

@@ -36,10 +36,10 @@ def test_only_the_oracle_differentiates_automatically(path):
 
 
 @pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_the_core_imports_nothing_optional_and_only_training_knows_optax(path):
+def test_the_core_imports_nothing_optional_and_only_training_and_optimizers_know_optax(path):
     roots = {name.split(".")[0] for name in imports(path)}
     assert not OPTIONAL & roots
-    assert path.name == "training.py" or "optax" not in roots
+    assert path.name in ("training.py", "optimizers.py") or "optax" not in roots
     assert not any(name.startswith("jaxnet.experiment") for name in imports(path))
 
 
@@ -59,7 +59,17 @@ def test_importing_jaxnet_loads_no_optional_package():
 
 
 def test_every_public_function_is_documented():
-    modules = [jn, jn.activations, jn.initializers, jn.losses, jn.per_example, jn.testing]
+    modules = [
+        jn,
+        jn.activations,
+        jn.curvature,
+        jn.feedback,
+        jn.initializers,
+        jn.losses,
+        jn.optimizers,
+        jn.per_example,
+        jn.testing,
+    ]
     for module in modules:
         assert module.__doc__
         for name in getattr(module, "__all__", None) or [n for n in vars(module) if not n.startswith("_")]:

@@ -1,7 +1,7 @@
 """The nonlinear part of a layer of neurons: a = g(z), element by element, with dz = da * g'(z).
 
 Each caches its output a, not its input: every derivative here is a function of a, and a is kept anyway as the next
-layer's input.
+layer's input. Where g is curved, `second` is da * g''(z), which only the Hessian's diagonal asks for.
 """
 
 from functools import partial
@@ -30,6 +30,11 @@ def sigmoid_backward(params: tuple[()], a: Signal, da: Signal) -> tuple[tuple[()
     return params, da * (a * (1 - a))
 
 
+def sigmoid_second(params: tuple[()], a: Signal, da: Signal) -> Signal:
+    """g'' = a (1 - a) (1 - 2 a)."""
+    return da * (a * (1 - a) * (1 - 2 * a))
+
+
 def tanh_forward(params: tuple[()], z: Signal) -> tuple[Signal, Signal]:
     """a = tanh(z)."""
     a = jnp.tanh(z)
@@ -40,6 +45,11 @@ def tanh_backward(params: tuple[()], a: Signal, da: Signal) -> tuple[tuple[()], 
     """g' = 1 - a^2."""
     # As a product: 1 - a is exact near saturation, where 1 - a^2 has lost its digits in a^2.
     return params, da * ((1 - a) * (1 + a))
+
+
+def tanh_second(params: tuple[()], a: Signal, da: Signal) -> Signal:
+    """g'' = -2 a (1 - a^2)."""
+    return da * (-2 * a * ((1 - a) * (1 + a)))
 
 
 def relu_forward(params: tuple[()], z: Signal) -> tuple[Signal, Signal]:
@@ -75,6 +85,11 @@ def softplus_backward(params: tuple[()], a: Signal, da: Signal) -> tuple[tuple[(
     return params, da * -jnp.expm1(-a)
 
 
+def softplus_second(params: tuple[()], a: Signal, da: Signal) -> Signal:
+    """g'' = g' (1 - g') = (1 - e^-a) e^-a."""
+    return da * (-jnp.expm1(-a) * jnp.exp(-a))
+
+
 def identity_forward(params: tuple[()], z: Signal) -> tuple[Signal, tuple[()]]:
     """a = z."""
     return z, ()
@@ -85,19 +100,23 @@ def identity_backward(params: tuple[()], cache: tuple[()], da: Signal) -> tuple[
     return params, da
 
 
-sigmoid = Layer(_no_parameters, sigmoid_forward, sigmoid_backward)
+def nowhere_curved(params: tuple[()], cache: Signal | tuple[()], da: Signal) -> None:
+    """g'' = 0: the function is linear, or linear in pieces."""
+
+
+sigmoid = Layer(_no_parameters, sigmoid_forward, sigmoid_backward, sigmoid_second)
 """a = 1 / (1 + e^-z), in (0, 1); g' = a (1 - a). Source: the lesson, S4."""
 
-tanh = Layer(_no_parameters, tanh_forward, tanh_backward)
+tanh = Layer(_no_parameters, tanh_forward, tanh_backward, tanh_second)
 """a = tanh(z), in (-1, 1); g' = 1 - a^2. Source: the lesson, S4."""
 
-relu = Layer(_no_parameters, relu_forward, relu_backward)
+relu = Layer(_no_parameters, relu_forward, relu_backward, nowhere_curved)
 """a = max(0, z); g' = 1 for z > 0, else 0. Source: the lesson, S4."""
 
-softplus = Layer(_no_parameters, softplus_forward, softplus_backward)
+softplus = Layer(_no_parameters, softplus_forward, softplus_backward, softplus_second)
 """a = log(1 + e^z), in (0, inf), a smooth ReLU; g' = 1 - e^-a. Source: Dugas et al., 2000."""
 
-identity = Layer(_no_parameters, identity_forward, identity_backward)
+identity = Layer(_no_parameters, identity_forward, identity_backward, nowhere_curved)
 """a = z: no activation. Source: the lesson, S4 and S5."""
 
 
@@ -114,4 +133,20 @@ def leaky_relu(slope: float = 0.01) -> Layer:
     """
     if not 0 < slope < 1:
         raise ValueError(f"leaky_relu: expected a slope in (0, 1), got {slope!r}")
-    return Layer(_no_parameters, partial(leaky_relu_forward, slope), partial(leaky_relu_backward, slope))
+    forward, backward = partial(leaky_relu_forward, slope), partial(leaky_relu_backward, slope)
+    return Layer(_no_parameters, forward, backward, nowhere_curved)
+
+
+def is_activation(layer: Layer) -> bool:
+    """Whether a layer is one of these: no parameters, element by element."""
+    return getattr(layer.backward, "func", layer.backward) in _BACKWARD
+
+
+_BACKWARD = {
+    sigmoid_backward,
+    tanh_backward,
+    relu_backward,
+    leaky_relu_backward,
+    softplus_backward,
+    identity_backward,
+}

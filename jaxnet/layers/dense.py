@@ -49,6 +49,10 @@ def dense_backward(
     return dparams, dx
 
 
+def dense_second(params: Dense, x: Float[Array, "m *t i"], dz: Float[Array, "m *t o"]) -> None:
+    """z is linear in x, and in W and b."""
+
+
 def dense(
     inputs: int,
     outputs: int,
@@ -76,7 +80,9 @@ def dense(
     for what, size in (("inputs", inputs), ("outputs", outputs)):
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"dense: expected {what} to be a positive integer, got {size!r}")
-    return Layer(partial(dense_init, inputs, outputs, weight_init, bias_init), dense_forward, dense_backward)
+    return Layer(
+        partial(dense_init, inputs, outputs, weight_init, bias_init), dense_forward, dense_backward, dense_second
+    )
 
 
 def _label(params):

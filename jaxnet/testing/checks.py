@@ -68,7 +68,8 @@ def check_layer(
     """Asserts that a layer's backward is the derivative of its forward, for parameters and input.
 
     All that `check_vjp` asserts of `layer.apply`, for parameters moved off their start. The per-example gradients are
-    read with a weight of its own for each example, so that mixed-up examples, which a sum would hide, show.
+    read with a weight of its own for each example, so that mixed-up examples, which a sum would hide, show. Where the
+    layer has `second`, that is the second derivative: what backward changes by along x, and along params by nothing.
 
     Args:
       layer: any layer or network, yours as well; its examples must not depend on one another.
@@ -86,6 +87,8 @@ def check_layer(
             f"check_layer: {layer.name}", layer.apply, _layer_pullback(layer, x, rng), (params, x), ("dparams", "dx")
         )
         check_rule(rule, rng, tolerance=tolerance, zero_gradients=zero_gradients)
+        if layer.second is not None:
+            _check_second(layer, params, _float64(x), rng, tolerance)
 
 
 def check_loss(loss: Loss, z: Any, y: Any, *, tolerance: float = TOLERANCE, zero_gradients: bool = False) -> None:
@@ -198,6 +201,33 @@ def _layer_pullback(layer, x, rng):
         return y, (total, _along_examples(weights, dx) if is_floating(x) else dx)
 
     return pullback
+
+
+def _check_second(layer, params, x, rng, tolerance):
+    """How the pullback of dy changes along a random direction, in x and in params."""
+
+    def pullback(params, x, dy):
+        _, vjp = jax.vjp(layer.apply, params, x)
+        return vjp(dy)
+
+    def by_autodiff(params, x, dy, along_params, along_x):
+        _, (bend_of_params, _) = jax.jvp(lambda params: pullback(params, x, dy), (params,), (along_params,))
+        _, (_, bend) = jax.jvp(lambda x: pullback(params, x, dy), (x,), (along_x,))
+        return {"second": bend, "second derivative by params": bend_of_params}
+
+    def by_hand(params, x, dy, along_params, along_x):
+        _, cache = layer.forward(params, x)
+        bend = layer.second(params, cache, dy)
+        bend = jnp.zeros_like(x) if bend is None else bend * along_x
+        return {"second": bend, "second derivative by params": jax.tree.map(jnp.zeros_like, params)}
+
+    def draw(like):
+        return jnp.asarray(rng.standard_normal(like.shape))
+
+    dy = draw(jax.eval_shape(layer.apply, params, x))
+    arguments = params, x, dy, jax.tree.map(draw, params), draw(x)
+    actual, expected = jax.jit(by_hand)(*arguments), jax.jit(by_autodiff)(*arguments)
+    assert_close(f"check_layer: {layer.name}, float64", actual, expected, lambda _, __: tolerance)
 
 
 def _along_examples(weights, signal):

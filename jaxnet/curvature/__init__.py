@@ -1,0 +1,43 @@
+"""What to send back instead of the gradient, and what to read of it: Fisher, Gauss-Newton, Hessian, Jacobian.
+
+m examples x, y; the loss is their mean. Diagonals have the structure of the parameters, Kronecker factors too.
+"""
+
+from jaxnet.curvature.columns import empirical, exact, sampled, send_back
+from jaxnet.curvature.diagonals import (
+    diagonal,
+    fisher_diagonal,
+    ggn_blocks,
+    ggn_diagonal,
+    ggn_diagonal_per_example,
+    ggn_diagonal_sampled,
+)
+from jaxnet.curvature.hessian import hessian_diagonal
+from jaxnet.curvature.jacobians import jacobian, neural_tangent_kernel
+from jaxnet.curvature.kronecker import Eigen, ekfac, kfac, kflr, kfra, kronecker
+from jaxnet.curvature.products import fisher_vector_product, ggn_vector_product, hessian_vector_product
+
+__all__ = [
+    "Eigen",
+    "diagonal",
+    "ekfac",
+    "empirical",
+    "exact",
+    "fisher_diagonal",
+    "fisher_vector_product",
+    "ggn_blocks",
+    "ggn_diagonal",
+    "ggn_diagonal_per_example",
+    "ggn_diagonal_sampled",
+    "ggn_vector_product",
+    "hessian_diagonal",
+    "hessian_vector_product",
+    "jacobian",
+    "kfac",
+    "kflr",
+    "kfra",
+    "kronecker",
+    "neural_tangent_kernel",
+    "sampled",
+    "send_back",
+]

@@ -1,0 +1,179 @@
+"""Kronecker factors: the block of a weight's curvature as B kron A, B among its outputs and A among its inputs.
+
+With g_vn = dz_vn a_n^T and row-major vec, (1/m) sum_vn vec(g_vn) vec(g_vn)^T is (1/m) sum_vn (dz_vn dz_vn^T) kron
+(a_n a_n^T). Taking the mean of the products for the product of the means gives B kron A with
+
+    B = (1/m) sum_vn dz_vn dz_vn^T    and    A = (1/m) sum_n a_n a_n^T.
+
+That is exact where sum_v dz_vn dz_vn^T is the same for all examples, as in a linear network of any depth with a squared
+error and exact columns. A bias has only B, which is its block exactly (but for `kfra`). With T positions A is a mean
+over those as well, and the products of two positions' signals are left out of B (KFAC-expand).
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from jaxnet.compose import layers_of, named_in_errors
+from jaxnet.curvature.columns import AXIS, Columns, exact, sampled, send_back
+from jaxnet.factored import map_leaves
+from jaxnet.layer import Layer
+from jaxnet.layers.activations import is_activation
+from jaxnet.layers.dense import Dense, dense_backward
+from jaxnet.losses import Loss
+
+
+def kronecker(net: Layer, columns: Columns, params: Any, x: Array, y: Any) -> PyTree[tuple[Array, ...]]:
+    """Kronecker factors for any columns: B = (1/m) sum_vn dz_vn dz_vn^T, A = (1/m) sum_n a_n a_n^T.
+
+    Args:
+      net, params: the network.
+      columns: what is sent back: `exact(loss)`, `sampled(loss, key)`, `empirical(loss)`, or your own `(z, y) -> S`.
+      x, y: m examples.
+
+    Returns:
+      The structure of the parameters, with a pair (B (o, o), A (i, i)) at a weight (o, i), so that B kron A is the
+      block of the row-major vec(W), and (B,) at a bias, or any parameter that is no weight.
+
+    Source: Martens and Grosse, Optimizing neural networks with Kronecker-factored approximate curvature, 2015;
+    with positions Eschenhagen et al., Kronecker-factored approximate curvature for modern neural network
+    architectures, 2023, section 3.
+    """
+
+    def read(dparams):
+        return map_leaves(lambda leaf: leaf.kronecker_factors(AXIS), dparams)
+
+    return send_back(net, columns, params, x, y, read)
+
+
+def kflr(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> PyTree[tuple[Array, ...]]:
+    """Kronecker factors of the GGN by exact columns: B = (1/m) sum_vn S_vn S_vn^T at the layer's outputs.
+
+    As BackPACK scales them: with the loss's S carrying 1/sqrt(m), the factors are sum_vn S S^T and A^T A / m.
+
+    Args:
+      net, loss, params: the network and its loss.
+      x, y: m examples.
+
+    Returns:
+      As `kronecker` returns them.
+
+    Source: Botev et al., Practical Gauss-Newton optimisation for deep learning, 2017, where it is KFLR.
+    """
+    return kronecker(net, exact(loss), params, x, y)
+
+
+def kfac(
+    net: Layer, loss: Loss, params: Any, x: Array, y: Any, key: jax.Array, samples: int = 1
+) -> PyTree[tuple[Array, ...]]:
+    """Kronecker factors of the Fisher matrix by labels drawn from the model: as `kflr`, with fewer columns.
+
+    In expectation the two are equal for losses that include their sigmoid or softmax, with targets that sum to 1, and
+    for squared errors.
+
+    Args:
+      net, loss, params: the network and its loss.
+      x: m examples.
+      y: their labels, of which only the shape counts.
+      key: of the draws.
+      samples: draws for each example.
+
+    Returns:
+      As `kronecker` returns them.
+
+    Source: Martens and Grosse, 2015, sections 3 and 5.
+    """
+    return kronecker(net, sampled(loss, key, samples), params, x, y)
+
+
+def kfra(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> PyTree[tuple[Array, ...]]:
+    """Kronecker factors by one matrix for all examples, sent back: K from layer to layer, in place of each S_vn.
+
+    K = (1/m) sum_n d2L_n/dz2 at the outputs; back through z = a W^T + b it becomes W^T K W, through a = g(z)
+    K * (Phi'^T Phi') / m with Phi' (m, f) the slopes g'(z). At a weight B = K and A = A^T A / m.
+
+    Args:
+      net: a chain (of chains) of dense layers and of this library's activations.
+      loss, params: the loss and the parameters.
+      x, y: m examples, without positions.
+
+    Returns:
+      As `kronecker` returns them.
+
+    Raises:
+      ValueError: when traced, naming a layer of another kind, or x of another rank.
+
+    Source: Botev et al., Practical Gauss-Newton optimisation for deep learning, 2017, where it is KFRA.
+    """
+    if jnp.ndim(x) != 2:
+        raise ValueError(f"curvature.kfra: expected x (m, i) without positions, got shape {jnp.shape(x)}")
+    z, cache = net.forward(params, x)
+    s = loss.root_hessian(z, y)
+    factors, _ = _kfra_backward(net, params, cache, jnp.einsum("vno,vnp->op", s, s) / len(x), len(x))
+    return factors
+
+
+def _kfra_backward(layer, params, cache, k, examples):
+    layers = layers_of(layer)
+    if layers is not None:
+        factors = []
+        for position in reversed(range(len(layers))):
+            with named_in_errors(position, layers[position]):
+                layer_factors, k = _kfra_backward(layers[position], params[position], cache[position], k, examples)
+            factors.append(layer_factors)
+        return tuple(reversed(factors)), k
+    if layer.backward is dense_backward:
+        a = cache
+        return Dense(W=(k, a.T @ a / examples), b=(k,)), params.W.T @ k @ params.W
+    if is_activation(layer):
+        _, slopes = layer.backward(params, cache, jnp.ones((examples, k.shape[0]), k.dtype))
+        return (), k * (slopes.T @ slopes) / examples
+    raise ValueError(f"curvature.kfra: expected dense layers and activations, got {layer.name}")
+
+
+class Eigen(NamedTuple):
+    """A block of curvature in its Kronecker factors' eigenbases: Q diag(vec(values)) Q^T with Q = Q_B kron Q_A.
+
+    Attributes:
+      bases: (Q_B, Q_A) at a weight, (Q_B,) at a bias: eigenvectors as columns.
+      values: the second moments along them, of the parameter's shape.
+    """
+
+    bases: tuple[Float[Array, "..."], ...]
+    values: Float[Array, "..."]
+
+
+def ekfac(
+    net: Layer, loss: Loss, params: Any, x: Array, y: Any, key: jax.Array | None = None, samples: int = 1
+) -> PyTree[Eigen]:
+    """Kronecker factors with corrected eigenvalues: the exact second moments along the factors' eigenvectors.
+
+    values = (1/m) sum_vn (Q_B^T g_vn Q_A)^2, the diagonal in that basis, in place of the products of eigenvalues. No
+    other diagonal in that basis is nearer, in the Frobenius norm, to the block that the columns make.
+
+    Args:
+      net, loss, params: the network and its loss.
+      x, y: m examples.
+      key: draws labels from the model; without it the columns are exact.
+      samples: draws for each example.
+
+    Returns:
+      The structure of the parameters, an `Eigen` at each.
+
+    Source: George et al., Fast approximate natural gradient descent in a Kronecker-factored eigenbasis, 2018.
+    """
+    columns = exact(loss) if key is None else sampled(loss, key, samples)
+    factors = kronecker(net, columns, params, x, y)
+    bases = jax.tree.map(lambda factor: jnp.linalg.eigh(factor)[1], factors)
+
+    def read(dparams):
+        return map_leaves(
+            lambda leaf, of_leaf: leaf.rotated(of_leaf).square_total(None, AXIS) / leaf.examples, dparams, bases
+        )
+
+    values = send_back(net, columns, params, x, y, read)
+    return jax.tree.map(
+        lambda leaf, of_leaf, value, like: Eigen(of_leaf, value.reshape(like.shape)), params, bases, values, params
+    )

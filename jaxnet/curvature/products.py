@@ -1,0 +1,74 @@
+"""Curvature matrices times a vector, without the matrix: v and the outcome have the structure of the parameters."""
+
+from typing import Any
+
+import jax
+from jaxtyping import Array, PyTree
+
+from jaxnet import gradient, per_example
+from jaxnet.layer import Layer
+from jaxnet.losses import Loss
+
+
+def ggn_vector_product(net: Layer, loss: Loss, params: Any, x: Array, y: Any, v: PyTree[Array]) -> PyTree[Array]:
+    """G v with the generalised Gauss-Newton matrix G = (1/m) sum_n J_n^T (d2L_n/dz2) J_n.
+
+    From right to left: J v by `jax.jvp` of forward, the loss's Hessian times that by `jax.jvp` of the loss's backward,
+    and J^T of that is a backward pass. Cost: about two gradients.
+
+    Args:
+      net, loss, params: the network and its loss.
+      x, y: m examples.
+      v: the structure and shapes of the parameters.
+
+    Returns:
+      G v, the structure and shapes of the parameters.
+
+    Source: Schraudolph, Fast curvature matrix-vector products for second-order gradient descent, 2002.
+    """
+    z, jv, cache = jax.jvp(lambda params: net.forward(params, x), (params,), (v,), has_aux=True)
+    _, hjv = jax.jvp(lambda z: loss.backward(z, y), (z,), (jv,))
+    dparams, _ = net.backward(params, cache, hjv)
+    return per_example.mean(dparams)
+
+
+def hessian_vector_product(net: Layer, loss: Loss, params: Any, x: Array, y: Any, v: PyTree[Array]) -> PyTree[Array]:
+    """H v with the Hessian of the mean loss, by `jax.jvp` of our own gradient. Cost: about two gradients.
+
+    Args:
+      net, loss, params: the network and its loss.
+      x, y: m examples.
+      v: the structure and shapes of the parameters.
+
+    Returns:
+      H v, the structure and shapes of the parameters.
+
+    Source: Pearlmutter, Fast exact multiplication by the Hessian, 1994.
+    """
+
+    def mean_gradient(params):
+        _, grads = gradient.value_and_grad(net, loss)(params, x, y)
+        return grads
+
+    _, hv = jax.jvp(mean_gradient, (params,), (v,))
+    return hv
+
+
+def fisher_vector_product(net: Layer, loss: Loss, params: Any, x: Array, y: Any, v: PyTree[Array]) -> PyTree[Array]:
+    """F v with the empirical Fisher matrix F = (1/m) sum_n g_n g_n^T of the gradients at the labels given.
+
+    F v = (1/m) sum_n <g_n, v> g_n: a dot for each example, then a total with the dots as weights. With labels drawn
+    from the model, `y = loss.sample(key, net.apply(params, x))`, it estimates the Fisher matrix's product. Cost: a
+    gradient and two products of matrices a weight.
+
+    Args:
+      net, loss, params: the network and its loss.
+      x, y: m examples and their labels.
+      v: the structure and shapes of the parameters.
+
+    Returns:
+      F v, the structure and shapes of the parameters.
+    """
+    z, cache = net.forward(params, x)
+    dparams, _ = net.backward(params, cache, loss.backward(z, y))
+    return per_example.total(dparams, per_example.dot(dparams, v) / x.shape[0])

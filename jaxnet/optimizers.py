@@ -1,0 +1,250 @@
+"""Optimizers that take from the backward pass more than its gradient, for use with optax and in its place.
+
+K-FAC's step is -(B + r I)^-1 dW (A + s I)^-1 at a weight: the Kronecker factors of the Fisher matrix, inverted one by
+one, since (B kron A)^-1 vec(dW) = vec(B^-1 dW A^-1) for row-major vec. Noise for differential privacy comes from optax.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from jaxnet import curvature
+from jaxnet.layer import Layer
+from jaxnet.losses import Loss
+
+
+class KfacState(NamedTuple):
+    """What K-FAC remembers.
+
+    Attributes:
+      step: how many updates were made.
+      key: of the labels drawn next.
+      factors: moving averages of the Kronecker factors, as `curvature.kfac` returns them.
+      inverses: of the damped factors.
+      last: the last update, for momentum.
+      damping: lambda.
+    """
+
+    step: Int[Array, ""]
+    key: Key[Array, ""]
+    factors: PyTree[Any]
+    inverses: PyTree[Any]
+    last: PyTree[Any]
+    damping: Float[Array, ""]
+
+
+# Of the reduction that the quadratic model foretold, so much comes true or the damping changes (section 6.5).
+WORSE, BETTER, DAMPING_STEP = 0.25, 0.75, 0.95
+
+
+def kfac(
+    net: Layer,
+    loss: Loss,
+    learning_rate: float | None = None,
+    *,
+    damping: float = 0.1,
+    least_damping: float = 0.01,
+    momentum: float = 0.9,
+    decay: float = 0.95,
+    interval: int = 1,
+    samples: int = 1,
+    key: Key[Array, ""] | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """K-FAC: the gradient preconditioned with Kronecker factors of the Fisher matrix.
+
+    With D = -(B + sqrt(lambda) / pi I)^-1 dW (A + pi sqrt(lambda) I)^-1 the update is d = alpha D + mu d_last, where
+    pi^2 = (tr A / dim A) / (tr B / dim B) shares the damping lambda out between the factors.
+
+    Without a learning rate, alpha and mu minimise the quadratic model M(d) = <dJ, d> + (1/2) d^T (G + lambda I) d with
+    the Gauss-Newton matrix G of the batch, which two products of G with a vector give; and lambda becomes smaller where
+    the loss falls as M foretells, and larger where it does not. With one, alpha = learning_rate, mu = momentum, and
+    lambda stays.
+
+    Args:
+      net, loss: the network and its loss.
+      learning_rate: alpha, positive; None for the quadratic model.
+      damping: lambda at the start, positive, in units of curvature.
+      least_damping: what lambda never falls below, at least 0. A small batch agrees with its own model however far it
+        leads; with the whole data as one batch it may be 0.
+      momentum: mu, in [0, 1), used with a learning rate.
+      decay: of the factors' moving averages, in [0, 1): A := decay A + (1 - decay) A_batch. The first steps are plain
+        averages.
+      interval: how many updates the factors and their inverses serve.
+      samples: labels drawn for each example, for the factors.
+      key: from which labels are drawn; `jax.random.key(0)` by default.
+
+    Returns:
+      A transformation whose update takes the batch, `x` and `y`, and without a learning rate `value` and `value_fn`,
+      as `make_step` and `make_epoch` give them.
+
+    Raises:
+      ValueError: when an argument is out of its range.
+
+    Source: Martens and Grosse, Optimizing neural networks with Kronecker-factored approximate curvature, 2015, sections
+    3 (factors), 6.3 (pi), 6.4 and 7 (alpha and mu), 6.5 (lambda). Here each parameter is a block of its own.
+    """
+    _check_ranges(learning_rate, damping, least_damping, momentum, decay, interval)
+    key = jax.random.key(0) if key is None else key
+
+    def init(params):
+        factors = jax.tree.map(_blank_factors, params)
+        zero = jnp.zeros((), jnp.int32)
+        dtype = jax.tree.leaves(params)[0].dtype
+        last = jax.tree.map(jnp.zeros_like, params)
+        return KfacState(zero, key, factors, factors, last, jnp.asarray(damping, dtype))
+
+    def update(grads, state, params=None, *, x, y, value=None, value_fn=None, **_):
+        if params is None:
+            raise ValueError("kfac: expected update(grads, state, params, x=x, y=y), got no params")
+        next_key, sample_key = jax.random.split(state.key)
+        renewals = state.step // interval
+
+        def renew(factors, _):
+            share = jnp.minimum(1 - 1 / (renewals + 1), decay).astype(state.damping.dtype)
+            batch = curvature.kfac(net, loss, params, x, y, sample_key, samples)
+            factors = jax.tree.map(lambda old, new: share * old + (1 - share) * new, factors, batch)
+            return factors, _inverses(params, factors, state.damping)
+
+        def keep(factors, inverses):
+            return factors, inverses
+
+        factors, inverses = lax.cond(state.step % interval == 0, renew, keep, state.factors, state.inverses)
+        proposal = jax.tree.map(_precondition, grads, inverses)
+        if learning_rate is not None:
+            updates = jax.tree.map(lambda d, last: learning_rate * d + momentum * last, proposal, state.last)
+            new_damping = state.damping
+        else:
+            updates, foretold = _minimise_model(net, loss, params, x, y, grads, (proposal, state.last), state.damping)
+            new_damping = _adapted(state.damping, value_fn(optax.apply_updates(params, updates)) - value, foretold)
+            new_damping = jnp.maximum(new_damping, least_damping)
+        return updates, KfacState(state.step + 1, next_key, factors, inverses, updates, new_damping)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def private_noise(
+    max_norm: float, noise_multiplier: float, batch_size: int, key: jax.Array | None = None
+) -> optax.GradientTransformation:
+    """The noise of differentially private SGD, for gradients read by `per_example.clipped(max_norm)`.
+
+    g + N(0, (noise_multiplier max_norm / batch_size)^2) for every parameter, by `optax.add_noise`. Put it before an
+    optimizer with `optax.chain`, and take the gradient by `value_and_grad(net, loss, read=per_example.clipped(C))`.
+    What privacy that buys is for an accountant to say, for example (package dp-accounting)
+
+        event = dp_event.SelfComposedDpEvent(
+            dp_event.PoissonSampledDpEvent(batch_size / examples, dp_event.GaussianDpEvent(noise_multiplier)), steps)
+        epsilon = rdp.RdpAccountant().compose(event).get_epsilon(delta)
+
+    which supposes batches drawn at random, each example by itself; `make_epoch` shuffles instead.
+
+    Args:
+      max_norm: C, to which each example's gradient is clipped, positive.
+      noise_multiplier: the noise's standard deviation on the sum of the clipped gradients, in units of C, at least 0.
+      batch_size: rows in a batch, whether filled up or not.
+      key: of the noise; `jax.random.key(0)` by default.
+
+    Raises:
+      ValueError: when an argument is out of its range.
+
+    Source: Abadi et al., Deep learning with differential privacy, 2016, algorithm 1.
+    """
+    if not max_norm > 0 or not noise_multiplier >= 0 or batch_size < 1:
+        raise ValueError(
+            "private_noise: expected max_norm > 0, noise_multiplier >= 0 and batch_size >= 1, "
+            f"got {max_norm}, {noise_multiplier} and {batch_size}"
+        )
+    deviation = noise_multiplier * max_norm / batch_size
+    return optax.add_noise(deviation**2, 0.0, jax.random.key(0) if key is None else key)
+
+
+def _check_ranges(learning_rate, damping, least_damping, momentum, decay, interval):
+    for name, value, fits, expected in (
+        ("learning_rate", learning_rate, learning_rate is None or learning_rate > 0, "a positive number or None"),
+        ("damping", damping, damping > 0, "a positive number"),
+        ("least_damping", least_damping, least_damping >= 0, "a number of at least 0"),
+        ("momentum", momentum, 0 <= momentum < 1, "a number in [0, 1)"),
+        ("decay", decay, 0 <= decay < 1, "a number in [0, 1)"),
+        ("interval", interval, interval >= 1, "an integer of at least 1"),
+    ):
+        if not fits:
+            raise ValueError(f"kfac: expected {name} to be {expected}, got {value}")
+
+
+def _blank_factors(leaf):
+    """Zeros in the place of the factors: two matrices at a matrix, one at any other parameter."""
+    sides = leaf.shape if leaf.ndim == 2 else (leaf.size,)
+    return tuple(jnp.zeros((side, side), leaf.dtype) for side in sides)
+
+
+def _inverses(params, factors, damping):
+    def of_leaf(_, factors):
+        if len(factors) == 1:
+            return (_inverse(factors[0], damping),)
+        B, A = factors
+        pi = jnp.sqrt(_mean_diagonal(A) / _mean_diagonal(B))
+        # A factor of zeros, such as that of an input that never changes, takes no part in the sharing.
+        pi = jnp.where(jnp.isfinite(pi) & (pi > 0), pi, jnp.ones_like(pi))
+        root = jnp.sqrt(damping)
+        return _inverse(B, root / pi), _inverse(A, root * pi)
+
+    return jax.tree.map(of_leaf, params, factors)
+
+
+def _mean_diagonal(factor):
+    return jnp.trace(factor) / factor.shape[0]
+
+
+def _inverse(factor, damping):
+    eye = jnp.eye(factor.shape[0], dtype=factor.dtype)
+    return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(factor + damping * eye), eye)
+
+
+def _precondition(gradient, inverses):
+    """-B^-1 dW A^-1, or -B^-1 db."""
+    if len(inverses) == 1:
+        return -(inverses[0] @ gradient.reshape(-1)).reshape(gradient.shape)
+    layout = jax.typeof(gradient).sharding
+    halfway = jnp.matmul(inverses[0], gradient, out_sharding=layout)
+    return -jnp.matmul(halfway, inverses[1], out_sharding=layout)
+
+
+def _minimise_model(net, loss, params, x, y, grads, directions, damping):
+    """The combination of two directions at which M is least, and M there."""
+
+    def curved(direction):
+        product = curvature.ggn_vector_product(net, loss, params, x, y, direction)
+        return jax.tree.map(lambda gv, v: gv + damping * v, product, direction)
+
+    first, second = directions
+    curved_first, curved_second = curved(first), curved(second)
+    off_diagonal = _inner(first, curved_second)
+    diagonal = _inner(first, curved_first), _inner(second, curved_second)
+    slopes = _inner(grads, first), _inner(grads, second)
+    # In units of each direction's own curvature the matrix is [[1, c], [c, 1]]; parallel directions, or no last
+    # update, leave the first alone.
+    scales = [jnp.sqrt(jnp.where(d > 0, d, jnp.ones_like(d))) for d in diagonal]
+    c = off_diagonal / (scales[0] * scales[1])
+    b = [slope / scale for slope, scale in zip(slopes, scales, strict=True)]
+    apart = (diagonal[1] > 0) & (jnp.abs(c) < 1 - 1e-3)
+    det = jnp.where(apart, 1 - c**2, jnp.ones_like(c))
+    alpha = jnp.where(apart, (c * b[1] - b[0]) / det, -b[0]) / scales[0]
+    mu = jnp.where(apart, (c * b[0] - b[1]) / det, jnp.zeros_like(c)) / scales[1]
+    update = jax.tree.map(lambda d, last: alpha * d + mu * last, first, second)
+    # At the least point the model is half its slope.
+    return update, (alpha * slopes[0] + mu * slopes[1]) / 2
+
+
+def _adapted(damping, change, foretold):
+    kept = change / jnp.where(foretold < 0, foretold, -jnp.ones_like(foretold))
+    smaller = jnp.where(kept > BETTER, DAMPING_STEP, 1.0)
+    # A loss that is not finite counts as one that did not fall.
+    factor = jnp.where(kept >= WORSE, smaller, 1 / DAMPING_STEP)
+    return damping * factor.astype(damping.dtype)
+
+
+def _inner(tree, other):
+    return sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True))

@@ -1,0 +1,387 @@
+"""Curvature against the explicit matrices of `jax.jacobian` and `jax.hessian`."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+import jaxnet as jn
+from jaxnet import curvature
+
+# Sums of thousands of products, at 1.1e-16 each, relative to the largest value of each leaf.
+TOLERANCE = 1e-10
+EXAMPLES = 5
+
+
+class Case(NamedTuple):
+    """A network, what flows in, and a loss."""
+
+    net: jn.Layer
+    loss: str = "softmax_cross_entropy_with_integer_labels"
+    positions: tuple[int, ...] = ()
+
+
+def gain():
+    """y = x * gain: a layer of a user's, linear in its parameter and in x."""
+
+    def wide(gain, x):
+        return gain.reshape((1,) * (x.ndim - 1) + gain.shape)
+
+    return jn.Layer(
+        lambda key: jax.random.normal(key, (4,)),
+        lambda gain, x: (x * wide(gain, x), x),
+        lambda gain, x, dy: (jn.Each(dy * x), dy * wide(gain, x)),
+        lambda gain, x, dy: None,
+    )
+
+
+CASES = {
+    "dense": Case(jn.dense(4, 3)),
+    "tanh": Case(jn.mlp((4, 5, 3), jn.tanh)),
+    "sigmoid": Case(jn.mlp((4, 3, 2), jn.sigmoid), "sigmoid_binary_cross_entropy"),
+    "softplus, three layers": Case(jn.mlp((4, 3, 4, 2), jn.softplus), "half_squared_error"),
+    "relu": Case(jn.mlp((4, 5, 3), jn.relu), "softmax_cross_entropy"),
+    "leaky_relu": Case(jn.mlp((4, 5, 3), jn.leaky_relu()), "half_squared_error"),
+    "sigmoid after the last layer": Case(
+        jn.mlp((4, 3, 2), jn.tanh, output_activation=jn.sigmoid), "binary_cross_entropy"
+    ),
+    "residual": Case(
+        jn.chain(jn.residual(jn.chain(jn.dense(4, 3), jn.tanh, jn.dense(3, 4), jn.sigmoid)), jn.tanh, jn.dense(4, 3))
+    ),
+    "chains in chains, a layer of a user's": Case(jn.chain(jn.chain(gain(), jn.dense(4, 3), jn.tanh), jn.dense(3, 2))),
+    "few positions": Case(jn.mlp((4, 5, 3), jn.tanh), positions=(2,)),
+    "many positions": Case(jn.mlp((4, 3, 2), jn.tanh), "half_squared_error", (4,)),
+}
+
+
+class Explicit(NamedTuple):
+    """The matrices, formed; P parameters in a row, F outputs of an example."""
+
+    J: Any  # (m, F, P)
+    H_z: Any  # (m, F, F)
+    g: Any  # (m, P)
+    H: Any  # (P, P)
+    G: Any  # (P, P)
+
+
+def pose(case, key, examples=EXAMPLES):
+    net, loss = case.net, getattr(jn.losses, case.loss)
+    keys = jax.random.split(key, 4)
+    params = jax.tree.map(lambda leaf: leaf + 0.1, net.init(keys[0]))
+    x = jax.random.normal(keys[1], (examples, *case.positions, 4))
+    z = net.apply(params, x)
+    if case.loss == "half_squared_error":
+        y = jax.random.normal(keys[2], z.shape)
+    elif case.loss == "softmax_cross_entropy":
+        y = jax.nn.softmax(jax.random.normal(keys[2], z.shape))
+    else:
+        y = loss.sample(keys[2], z)
+    _, unflatten = ravel_pytree(params)
+    v = unflatten(jax.random.normal(keys[3], ravel_pytree(params)[0].shape))
+    return net, loss, params, x, y, v
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def explicit(net, loss, params, x, y):
+    flat, unflatten = ravel_pytree(params)
+    z = net.apply(params, x)
+    outputs = z[0].size
+
+    def losses(z):
+        return loss.forward(z, y)
+
+    J = jax.jacrev(lambda flat: net.apply(unflatten(flat), x))(flat).reshape(len(x), outputs, -1)
+    H_z = jax.jacfwd(jax.grad(lambda z: losses(z).sum()))(z).reshape(len(x), outputs, len(x), outputs)
+    H_z = H_z[np.arange(len(x)), :, np.arange(len(x))]
+    g = jax.jacrev(lambda flat: losses(net.apply(unflatten(flat), x)))(flat)
+    H = jax.hessian(lambda flat: losses(net.apply(unflatten(flat), x)).mean())(flat)
+    return Explicit(J, H_z, g, H, jnp.einsum("nap,nab,nbq->pq", J, H_z, J) / len(x))
+
+
+def compiled(quantity, net, loss):
+    return jax.jit(partial(quantity, net, loss))
+
+
+def as_tree(params, flat, leading=()):
+    """Numbers of all parameters in a row, behind leading axes, in the structure of the parameters."""
+    leaves, structure = jax.tree.flatten(params)
+    ends = np.cumsum([leaf.size for leaf in leaves])
+    parts = np.split(np.asarray(flat), ends[:-1], axis=len(leading))
+    return structure.unflatten([part.reshape(*leading, *leaf.shape) for part, leaf in zip(parts, leaves, strict=True)])
+
+
+def blocks(params, matrix):
+    """The diagonal blocks of a matrix over all parameters, in the structure of the parameters."""
+    leaves, structure = jax.tree.flatten(params)
+    ends = np.cumsum([leaf.size for leaf in leaves])
+    of_leaf = [slice(end - leaf.size, end) for end, leaf in zip(ends, leaves, strict=True)]
+    return structure.unflatten([np.asarray(matrix)[part, part] for part in of_leaf])
+
+
+def assert_close(actual, expected, name="", tolerance=TOLERANCE):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected), name
+    for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * np.abs(theirs).max(), err_msg=name)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_exact_quantities_are_those_of_the_explicit_matrices(name, x64, key):
+    problem = pose(CASES[name], key)
+    net, loss, params, x, _, v = problem
+
+    @jax.jit
+    def ours(params, x, y, v):
+        return {
+            "jacobian": curvature.jacobian(net, params, x),
+            "neural_tangent_kernel": curvature.neural_tangent_kernel(net, params, x),
+            "between two batches": curvature.neural_tangent_kernel(net, params, x, x[:2]),
+            "ggn_diagonal": curvature.ggn_diagonal(net, loss, params, x, y),
+            "ggn_diagonal_per_example": curvature.ggn_diagonal_per_example(net, loss, params, x, y),
+            "ggn_blocks": curvature.ggn_blocks(net, loss, params, x, y),
+            "hessian_diagonal": curvature.hessian_diagonal(net, loss, params, x, y),
+            "fisher_diagonal": curvature.fisher_diagonal(net, loss, params, x, y),
+            "ggn_vector_product": curvature.ggn_vector_product(net, loss, params, x, y, v),
+            "hessian_vector_product": curvature.hessian_vector_product(net, loss, params, x, y, v),
+            "fisher_vector_product": curvature.fisher_vector_product(net, loss, params, x, y, v),
+        }
+
+    *arrays, v = problem[2:]
+    actual = ours(*arrays, v)
+    J, H_z, g, H, G = jax.device_get(explicit(net, loss, *arrays))
+    flat_v = np.asarray(ravel_pytree(v)[0])
+    outputs = jax.eval_shape(net.apply, params, x).shape[1:]
+    kernel = np.einsum("map,nbp->mnab", J, J).reshape(EXAMPLES, EXAMPLES, *outputs, *outputs)
+    of_example = np.einsum("nap,nab,nbp->np", J, H_z, J)
+    expected = {
+        "jacobian": as_tree(params, J.reshape(EXAMPLES, *outputs, -1), (EXAMPLES, *outputs)),
+        "neural_tangent_kernel": kernel,
+        "between two batches": kernel[:, :2],
+        "ggn_diagonal": as_tree(params, np.diag(G)),
+        "ggn_diagonal_per_example": as_tree(params, of_example, (EXAMPLES,)),
+        "ggn_blocks": blocks(params, G),
+        "hessian_diagonal": as_tree(params, np.diag(H)),
+        "fisher_diagonal": as_tree(params, (g**2).mean(0)),
+        "ggn_vector_product": as_tree(params, G @ flat_v),
+        "hessian_vector_product": as_tree(params, H @ flat_v),
+        "fisher_vector_product": as_tree(params, g.T @ (g @ flat_v) / EXAMPLES),
+    }
+    assert actual.keys() == expected.keys()
+    for quantity, value in expected.items():
+        assert_close(actual[quantity], value, quantity)
+
+
+@pytest.mark.parametrize("name", ["tanh", "sigmoid", "softplus, three layers", "relu", "leaky_relu"])
+def test_kronecker_factors_are_those_of_their_definitions(name, x64, key):
+    """In NumPy, layer after layer, with the Jacobian of what follows by autodiff."""
+    net, loss, params, x, y, _ = pose(CASES[name], key)
+    kflr = compiled(curvature.kflr, net, loss)(params, x, y)
+    kfra = compiled(curvature.kfra, net, loss)(params, x, y)
+    H_z = jax.device_get(explicit(net, loss, params, x, y).H_z)
+    layers = net.forward.args[0]
+    K = H_z.mean(0)
+    for position in reversed(range(len(layers))):
+        before = jn.chain(*layers[:position]).apply(params[:position], x)
+        if params[position] == ():
+            g = jax.jit(jax.vmap(jax.vmap(jax.grad(partial(layers[position].apply, ())))))
+            slopes = np.asarray(g(before))
+            K = K * (slopes.T @ slopes) / EXAMPLES
+            continue
+        z = layers[position].apply(params[position], before)
+        after = jn.chain(*layers[position + 1 :])
+        J = np.asarray(jax.jit(jax.vmap(jax.jacrev(partial(after.apply, params[position + 1 :]))))(z))
+        B, A = np.einsum("nao,nab,nbp->op", J, H_z, J) / EXAMPLES, np.asarray(before.T @ before) / EXAMPLES
+        assert_close(kflr[position], jn.Dense(W=(B, A), b=(B,)))
+        assert_close(kfra[position], jn.Dense(W=(K, A), b=(K,)))
+        W = np.asarray(params[position].W)
+        K = W.T @ K @ W
+
+
+@pytest.mark.parametrize("sizes", [(4, 3), (4, 3, 5, 2)], ids=["one layer", "a deep linear network"])
+def test_kronecker_factors_are_exact_for_linear_networks_and_squared_error(sizes, x64, key):
+    net, loss, params, x, y, _ = pose(Case(jn.mlp(sizes, jn.identity), "half_squared_error"), key)
+    exactly = compiled(curvature.ggn_blocks, net, loss)(params, x, y)
+    for quantity in (curvature.kflr, curvature.kfra):
+        factors = compiled(quantity, net, loss)(params, x, y)
+        products = jax.tree.map(lambda _, factor: jnp.kron(*factor) if len(factor) == 2 else factor[0], params, factors)
+        assert_close(products, exactly)
+    eigen = compiled(curvature.ekfac, net, loss)(params, x, y)
+    assert_close(jax.tree.map(_matrix, eigen, is_leaf=lambda leaf: isinstance(leaf, curvature.Eigen)), exactly)
+
+
+def _matrix(eigen):
+    basis = jnp.kron(*eigen.bases) if len(eigen.bases) == 2 else eigen.bases[0]
+    return (basis * eigen.values.reshape(1, -1)) @ basis.T
+
+
+def test_blocks_of_biases_are_exact_and_of_deep_linear_networks_with_any_loss_where_examples_agree(x64, key):
+    """All examples at the same outputs have the same dz: then B kron A is exact for softmax too."""
+    net, loss, params, x, y, _ = pose(Case(jn.mlp((4, 3, 3), jn.tanh)), key)
+    exactly = compiled(curvature.ggn_blocks, net, loss)(params, x, y)
+    factors = compiled(curvature.kflr, net, loss)(params, x, y)
+    for ours, theirs in zip(factors[::2], exactly[::2], strict=True):
+        assert_close(ours.b[0], theirs.b)
+    alike = jnp.broadcast_to(x[:1], x.shape)
+    exactly = curvature.ggn_blocks(net, loss, params, alike, y)
+    factors = curvature.kflr(net, loss, params, alike, y)
+    for ours, theirs in zip(factors[::2], exactly[::2], strict=True):
+        assert_close(jnp.kron(*ours.W), theirs.W)
+
+
+@pytest.mark.parametrize("name", ["tanh", "few positions", "chains in chains, a layer of a user's"])
+def test_ekfac_has_the_exact_second_moments_in_the_factors_eigenbasis(name, x64, key):
+    net, loss, params, x, y, _ = pose(CASES[name], key)
+    eigen = compiled(curvature.ekfac, net, loss)(params, x, y)
+    factors = compiled(curvature.kflr, net, loss)(params, x, y)
+    exactly = compiled(curvature.ggn_blocks, net, loss)(params, x, y)
+
+    def check(leaf, of_leaf, factors, block):
+        for basis, factor in zip(of_leaf.bases, factors, strict=True):
+            assert_close(basis.T @ basis, np.eye(len(basis)))
+            rotated = basis.T @ factor @ basis
+            assert_close(rotated, np.diag(np.diag(rotated)))
+        basis = jnp.kron(*of_leaf.bases) if len(of_leaf.bases) == 2 else of_leaf.bases[0]
+        assert_close(of_leaf.values, jnp.diag(basis.T @ block @ basis).reshape(leaf.shape))
+
+        def error(matrix):
+            return float(((matrix - block) ** 2).sum() / (block**2).sum())
+
+        uncorrected = jnp.kron(*factors) if len(factors) == 2 else factors[0]
+        assert error(_matrix(of_leaf)) <= error(uncorrected) + TOLERANCE
+
+    jax.tree.map(check, params, eigen, factors, exactly)
+
+
+SAMPLED = {
+    "ggn_diagonal_sampled": (curvature.ggn_diagonal_sampled, curvature.ggn_diagonal),
+    "kfac": (curvature.kfac, curvature.kflr),
+}
+
+
+@pytest.mark.parametrize("quantity", SAMPLED)
+@pytest.mark.parametrize("name", ["tanh", "sigmoid", "softplus, three layers", "few positions"])
+def test_sampled_quantities_converge_to_the_exact_ones(name, quantity, x64, key):
+    """The mean over 400 keys lies within six standard errors, which happens by chance once in 500 million."""
+    net, loss, params, x, y, _ = pose(CASES[name], key)
+    sampled, exact = SAMPLED[quantity]
+    keys = jax.random.split(key, 400)
+    draws = jax.jit(jax.vmap(lambda key: sampled(net, loss, params, x, y, key, samples=4)))(keys)
+    for ours, theirs in zip(jax.tree.leaves(draws), jax.tree.leaves(exact(net, loss, params, x, y)), strict=True):
+        standard_error = ours.std(0, ddof=1) / 20
+        # Factors among inputs are not drawn: they are exact, and their standard error is 0.
+        assert (jnp.abs(ours.mean(0) - theirs) <= 6 * standard_error + 1e-14).all()
+
+
+def test_more_samples_come_nearer(x64, key):
+    net, loss, params, x, y, _ = pose(CASES["tanh"], key)
+    exactly, _ = ravel_pytree(curvature.ggn_diagonal(net, loss, params, x, y))
+
+    def error(samples):
+        keys = jax.random.split(key, 50)
+        draw = partial(curvature.ggn_diagonal_sampled, net, loss, params, x, y, samples=samples)
+        flat = jax.vmap(lambda draw: ravel_pytree(draw)[0])(jax.jit(jax.vmap(draw))(keys))
+        return float(((flat - exactly[None]) ** 2).mean())
+
+    # Sixteen times the samples, a sixteenth of the squared error; by chance of 50 draws not exactly.
+    assert error(16) < error(1) / 8
+
+
+def test_fisher_vector_product_with_drawn_labels_is_that_of_the_ggn_in_expectation(x64, key):
+    net, loss, params, x, y, v = pose(CASES["tanh"], key)
+    exactly, _ = ravel_pytree(curvature.ggn_vector_product(net, loss, params, x, y, v))
+
+    def draw(key):
+        labels = loss.sample(key, net.apply(params, x))
+        return ravel_pytree(curvature.fisher_vector_product(net, loss, params, x, labels, v))[0]
+
+    draws = jax.jit(jax.vmap(draw))(jax.random.split(key, 2000))
+    assert (jnp.abs(draws.mean(0) - exactly) <= 6 * draws.std(0, ddof=1) / 2000**0.5).all()
+
+
+def test_parameters_used_twice_have_their_ggn(x64, key):
+    """y = W tanh(W x + b) + b, one dense layer at both places, through all that only sends back columns."""
+    layer = jn.dense(4, 4)
+
+    def forward(params, x):
+        z, first = layer.forward(params, x)
+        a, squashed = jn.tanh.forward((), z)
+        y, second = layer.forward(params, a)
+        return y, (first, squashed, second)
+
+    def backward(params, cache, dy):
+        first, squashed, second = cache
+        again, da = layer.backward(params, second, dy)
+        _, dz = jn.tanh.backward((), squashed, da)
+        once, dx = layer.backward(params, first, dz)
+        return jn.per_example.add(once, again), dx
+
+    tied = jn.Layer(layer.init, forward, backward)
+    net, loss, params, x, y, _ = pose(Case(tied), key)
+    G = explicit(net, loss, params, x, y).G
+    assert_close(curvature.ggn_diagonal(net, loss, params, x, y), as_tree(params, np.diag(G)))
+    assert_close(curvature.ggn_blocks(net, loss, params, x, y), blocks(params, G))
+    with pytest.raises(ValueError) as error:
+        curvature.hessian_diagonal(net, loss, params, x, y)
+    assert str(error.value) == (
+        "curvature.hessian_diagonal: forward does not tell its second derivative; "
+        "give it one with Layer(init, forward, backward, second), or use ggn_diagonal"
+    )
+
+
+def test_the_diagonal_hessian_of_a_relu_network_is_the_ggns(x64, key):
+    net, loss, params, x, y, _ = pose(CASES["relu"], key)
+    assert_close(curvature.hessian_diagonal(net, loss, params, x, y), curvature.ggn_diagonal(net, loss, params, x, y))
+
+
+def test_columns_of_your_own(x64, key):
+    """A third of the signal sent back gives a ninth of the empirical Fisher matrix."""
+    net, loss, params, x, y, _ = pose(CASES["tanh"], key)
+    third = curvature.diagonal(net, lambda z, y: loss.backward(z, y)[None] / 3, params, x, y)
+    expected = jax.tree.map(lambda leaf: leaf / 9, curvature.fisher_diagonal(net, loss, params, x, y))
+    assert_close(third, expected)
+    empirical = curvature.kronecker(net, curvature.empirical(loss), params, x, y)
+    dparams, _ = net.backward(params, net.forward(params, x)[1], loss.backward(net.apply(params, x), y))
+    assert_close(empirical[0].b[0], dparams[0].b.g.T @ dparams[0].b.g / EXAMPLES)
+
+
+def test_one_product_serves_all_columns():
+    """The GGN's diagonal sums over the columns before the product with a^2: 10 of them cost little more than 2."""
+    net, loss = jn.mlp((256, 256, 10)), jn.losses.softmax_cross_entropy_with_integer_labels
+    params = jax.eval_shape(net.init, jax.random.key(0))
+    x, y = jax.ShapeDtypeStruct((128, 256), jnp.float32), jax.ShapeDtypeStruct((128,), jnp.int32)
+
+    def flops(quantity):
+        return jax.jit(quantity).lower(params, x, y).compile().cost_analysis()["flops"]
+
+    # Forward and second moments once, backward of ten columns through the last layer; ten products would be 10 times.
+    assert flops(lambda *arrays: curvature.ggn_diagonal(net, loss, *arrays)) < 2 * flops(jn.value_and_grad(net, loss))
+
+
+@pytest.mark.usefixtures("without_shape_annotations")
+def test_misuse_is_named(key):
+    net, loss, params, x, y, _ = pose(CASES["tanh"], key)
+
+    def message(call):
+        with pytest.raises(ValueError) as error:
+            call()
+        return "; ".join([str(error.value), *getattr(error.value, "__notes__", [])])
+
+    assert message(lambda: curvature.sampled(loss, key, 0)) == "curvature.sampled: expected at least 1 sample, got 0"
+    assert message(lambda: curvature.kfac(net, loss, params, x, y[:3], key)) == (
+        "curvature.sampled: expected y of shape (5,), got (3,)"
+    )
+    assert message(lambda: curvature.kfra(net, loss, params, x[:, None], y)) == (
+        "curvature.kfra: expected x (m, i) without positions, got shape (5, 1, 4)"
+    )
+    unknown = jn.chain(jn.dense(4, 4), jn.residual(jn.dense(4, 4)), jn.dense(4, 3))
+    assert message(lambda: curvature.kfra(unknown, loss, unknown.init(key), x, y)) == (
+        "curvature.kfra: expected dense layers and activations, got residual; in layer [1] of the chain, residual"
+    )
+    own = jn.Layer(lambda key: (), lambda params, x: (x, ()), lambda params, cache, dy: ((), dy))
+    assert message(lambda: curvature.hessian_diagonal(jn.chain(jn.dense(4, 3), own), loss, (params[0], ()), x, y)) == (
+        "curvature.hessian_diagonal: <lambda> does not tell its second derivative; give it one with "
+        "Layer(init, forward, backward, second), or use ggn_diagonal; in layer [1] of the chain, <lambda>"
+    )
