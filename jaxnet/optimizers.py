@@ -119,7 +119,9 @@ def kfac(
             new_damping = state.damping
         else:
             updates, foretold = _minimise_model(net, loss, params, x, y, grads, (proposal, state.last), state.damping)
-            new_damping = _adapted(state.damping, value_fn(optax.apply_updates(params, updates)) - value, foretold)
+            new_damping = _adapted(
+                state.damping, value_fn(optax.apply_updates(params, updates), x=x, y=y) - value, foretold
+            )
             new_damping = jnp.maximum(new_damping, least_damping)
         return updates, KfacState(state.step + 1, next_key, factors, inverses, updates, new_damping)
 

@@ -146,7 +146,7 @@ def _make_update(net, loss, optimizer, value_and_grad):
     def update(state, x, y, weights):
         value, grads = value_and_grad_of(state.params, x, y, weights)
 
-        def value_again(params):
+        def value_again(params, x=x, y=y):
             losses = loss.forward(hand_derived(params, x), y)
             return losses.mean() if weights is None else (losses * weights.astype(losses.dtype)).sum()
 
