@@ -94,7 +94,7 @@ def mirror(
     return jax.tree.unflatten(structure, [step(*pair) for pair in pairs])
 
 
-def direct_weights(net: Layer, params: PyTree[Any], x: Array, key: jax.Array) -> tuple[Any, ...]:
+def direct_weights(net: Layer, params: PyTree[Any], x: Array | jax.ShapeDtypeStruct, key: jax.Array) -> tuple[Any, ...]:
     """Random feedback weights for `direct`: from the network's outputs straight to the inputs of each layer.
 
     Args:

@@ -47,7 +47,7 @@ def kfac(
     learning_rate: float | None = None,
     *,
     damping: float = 0.1,
-    least_damping: float = 0.01,
+    least_damping: float | None = None,
     momentum: float = 0.9,
     decay: float = 0.95,
     interval: int = 1,
@@ -68,8 +68,8 @@ def kfac(
       net, loss: the network and its loss.
       learning_rate: alpha, positive; None for the quadratic model.
       damping: lambda at the start, positive, in units of curvature.
-      least_damping: what lambda never falls below, at least 0. A small batch agrees with its own model however far it
-        leads; with the whole data as one batch it may be 0.
+      least_damping: what lambda never falls below, at least 0; by default 3 / m for batches of m examples. A batch
+        agrees with its own model however far that leads away from the other examples, and the more so the smaller.
       momentum: mu, in [0, 1), used with a learning rate.
       decay: of the factors' moving averages, in [0, 1): A := decay A + (1 - decay) A_batch. The first steps are plain
         averages.
@@ -104,7 +104,7 @@ def kfac(
         renewals = state.step // interval
 
         def renew(factors, _):
-            share = jnp.minimum(1 - 1 / (renewals + 1), decay).astype(state.damping.dtype)
+            share = jnp.minimum(1 - 1 / (renewals + 1).astype(state.damping.dtype), decay)
             batch = curvature.kfac(net, loss, params, x, y, sample_key, samples)
             factors = jax.tree.map(lambda old, new: share * old + (1 - share) * new, factors, batch)
             return factors, _inverses(params, factors, state.damping)
@@ -119,10 +119,9 @@ def kfac(
             new_damping = state.damping
         else:
             updates, foretold = _minimise_model(net, loss, params, x, y, grads, (proposal, state.last), state.damping)
-            new_damping = _adapted(
-                state.damping, value_fn(optax.apply_updates(params, updates), x=x, y=y) - value, foretold
-            )
-            new_damping = jnp.maximum(new_damping, least_damping)
+            change = value_fn(optax.apply_updates(params, updates), x=x, y=y) - value
+            least = 3 / x.shape[0] if least_damping is None else least_damping
+            new_damping = jnp.maximum(_adapted(state.damping, change, foretold), least)
         return updates, KfacState(state.step + 1, next_key, factors, inverses, updates, new_damping)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -167,7 +166,7 @@ def _check_ranges(learning_rate, damping, least_damping, momentum, decay, interv
     for name, value, fits, expected in (
         ("learning_rate", learning_rate, learning_rate is None or learning_rate > 0, "a positive number or None"),
         ("damping", damping, damping > 0, "a positive number"),
-        ("least_damping", least_damping, least_damping >= 0, "a number of at least 0"),
+        ("least_damping", least_damping, least_damping is None or least_damping >= 0, "a number of at least 0 or None"),
         ("momentum", momentum, 0 <= momentum < 1, "a number in [0, 1)"),
         ("decay", decay, 0 <= decay < 1, "a number in [0, 1)"),
         ("interval", interval, interval >= 1, "an integer of at least 1"),

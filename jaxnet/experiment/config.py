@@ -17,7 +17,8 @@ LossName = Literal[
     "half_squared_error",
 ]
 Init = Literal["auto", "zeros", "small-normal", "he", "glorot"]
-Optimizer = Literal["sgd", "momentum", "nesterov", "adam", "adamw", "nadamw", "rmsprop", "adagrad", "lion"]
+Optimizer = Literal["sgd", "momentum", "nesterov", "adam", "adamw", "nadamw", "rmsprop", "adagrad", "lion", "kfac"]
+Feedback = Literal["transpose", "random", "sign", "direct"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +41,10 @@ class TrainConfig:
     init: Init = "auto"
     """How weights start; auto: He before relu and leaky_relu, Glorot elsewhere."""
     optimizer: Optimizer = "adamw"
-    """From optax."""
+    """From optax; kfac, which preconditions with Kronecker factors of the Fisher matrix, from this library."""
     learning_rate: float | None = None
     """By default what suits the optimizer: 0.1 for sgd, 0.01 for momentum, nesterov and adagrad, 0.0003 for lion,
-    0.001 for the others."""
+    0.001 for the others; kfac chooses one for each step."""
     weight_decay: float | None = None
     """Of weights, not biases: W loses learning rate x weight decay x W at each step. By default 0.3 for adamw, nadamw
     and lion, which apply it beside the gradient; 0 for the others, which add it to the gradient."""
@@ -59,6 +60,14 @@ class TrainConfig:
     """Of parameters and arithmetic."""
     backward: Literal["hand", "autodiff"] = "hand"
     """The hand-derived backward pass, or jax.grad for comparison."""
+    feedback: Feedback = "transpose"
+    """Through which weights the signal travels back: W transposed (backpropagation), fixed random ones (feedback
+    alignment), the signs of W, or fixed random ones directly from the output (direct feedback alignment)."""
+    clip_examples: float | None = None
+    """Shorten each example's gradient to this length at most, before the mean is taken."""
+    noise_multiplier: float = 0.0
+    """With --clip-examples: the standard deviation of the noise on the sum of a batch's clipped gradients, in units of
+    that length, as for differentially private SGD."""
     out: str | None = None
     """The run's folder; by default the first free runs/DATA-1, runs/DATA-2, ..."""
     overwrite: bool = False
@@ -79,6 +88,22 @@ class TrainConfig:
         decay = self.weight_decay
         if decay is not None and not (decay >= 0 and math.isfinite(decay)):
             raise BadInput(f"--weight-decay: expected a number of at least 0, got {decay}")
+        clip, noise = self.clip_examples, self.noise_multiplier
+        if clip is not None and not (clip > 0 and math.isfinite(clip)):
+            raise BadInput(f"--clip-examples: expected a positive number, got {clip}")
+        if not (noise >= 0 and math.isfinite(noise)):
+            raise BadInput(f"--noise-multiplier: expected a number of at least 0, got {noise}")
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        if self.noise_multiplier and self.clip_examples is None:
+            raise BadInput("--noise-multiplier: is in units of --clip-examples, which is missing")
+        if self.noise_multiplier and self.optimizer == "kfac":
+            raise BadInput("--noise-multiplier: kfac sees the examples beside the noise; use another --optimizer")
+        if self.backward == "autodiff" and self.feedback != "transpose":
+            raise BadInput(f"--feedback {self.feedback}: needs --backward hand; jax.grad knows only the transpose")
+        if self.backward == "autodiff" and self.clip_examples is not None:
+            raise BadInput("--clip-examples: needs --backward hand; jax.grad gives no example's gradient")
 
 
 def _option(name):

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet import gradient
+from jaxnet import feedback, gradient, per_example
 from jaxnet.experiment import model, optimizers
 from jaxnet.experiment.config import TrainConfig
 from jaxnet.experiment.errors import Failure, interrupted
@@ -53,20 +54,23 @@ def train(config: TrainConfig, problem: Problem, parts: Split) -> Iterator[Epoch
       Failure: when the loss is no longer finite.
     """
     net, loss = make_network(config, problem, parts.train.x.shape[1]), loss_of(problem)
-    optimizer = optimizers.make_optimizer(config)
-    key = jax.random.key(config.seed)
-    state = TrainState.create(net.init(jax.random.fold_in(key, 0)), optimizer, jax.random.fold_in(key, 1))
-    epoch = make_epoch(net, loss, optimizer, config.batch_size, value_and_grad=GRADIENTS[config.backward])
+    start, order, noise, back = (jax.random.fold_in(jax.random.key(config.seed), number) for number in range(4))
+    batch_size = min(config.batch_size, len(parts.train.x))
+    optimizer = optimizers.make_optimizer(config, net, loss, batch_size, noise)
+    params = net.init(start)
+    state = TrainState.create(params, optimizer, order)
+    gradient_of = make_value_and_grad(config, net, params, parts.train.x.shape[1], back)
+    epoch = make_epoch(net, loss, optimizer, batch_size, value_and_grad=gradient_of)
     evaluate = make_evaluate(net, loss, problem)
     train_x, train_y = as_arrays(parts.train, problem, config.dtype)
     validation = as_arrays(parts.validation, problem, config.dtype)
 
-    start, kept = time.perf_counter(), None
+    began, kept = time.perf_counter(), None
     for number in range(1, config.epochs + 1):
         state, metrics = epoch(state, train_x, train_y)
         train_loss, (validation_loss, metric) = jax.device_get((metrics["loss"], evaluate(state.params, *validation)))
         value = problem.metric_of(metric)
-        ended = Epoch(number, float(train_loss), float(validation_loss), value, time.perf_counter() - start)
+        ended = Epoch(number, float(train_loss), float(validation_loss), value, time.perf_counter() - began)
         if interrupted():
             raise KeyboardInterrupt
         if not np.isfinite(ended.train_loss + ended.validation_loss):
@@ -87,7 +91,8 @@ def _remedy(config, problem):
     if problem.loss == "binary_cross_entropy":
         return "it is not where a sigmoid rounds to 0 or 1; use --loss sigmoid_binary_cross_entropy"
     rate = optimizers.learning_rate(config)
-    return f"lower --learning-rate ({rate:g}) or look for extreme values in the data"
+    lower = "give a --learning-rate" if rate is None else f"lower --learning-rate ({rate:g})"
+    return f"{lower} or look for extreme values in the data"
 
 
 def make_network(config: TrainConfig, problem: Problem, features: int) -> Layer:
@@ -111,6 +116,30 @@ def as_arrays(part: Part, problem: Problem, dtype: str) -> tuple[jax.Array, jax.
     return jnp.asarray(part.x, dtype), jnp.asarray(problem.encode(part.y, dtype))
 
 
+def make_value_and_grad(
+    config: TrainConfig, net: Layer, params: Any, features: int, key: jax.Array
+) -> Callable[[Layer, Loss], Callable[..., Any]]:
+    """What `make_epoch` takes for `--backward`, `--feedback` and `--clip-examples`.
+
+    Args:
+      config: the options.
+      net, params: the network, and its parameters at the start.
+      features: of its input.
+      key: of random feedback weights.
+    """
+    if config.backward == "autodiff":
+        return _autodiff_value_and_grad
+    x = jax.ShapeDtypeStruct((1, features), config.dtype)
+    backward = {
+        "transpose": lambda: net.backward,
+        "random": lambda: feedback.alignment(net, net.init(key)),
+        "sign": lambda: feedback.sign_symmetry(net),
+        "direct": lambda: feedback.direct(net, feedback.direct_weights(net, params, x, key)),
+    }[config.feedback]()
+    read = gradient.weighted_mean if config.clip_examples is None else per_example.clipped(config.clip_examples)
+    return partial(gradient.value_and_grad, backward=backward, read=read)
+
+
 def _autodiff_value_and_grad(net, loss):
     """The same function as `jaxnet.value_and_grad`, by jax.grad."""
 
@@ -119,6 +148,3 @@ def _autodiff_value_and_grad(net, loss):
         return losses.mean() if weights is None else (losses * weights.astype(losses.dtype)).sum()
 
     return jax.value_and_grad(weighted_loss)
-
-
-GRADIENTS = {"hand": gradient.value_and_grad, "autodiff": _autodiff_value_and_grad}

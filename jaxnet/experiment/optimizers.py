@@ -1,18 +1,23 @@
-"""The optimizers that `--optimizer` names, all optax's."""
+"""The optimizers that `--optimizer` names: optax's, and K-FAC."""
 
 import jax
 import optax
 
+from jaxnet import optimizers
 from jaxnet.experiment.config import TrainConfig
+from jaxnet.layer import Layer
+from jaxnet.losses import Loss
 
 DECOUPLED = ("adamw", "nadamw", "lion")
 RATES = {"sgd": 0.1, "momentum": 0.01, "nesterov": 0.01, "adagrad": 0.01, "lion": 3e-4}
 USUAL_RATE = 1e-3
 
 
-def learning_rate(config: TrainConfig) -> float:
-    """The one that was asked for, or what suits the optimizer."""
-    return config.learning_rate if config.learning_rate is not None else RATES.get(config.optimizer, USUAL_RATE)
+def learning_rate(config: TrainConfig) -> float | None:
+    """The one that was asked for, or what suits the optimizer; None where that chooses for itself."""
+    if config.learning_rate is not None or config.optimizer == "kfac":
+        return config.learning_rate
+    return RATES.get(config.optimizer, USUAL_RATE)
 
 
 def weight_decay(config: TrainConfig) -> float:
@@ -22,8 +27,26 @@ def weight_decay(config: TrainConfig) -> float:
     return 0.3 if config.optimizer in DECOUPLED else 0.0
 
 
-def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """The optimizer of the options. Weight decay is for leaves with two axes or more: it spares biases."""
+def make_optimizer(
+    config: TrainConfig, net: Layer, loss: Loss, batch_size: int, key: jax.Array
+) -> optax.GradientTransformation:
+    """The optimizer of the options. Weight decay is for leaves with two axes or more: it spares biases.
+
+    Args:
+      config: the options.
+      net, loss: what K-FAC takes the curvature of.
+      batch_size: rows in a batch, which the noise is scaled to.
+      key: of the noise, and of K-FAC's labels.
+    """
+    optimizer = _without_noise(config, net, loss, key)
+    if not config.noise_multiplier:
+        return optimizer
+    assert config.clip_examples is not None
+    noise = optimizers.private_noise(config.clip_examples, config.noise_multiplier, batch_size, key)
+    return optax.chain(noise, optimizer)
+
+
+def _without_noise(config, net, loss, key):
     rate, decay = learning_rate(config), weight_decay(config)
     if config.optimizer in DECOUPLED:
         return getattr(optax, config.optimizer)(rate, weight_decay=decay, mask=_weights)
@@ -34,6 +57,7 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
         "adam": lambda: optax.adam(rate),
         "rmsprop": lambda: optax.rmsprop(rate),
         "adagrad": lambda: optax.adagrad(rate),
+        "kfac": lambda: optimizers.kfac(net, loss, rate, key=key),
     }[config.optimizer]()
     return optax.chain(optax.add_decayed_weights(decay, mask=_weights), optimizer) if decay else optimizer
 

@@ -17,6 +17,12 @@ from jaxnet.experiment.scores import scores
 from jaxnet.experiment.split import Split, split
 from jaxnet.experiment.table import Table
 
+WAYS_BACK = {
+    "random": "fixed random weights",
+    "sign": "the signs of the weights",
+    "direct": "fixed random weights from the output",
+}
+
 
 def device() -> str:
     """The device that JAX found, as results name it.
@@ -124,8 +130,12 @@ def _print_plan(config, table, problem, parts):
     print(f"problem    {problem.kind}: {problem.loss}")
     print(f"network    {'-'.join(map(str, sizes))}, {config.activation}, output {problem.output_activation}")
     rate, decay = optimizers.learning_rate(config), optimizers.weight_decay(config)
-    print(f"optimizer  {config.optimizer}, learning rate {rate:g}, weight decay {decay:g}, ", end="")
-    print(f"backward by {config.backward}")
+    chosen = "its own learning rate" if rate is None else f"learning rate {rate:g}"
+    print(f"optimizer  {config.optimizer}, {chosen}, weight decay {decay:g}, backward by {config.backward}", end="")
+    print("" if config.feedback == "transpose" else f" through {WAYS_BACK[config.feedback]}")
+    if config.clip_examples is not None:
+        print(f"examples   gradients clipped to length {config.clip_examples:g}, ", end="")
+        print(f"noise of {config.noise_multiplier:g} times that on their sum")
 
 
 def _print_result(out, result):

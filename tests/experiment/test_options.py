@@ -31,7 +31,10 @@ def test_every_option_is_read():
         "early_stopping": 2,
         "seed": 11,
         "dtype": "float64",
-        "backward": "autodiff",
+        "backward": "hand",
+        "feedback": "random",
+        "clip_examples": 2.5,
+        "noise_multiplier": 1.5,
         "out": "somewhere",
         "overwrite": True,
     }
@@ -56,7 +59,7 @@ def test_no_hidden_layer_is_a_linear_model():
         ("--learning_rat=1", "--learning-rat: no such option; did you mean --learning-rate?"),
         (
             "--optimizer adamm",
-            "--optimizer: expected one of sgd, momentum, nesterov, adam, adamw, nadamw, rmsprop, adagrad, lion; "
+            "--optimizer: expected one of sgd, momentum, nesterov, adam, adamw, nadamw, rmsprop, adagrad, lion, kfac; "
             "got 'adamm'; did you mean adam?",
         ),
         (
@@ -78,6 +81,25 @@ def test_no_hidden_layer_is_a_linear_model():
         ("--learning-rate nan", "--learning-rate: expected a positive number, got nan"),
         ("--weight-decay -1", "--weight-decay: expected a number of at least 0, got -1.0"),
         ("--weight-decay inf", "--weight-decay: expected a number of at least 0, got inf"),
+        ("--clip-examples 0", "--clip-examples: expected a positive number, got 0.0"),
+        ("--clip-examples 1 --noise-multiplier -1", "--noise-multiplier: expected a number of at least 0, got -1.0"),
+        ("--noise-multiplier 1", "--noise-multiplier: is in units of --clip-examples, which is missing"),
+        (
+            "--noise-multiplier 1 --clip-examples 1 --optimizer kfac",
+            "--noise-multiplier: kfac sees the examples beside the noise; use another --optimizer",
+        ),
+        (
+            "--feedback sign --backward autodiff",
+            "--feedback sign: needs --backward hand; jax.grad knows only the transpose",
+        ),
+        (
+            "--clip-examples 1 --backward autodiff",
+            "--clip-examples: needs --backward hand; jax.grad gives no example's gradient",
+        ),
+        (
+            "--feedback signs",
+            "--feedback: expected one of transpose, random, sign, direct; got 'signs'; did you mean sign?",
+        ),
     ],
 )
 def test_a_wrong_option_is_named_in_one_line(line, message):

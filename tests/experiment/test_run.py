@@ -7,10 +7,12 @@ from typing import get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+import jaxnet as jn
 from jaxnet.experiment import data, figures, folder, loop, model
-from jaxnet.experiment.config import Optimizer, TrainConfig
+from jaxnet.experiment.config import Feedback, Optimizer, TrainConfig
 from jaxnet.experiment.errors import BadInput, Failure
 from jaxnet.experiment.optimizers import make_optimizer
 from jaxnet.experiment.run import device, run
@@ -73,10 +75,31 @@ def test_the_curves_of_hand_and_autodiff_coincide(name, tmp_path):
 
 
 def test_autodiff_really_is_autodiff(tmp_path, monkeypatch):
-    monkeypatch.setitem(loop.GRADIENTS, "hand", None)
+    monkeypatch.setattr(loop.gradient, "value_and_grad", None)
     train(tmp_path, data="iris", backward="autodiff")
     with pytest.raises(TypeError):
         train(tmp_path / "hand", data="iris", backward="hand")
+
+
+@pytest.mark.parametrize("feedback", get_args(Feedback))
+def test_every_way_back_learns_and_they_differ(feedback, tmp_path):
+    _, result, metrics = train(tmp_path, data="iris", feedback=feedback, epochs=40, hidden=(32,), learning_rate=0.01)
+    assert metrics[-1]["train_loss"] < 0.5 * metrics[0]["train_loss"]
+    assert result["test_accuracy"] >= 0.8
+    _, _, usual = train(tmp_path / "usual", data="iris", epochs=40, hidden=(32,), learning_rate=0.01)
+    assert (metrics[-1]["train_loss"] == usual[-1]["train_loss"]) == (feedback == "transpose")
+
+
+def test_clipping_and_noise_change_the_training(tmp_path):
+    losses = {}
+    for clip, noise in ((None, 0.0), (1e6, 0.0), (0.1, 0.0), (0.1, 1.0)):
+        options = {"data": "iris", "epochs": 20, "optimizer": "sgd", "clip_examples": clip, "noise_multiplier": noise}
+        _, _, metrics = train(tmp_path / f"{clip}-{noise}", **options)
+        losses[clip, noise] = metrics[-1]["train_loss"]
+    # No gradient is as long as 10^6; what differs is the last batch, divided by the rows of a whole one.
+    np.testing.assert_allclose(losses[1e6, 0.0], losses[None, 0.0], rtol=0.2)
+    assert losses[0.1, 0.0] > 1.2 * losses[None, 0.0]
+    assert losses[0.1, 1.0] != losses[0.1, 0.0]
 
 
 @pytest.mark.parametrize("optimizer", get_args(Optimizer))
@@ -88,13 +111,18 @@ def test_every_optimizer_learns(optimizer, decay, tmp_path):
 
 @pytest.mark.parametrize("optimizer", get_args(Optimizer))
 def test_weight_decay_shrinks_weights_and_spares_biases(optimizer):
-    params = ({"W": jnp.ones((2, 3)), "b": jnp.ones(2)},)
+    net, loss, key = jn.dense(3, 2), jn.losses.half_squared_error, jax.random.key(0)
+    params = jn.Dense(W=jnp.ones((2, 3)), b=jnp.ones(2))
     gradient = jax.tree.map(jnp.zeros_like, params)
+    # A batch at which K-FAC's factors are nearly multiples of the identity.
+    x, y = jnp.concatenate([jnp.eye(3), -jnp.eye(3)]), jnp.zeros((6, 2))
+    seen = {"x": x, "y": y, "value": jnp.zeros(()), "value_fn": lambda params, **_: jnp.zeros(())}
     for decay, shrinks in ((0.5, True), (0.0, False)):
-        chosen = make_optimizer(TrainConfig(optimizer=optimizer, weight_decay=decay))
-        (update,), _ = chosen.update(gradient, chosen.init(params), params)
-        assert (update["W"] < 0).all() == shrinks
-        assert (update["b"] == 0).all()
+        config = TrainConfig(optimizer=optimizer, weight_decay=decay)
+        chosen = optax.with_extra_args_support(make_optimizer(config, net, loss, 6, key))
+        update, _ = chosen.update(gradient, chosen.init(params), params, **seen)
+        assert (update.W < 0).all() == shrinks
+        assert (update.b == 0).all()
 
 
 @pytest.mark.parametrize("init", ["zeros", "small-normal", "he", "glorot"])

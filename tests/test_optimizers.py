@@ -1,0 +1,243 @@
+"""K-FAC's update against its formulas in NumPy; the noise of differentially private SGD."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.flatten_util import ravel_pytree
+
+import jaxnet as jn
+from jaxnet import curvature, optimizers, per_example
+
+# Inverses of matrices whose condition is about 100, at 1.1e-16.
+EXACT = {"rtol": 1e-9, "atol": 1e-12}
+NET, LOSS = jn.mlp((4, 5, 3), jn.tanh), jn.losses.softmax_cross_entropy_with_integer_labels
+
+
+@pytest.fixture
+def problem(x64, key):
+    keys = jax.random.split(key, 3)
+    return NET.init(keys[0]), jax.random.normal(keys[1], (12, 4)), jax.random.randint(keys[2], (12,), 0, 3)
+
+
+def seen(params, x, y):
+    """What make_step hands an optimizer."""
+
+    def value_fn(params, x=x, y=y):
+        return LOSS.forward(NET.apply(params, x), y).mean()
+
+    return {"x": x, "y": y, "value": value_fn(params), "value_fn": value_fn}
+
+
+def gradient(params, x, y):
+    return jn.value_and_grad(NET, LOSS)(params, x, y)[1]
+
+
+def preconditioned(grads, factors, damping):
+    """-(B + sqrt(lambda) / pi I)^-1 dW (A + pi sqrt(lambda) I)^-1 at a weight, -(B + lambda I)^-1 db at a bias."""
+
+    def of_layer(dense, factors):
+        B, A = map(np.asarray, factors.W)
+        pi = np.sqrt((np.trace(A) / len(A)) / (np.trace(B) / len(B)))
+        left = np.linalg.inv(B + np.sqrt(damping) / pi * np.eye(len(B)))
+        right = np.linalg.inv(A + np.sqrt(damping) * pi * np.eye(len(A)))
+        of_bias = np.linalg.inv(np.asarray(factors.b[0]) + damping * np.eye(len(B)))
+        return jn.Dense(W=-left @ np.asarray(dense.W) @ right, b=-of_bias @ np.asarray(dense.b))
+
+    return tuple(of_layer(d, f) if d != () else () for d, f in zip(grads, factors, strict=True))
+
+
+def assert_equal(actual, expected):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **EXACT), actual, expected)
+
+
+def batch_factors(params, x, y, key):
+    _, sample_key = jax.random.split(key)
+    return curvature.kfac(NET, LOSS, params, x, y, sample_key)
+
+
+def test_with_a_learning_rate_the_update_is_the_damped_preconditioned_gradient_and_momentum(problem, key):
+    params, x, y = problem
+    optimizer = optimizers.kfac(NET, LOSS, 0.1, damping=0.3, momentum=0.5, decay=0.75, key=key)
+    state, grads = optimizer.init(params), gradient(params, x, y)
+    update = jax.jit(lambda state, params: optimizer.update(grads, state, params, **seen(params, x, y)))
+    averages, last, key_of_step = None, None, key
+    # The first steps are plain averages of their factors: shares 0, 1/2, 2/3, then 3/4 as asked for.
+    for share in (0, 1 / 2, 2 / 3, 3 / 4, 3 / 4):
+        of_batch = batch_factors(params, x, y, key_of_step)
+        key_of_step, _ = jax.random.split(key_of_step)
+        averages = (
+            of_batch
+            if averages is None
+            else jax.tree.map(lambda old, new, s=share: s * old + (1 - s) * new, averages, of_batch)
+        )
+        proposal = jax.tree.map(lambda d: 0.1 * d, preconditioned(grads, averages, 0.3))
+        last = proposal if last is None else jax.tree.map(lambda d, before: d + 0.5 * before, proposal, last)
+        updates, state = update(state, params)
+        assert_equal(updates, last)
+        assert_equal(state.factors, averages)
+    assert float(state.damping) == 0.3
+
+
+def test_factors_serve_for_an_interval(problem, key):
+    params, x, y = problem
+    optimizer = optimizers.kfac(NET, LOSS, 0.1, interval=3, key=key)
+    state, grads = optimizer.init(params), gradient(params, x, y)
+    sums = []
+    for _ in range(7):
+        _, state = optimizer.update(grads, state, params, **seen(params, x, y))
+        sums.append(float(sum(leaf.sum() for leaf in jax.tree.leaves((state.factors, state.inverses)))))
+    assert [sums[k] == sums[k + 1] for k in range(6)] == [True, True, False, True, True, False]
+
+
+def test_without_a_learning_rate_the_update_is_the_least_of_the_quadratic_model(problem, key):
+    """Over all combinations of the preconditioned gradient and the last update, with the explicit matrix G."""
+    params, x, y = problem
+    optimizer = optimizers.kfac(NET, LOSS, damping=0.2, least_damping=0.0, key=key)
+    flat, unflatten = ravel_pytree(params)
+    J = jax.jacobian(lambda flat: NET.apply(unflatten(flat), x))(flat)
+    state = optimizer.init(params)
+    for _ in range(3):
+        grads = gradient(params, x, y)
+        S = LOSS.root_hessian(NET.apply(params, x), y)
+        SJ = np.einsum("vno,nop->vnp", S, J).reshape(-1, flat.size)
+        curved = SJ.T @ SJ / len(x) + float(state.damping) * np.eye(flat.size)
+        last, damping, g = state.last, float(state.damping), ravel_pytree(grads)[0]
+        updates, state = optimizer.update(grads, state, params, **seen(params, x, y))
+        proposal = preconditioned(grads, state.factors, damping)
+        directions = np.stack([ravel_pytree(tree)[0] for tree in (proposal, last)], axis=1)
+        weights = np.linalg.lstsq(directions.T @ curved @ directions, -directions.T @ g, rcond=None)[0]
+        np.testing.assert_allclose(ravel_pytree(updates)[0], directions @ weights, **EXACT)
+
+
+def test_damping_falls_where_the_loss_falls_as_foretold_and_rises_where_it_does_not(problem, key):
+    params, x, y = problem
+    optimizer = optimizers.kfac(NET, LOSS, damping=0.2, least_damping=0.1, key=key)
+    state, grads, given = optimizer.init(params), gradient(params, x, y), seen(params, x, y)
+    updates, _ = optimizer.update(grads, state, params, **given)
+    # At the least point of the model it is half its slope along the update.
+    foretold = float(sum(jnp.vdot(u, g) for u, g in zip(*map(jax.tree.leaves, (updates, grads)), strict=True))) / 2
+
+    def damping_when(kept):
+        outcome = given["value"] + kept * foretold
+        _, after = optimizer.update(grads, state, params, **given | {"value_fn": lambda params, x, y: outcome})
+        return float(after.damping)
+
+    assert foretold < 0
+    np.testing.assert_allclose(damping_when(0.9), 0.2 * 0.95)
+    np.testing.assert_allclose(damping_when(0.5), 0.2)
+    np.testing.assert_allclose(damping_when(0.1), 0.2 / 0.95)
+    np.testing.assert_allclose(damping_when(-3.0), 0.2 / 0.95)
+    np.testing.assert_allclose(damping_when(float("nan")), 0.2 / 0.95)
+    _, after = optimizer.update(grads, state._replace(damping=jnp.asarray(0.1)), params, **given)
+    assert float(after.damping) >= 0.1
+
+
+def test_one_step_solves_linear_regression(x64, key):
+    """Inputs without mean, whose weights and biases do not interact: K-FAC's blocks are then all there is."""
+    x = jax.random.normal(key, (50, 4))
+    x = jnp.concatenate([x, -x])
+    y = x @ jnp.arange(8.0).reshape(4, 2) + 3
+    net, loss = jn.dense(4, 2), jn.losses.half_squared_error
+    optimizer = optimizers.kfac(net, loss, damping=1e-10, least_damping=0.0, samples=20_000, key=key)
+    state = jn.TrainState.create(net.init(key), optimizer)
+    step = jn.make_step(net, loss, optimizer)
+    state, before = step(state, x, y)
+    _, after = step(state, x, y)
+    # The outputs' factor is drawn: 20,000 labels for each of 100 examples, a relative error of 1/1400.
+    assert float(after["loss"]) < 1e-5 * float(before["loss"])
+
+
+def test_kfac_trains_in_epochs_with_a_ragged_last_batch(x64, key):
+    x = jax.random.normal(key, (50, 4))
+    y = (x[:, 0] * x[:, 1] > 0).astype(int) + (x[:, 2] > 1).astype(int)
+    losses = {}
+    for name, optimizer in {"kfac": optimizers.kfac(NET, LOSS), "sgd": optax.sgd(0.1)}.items():
+        epoch, state = jn.make_epoch(NET, LOSS, optimizer, 32), jn.TrainState.create(NET.init(key), optimizer)
+        for _ in range(20):
+            state, metrics = epoch(state, x, y)
+        losses[name] = float(metrics["loss"])
+        assert epoch._cache_size() == 1
+    assert losses["kfac"] < 0.5 * losses["sgd"]
+
+
+def test_a_parameter_that_gets_no_gradient_does_no_harm(key):
+    """A constant input of 0: its factor A is 0."""
+    optimizer = optimizers.kfac(NET, LOSS)
+    x, y = jnp.zeros((6, 4)), jnp.array([0, 1, 2, 0, 1, 2])
+    state = jn.TrainState.create(NET.init(key), optimizer)
+    for _ in range(3):
+        state, metrics = jn.make_step(NET, LOSS, optimizer)(state, x, y)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((state.params, metrics)))
+
+
+@pytest.mark.usefixtures("optax_promotion")
+def test_noise_has_the_promised_size_and_mean(key):
+    params = {"W": jnp.zeros((300, 400)), "b": jnp.zeros(5)}
+    noise = optimizers.private_noise(2.0, 1.5, 30, key)
+    state, draws = noise.init(params), []
+    for _ in range(2):
+        noisy, state = noise.update(params, state)
+        draws.append(np.asarray(noisy["W"]))
+    # 120,000 draws: standard errors of 0.3% of the deviation for the mean, 0.2% for the deviation.
+    for draw in draws:
+        np.testing.assert_allclose(draw.std(), 1.5 * 2 / 30, rtol=0.02)
+        assert abs(draw.mean()) < 0.02 * 0.1
+    assert (draws[0] != draws[1]).any()
+    silent, _ = optimizers.private_noise(2.0, 0.0, 30).update(
+        params, optimizers.private_noise(2.0, 0.0, 30).init(params)
+    )
+    assert not silent["W"].any()
+
+
+def test_an_example_more_or_less_moves_the_clipped_gradient_by_at_most_c_over_the_rows(problem):
+    """What the noise is scaled to; with the weights that a batch has that is not full."""
+    params, x, y = problem
+    most = 0.05
+    read = jax.jit(jn.value_and_grad(NET, LOSS, read=per_example.clipped(most)))
+    for present in (12, 5):
+        weights = (jnp.arange(12) < present).astype(float) / present
+        fewer = weights.at[0].set(0.0)
+        moved = jax.tree.map(jnp.subtract, read(params, x, y, weights)[1], read(params, x, y, fewer)[1])
+        length = float(jnp.linalg.norm(ravel_pytree(moved)[0]))
+        # Every gradient here is longer than C, so that the bound is reached.
+        np.testing.assert_allclose(length, most / 12, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("misuse", "message"),
+    [
+        (
+            lambda: optimizers.kfac(NET, LOSS, 0.0),
+            "kfac: expected learning_rate to be a positive number or None, got 0.0",
+        ),
+        (lambda: optimizers.kfac(NET, LOSS, damping=0.0), "kfac: expected damping to be a positive number, got 0.0"),
+        (
+            lambda: optimizers.kfac(NET, LOSS, least_damping=-1.0),
+            "kfac: expected least_damping to be a number of at least 0 or None, got -1.0",
+        ),
+        (lambda: optimizers.kfac(NET, LOSS, momentum=1.0), "kfac: expected momentum to be a number in [0, 1), got 1.0"),
+        (lambda: optimizers.kfac(NET, LOSS, decay=1.0), "kfac: expected decay to be a number in [0, 1), got 1.0"),
+        (
+            lambda: optimizers.kfac(NET, LOSS, interval=0),
+            "kfac: expected interval to be an integer of at least 1, got 0",
+        ),
+        (
+            lambda: optimizers.private_noise(0.0, 1.0, 8),
+            "private_noise: expected max_norm > 0, noise_multiplier >= 0 and batch_size >= 1, got 0.0, 1.0 and 8",
+        ),
+    ],
+)
+def test_misuse_is_named(misuse, message):
+    with pytest.raises(ValueError) as error:
+        misuse()
+    assert str(error.value) == message
+
+
+def test_kfac_asks_for_the_parameters(problem):
+    params, x, y = problem
+    optimizer = optimizers.kfac(NET, LOSS)
+    with pytest.raises(ValueError, match=r"^kfac: expected update\(grads, state, params, x=x, y=y\), got no params$"):
+        optimizer.update(gradient(params, x, y), optimizer.init(params), **seen(params, x, y))
