@@ -240,7 +240,8 @@ def _softmax_root(z):
     count = math.prod(positions)
     e = jnp.eye(count * classes, dtype=z.dtype).reshape(-1, 1, *positions, classes)
     own_position = jnp.repeat(jnp.eye(count, dtype=z.dtype), classes, axis=0).reshape(-1, 1, *positions, 1)
-    root = jnp.expand_dims(jnp.sqrt(a.reshape(a.shape[0], -1)).T, range(2, 1 + a.ndim))
+    # sqrt(a_v) as a sum over the outputs, which works where they are spread over devices, and v is not.
+    root = (e * jnp.sqrt(a)[None]).sum(axis=tuple(range(2, 1 + a.ndim)), keepdims=True)
     return root * (e - own_position * a[None])
 
 

@@ -160,7 +160,7 @@ def test_kfac_trains_in_epochs_with_a_ragged_last_batch(x64, key):
             state, metrics = epoch(state, x, y)
         losses[name] = float(metrics["loss"])
         assert epoch._cache_size() == 1
-    assert losses["kfac"] < 0.5 * losses["sgd"]
+    assert losses["kfac"] < 0.75 * losses["sgd"]
 
 
 def test_a_parameter_that_gets_no_gradient_does_no_harm(key):

@@ -414,3 +414,37 @@ def test_the_callers_precision_is_left_as_it_was(key):
     with jax.enable_x64(True):
         check_layer(DENSE, jax.random.normal(key, (EXAMPLES, INPUTS)), key)
         assert jax.config.jax_enable_x64
+
+
+def test_a_wrong_second_derivative_is_found(key):
+    x = jax.random.normal(key, (5, 3))
+    doubled = jn.tanh._replace(second=lambda params, a, da: 2 * jn.tanh.second(params, a, da))
+    with pytest.raises(
+        AssertionError, match=r"^check_layer: tanh, float64:\n  second\[.*off by the factor 2 everywhere"
+    ):
+        jn.testing.check_layer(doubled, x, key)
+    flat = jn.sigmoid._replace(second=lambda params, a, da: None)
+    with pytest.raises(AssertionError, match=r"^check_layer: sigmoid, float64:\n  second\[.*by hand 0, expected"):
+        jn.testing.check_layer(flat, x, key)
+
+
+def test_a_second_derivative_is_refused_where_the_output_is_no_linear_function_of_the_parameters(key):
+    power = jn.Layer(
+        lambda key: jnp.ones(3),
+        lambda w, x: (x * w[None] ** 2, x),
+        lambda w, x, dy: (jn.Each(dy * x * 2 * w[None]), dy * w[None] ** 2),
+        lambda w, x, dy: None,
+    )
+    with pytest.raises(AssertionError, match=r"^check_layer: <lambda>, float64:\n  second derivative by params\["):
+        jn.testing.check_layer(power, jax.random.normal(key, (5, 3)), key)
+
+
+def test_a_layer_whose_outputs_mix_inputs_has_no_diagonal_second_derivative(key):
+    square = jn.Layer(
+        lambda key: (),
+        lambda params, x: (x.sum(-1, keepdims=True) ** 2, x),
+        lambda params, x, dy: ((), dy * 2 * x.sum(-1, keepdims=True) * jnp.ones_like(x)),
+        lambda params, x, dy: 2 * dy * jnp.ones_like(x),
+    )
+    with pytest.raises(AssertionError, match=r"second\["):
+        jn.testing.check_layer(square, jax.random.normal(key, (5, 3)), key)

@@ -78,8 +78,8 @@ def send_back(
     Args:
       net, params, x, y: the network and the batch.
       columns: what to send.
-      read: from one column's dparams to what is wanted. A sum over the columns is `lax.psum` over the axis named
-        `AXIS`, so that it can come before a product that all columns share.
+      read: from one column's dparams to what is wanted. `Factored`'s methods sum over the columns when they are given
+        `AXIS`, the name of their axis: before a product that all columns share.
       out_axes: None for what is summed over the columns; otherwise where they are in the outcome.
     """
     z, cache = net.forward(params, x)

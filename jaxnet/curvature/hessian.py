@@ -53,7 +53,8 @@ def hessian_diagonal(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> P
     """
     z, cache = net.forward(params, x)
     roots = loss.root_hessian(z, y)
-    columns = _Weighted(roots, jnp.ones(roots.shape[:2], z.dtype))
+    ones = jnp.ones_like(loss.forward(z, y))
+    columns = _Weighted(roots, jnp.ones((len(roots), 1), ones.dtype) * ones[None])
     diagonal, _, _ = _backward(net, params, cache, loss.backward(z, y), columns)
     return diagonal
 
@@ -95,5 +96,6 @@ def _layer_backward(layer, params, cache, dy, columns):
     if bend is None:
         return diagonal, dx, columns
     units = jnp.eye(math.prod(bend.shape[1:]), dtype=bend.dtype).reshape(-1, 1, *bend.shape[1:])
-    arisen = _Weighted(jnp.broadcast_to(units, (len(units), *bend.shape)), bend.reshape(bend.shape[0], -1).T)
-    return diagonal, dx, columns.and_more(arisen)
+    # The weights as a sum over x's elements, which works where those are spread over devices, and v is not.
+    weights = (units * bend[None]).sum(axis=tuple(range(2, units.ndim)))
+    return diagonal, dx, columns.and_more(_Weighted(units * jnp.ones_like(bend)[None], weights))

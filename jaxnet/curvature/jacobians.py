@@ -59,7 +59,7 @@ def neural_tangent_kernel(net: Layer, params: Any, x1: Array, x2: Array | None =
 def _units(z, y):
     """e_v for every output v, the same for all examples: (v, m, *outputs)."""
     units = jnp.eye(math.prod(z.shape[1:]), dtype=z.dtype).reshape(-1, 1, *z.shape[1:])
-    return jnp.broadcast_to(units, (units.shape[0], *z.shape))
+    return units * jnp.ones_like(z)[None]
 
 
 def _outputs(net, params, x):
