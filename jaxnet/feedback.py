@@ -161,12 +161,19 @@ def angle(update: PyTree[Array], gradient: PyTree[Array]) -> Float[Array, ""]:
     Args:
       update, gradient: the structure of the parameters.
     """
-    pairs = list(zip(jax.tree.leaves(update), jax.tree.leaves(gradient), strict=True))
-    inner, of_update, of_gradient = (
-        sum(jnp.vdot(a, b) for a, b in chosen)
-        for chosen in (pairs, [(a, a) for a, _ in pairs], [(b, b) for _, b in pairs])
-    )
-    return jnp.degrees(jnp.arccos(jnp.clip(inner / jnp.sqrt(of_update * of_gradient), -1, 1)))
+    unit, other = _unit(update), _unit(gradient)
+    apart, together = (_norm(jax.tree.map(combine, unit, other)) for combine in (jnp.subtract, jnp.add))
+    # Kahan's form, which keeps its digits near 0 and 180 where the cosine has lost them.
+    return jnp.degrees(2 * jnp.arctan2(apart, together))
+
+
+def _unit(tree):
+    norm = _norm(tree)
+    return jax.tree.map(lambda leaf: leaf / norm, tree)
+
+
+def _norm(tree):
+    return jnp.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(tree)))
 
 
 def _layers_of(net):

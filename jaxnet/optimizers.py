@@ -46,7 +46,7 @@ def kfac(
     loss: Loss,
     learning_rate: float | None = None,
     *,
-    damping: float = 0.1,
+    damping: float = 10.0,
     least_damping: float | None = None,
     momentum: float = 0.9,
     decay: float = 0.95,
@@ -67,9 +67,10 @@ def kfac(
     Args:
       net, loss: the network and its loss.
       learning_rate: alpha, positive; None for the quadratic model.
-      damping: lambda at the start, positive, in units of curvature.
-      least_damping: what lambda never falls below, at least 0; by default 3 / m for batches of m examples. A batch
-        agrees with its own model however far that leads away from the other examples, and the more so the smaller.
+      damping: lambda at the start, positive, in units of curvature. Too little lets the first steps lead far away.
+      least_damping: what lambda never falls below, at least 0; by default 3 / m for a batch of m examples, the last and
+        smaller one of an epoch included. A batch agrees with its own model however far that leads away from the other
+        examples, and the more so the smaller it is.
       momentum: mu, in [0, 1), used with a learning rate.
       decay: of the factors' moving averages, in [0, 1): A := decay A + (1 - decay) A_batch. The first steps are plain
         averages.
@@ -78,17 +79,21 @@ def kfac(
       key: from which labels are drawn; `jax.random.key(0)` by default.
 
     Returns:
-      A transformation whose update takes the batch, `x` and `y`, and without a learning rate `value` and `value_fn`,
-      as `make_step` and `make_epoch` give them.
+      A transformation whose update takes the batch, `x` and `y` (and `weights`, where they stand in place of 1/m), and
+      without a learning rate `value` and `value_fn`, as `make_step` and `make_epoch` give them.
 
     Raises:
       ValueError: when an argument is out of its range.
 
     Source: Martens and Grosse, Optimizing neural networks with Kronecker-factored approximate curvature, 2015, sections
-    3 (factors), 6.3 (pi), 6.4 and 7 (alpha and mu), 6.5 (lambda). Here each parameter is a block of its own.
+    3 (factors), 6.3 (pi), 6.4 and 7 (alpha and mu), 6.5 (lambda). Here each parameter is a block of its own. On a CPU
+    that other programs use too, the inverses are far faster with the environment variable OPENBLAS_NUM_THREADS=1.
     """
     _check_ranges(learning_rate, damping, least_damping, momentum, decay, interval)
     key = jax.random.key(0) if key is None else key
+
+    def least(examples):
+        return 3 / examples if least_damping is None else jnp.asarray(least_damping)
 
     def init(params):
         factors = jax.tree.map(_blank_factors, params)
@@ -97,17 +102,20 @@ def kfac(
         last = jax.tree.map(jnp.zeros_like, params)
         return KfacState(zero, key, factors, factors, last, jnp.asarray(damping, dtype))
 
-    def update(grads, state, params=None, *, x, y, value=None, value_fn=None, **_):
+    def update(grads, state, params=None, *, x, y, weights=None, value=None, value_fn=None, **_):
         if params is None:
             raise ValueError("kfac: expected update(grads, state, params, x=x, y=y), got no params")
         next_key, sample_key = jax.random.split(state.key)
-        renewals = state.step // interval
+        damping_now = state.damping
+        if learning_rate is None and weights is not None:
+            damping_now = jnp.maximum(damping_now, least(1 / (weights**2).sum()).astype(damping_now.dtype))
 
         def renew(factors, _):
-            share = jnp.minimum(1 - 1 / (renewals + 1).astype(state.damping.dtype), decay)
+            renewals = (state.step // interval + 1).astype(damping_now.dtype)
+            share = jnp.minimum(1 - 1 / renewals, decay)
             batch = curvature.kfac(net, loss, params, x, y, sample_key, samples)
             factors = jax.tree.map(lambda old, new: share * old + (1 - share) * new, factors, batch)
-            return factors, _inverses(params, factors, state.damping)
+            return factors, _inverses(params, factors, damping_now)
 
         def keep(factors, inverses):
             return factors, inverses
@@ -118,10 +126,10 @@ def kfac(
             updates = jax.tree.map(lambda d, last: learning_rate * d + momentum * last, proposal, state.last)
             new_damping = state.damping
         else:
-            updates, foretold = _minimise_model(net, loss, params, x, y, grads, (proposal, state.last), state.damping)
-            change = value_fn(optax.apply_updates(params, updates), x=x, y=y) - value
-            least = 3 / x.shape[0] if least_damping is None else least_damping
-            new_damping = jnp.maximum(_adapted(state.damping, change, foretold), least)
+            batch = x, y, weights
+            updates, foretold = _minimise_model(net, loss, params, batch, grads, (proposal, state.last), damping_now)
+            change = value_fn(optax.apply_updates(params, updates)) - value
+            new_damping = jnp.maximum(_adapted(state.damping, change, foretold), least(x.shape[0]))
         return updates, KfacState(state.step + 1, next_key, factors, inverses, updates, new_damping)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -199,6 +207,9 @@ def _mean_diagonal(factor):
     return jnp.trace(factor) / factor.shape[0]
 
 
+# One at a time under vmap: on CPUs with few cores, batched Cholesky factors can wait for each other for ever (jaxlib
+# 0.10.2).
+@jax.custom_batching.sequential_vmap
 def _inverse(factor, damping):
     eye = jnp.eye(factor.shape[0], dtype=factor.dtype)
     return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(factor + damping * eye), eye)
@@ -213,11 +224,12 @@ def _precondition(gradient, inverses):
     return -jnp.matmul(halfway, inverses[1], out_sharding=layout)
 
 
-def _minimise_model(net, loss, params, x, y, grads, directions, damping):
+def _minimise_model(net, loss, params, batch, grads, directions, damping):
     """The combination of two directions at which M is least, and M there."""
+    x, y, weights = batch
 
     def curved(direction):
-        product = curvature.ggn_vector_product(net, loss, params, x, y, direction)
+        product = curvature.ggn_vector_product(net, loss, params, x, y, direction, weights)
         return jax.tree.map(lambda gv, v: gv + damping * v, product, direction)
 
     first, second = directions

@@ -146,13 +146,12 @@ def _make_update(net, loss, optimizer, value_and_grad):
     def update(state, x, y, weights):
         value, grads = value_and_grad_of(state.params, x, y, weights)
 
-        def value_again(params, x=x, y=y):
+        def value_again(params, x=x, y=y, weights=weights):
             losses = loss.forward(hand_derived(params, x), y)
             return losses.mean() if weights is None else (losses * weights.astype(losses.dtype)).sum()
 
-        updates, opt_state = optimizer.update(
-            grads, state.opt_state, state.params, value=value, grad=grads, value_fn=value_again, x=x, y=y
-        )
+        seen = {"value": value, "grad": grads, "value_fn": value_again, "x": x, "y": y, "weights": weights}
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params, **seen)
         params = optax.apply_updates(state.params, updates)
         return state._replace(params=params, opt_state=opt_state, step=state.step + 1), value
 

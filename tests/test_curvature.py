@@ -385,3 +385,22 @@ def test_misuse_is_named(key):
         "curvature.hessian_diagonal: <lambda> does not tell its second derivative; give it one with "
         "Layer(init, forward, backward, second), or use ggn_diagonal; in layer [1] of the chain, <lambda>"
     )
+
+
+def test_an_ensemble_under_vmap_has_each_members_curvature(x64, key):
+    net, loss, _, x, y, _ = pose(CASES["tanh"], key)
+    members = jax.vmap(net.init)(jax.random.split(key, 3))
+
+    @jax.jit
+    def quantities(params):
+        return (
+            curvature.ggn_diagonal(net, loss, params, x, y),
+            curvature.hessian_diagonal(net, loss, params, x, y),
+            curvature.kfac(net, loss, params, x, y, key),
+            curvature.neural_tangent_kernel(net, params, x),
+        )
+
+    together = jax.jit(jax.vmap(quantities))(members)
+    for member in range(3):
+        alone = quantities(jax.tree.map(lambda leaf, k=member: leaf[k], members))
+        assert_close(jax.tree.map(lambda leaf, k=member: leaf[k], together), alone)

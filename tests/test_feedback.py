@@ -129,9 +129,9 @@ def test_mirroring_is_the_formula(x64, key):
 
 def test_angles():
     u, v = {"W": jnp.array([[1.0, 0.0]]), "b": jnp.array([1.0])}, {"W": jnp.array([[0.0, 2.0]]), "b": jnp.array([0.0])}
-    np.testing.assert_allclose(feedback.angle(u, u), 0, atol=0.05)
+    np.testing.assert_allclose(feedback.angle(u, u), 0, atol=1e-5)
     np.testing.assert_allclose(feedback.angle(u, v), 90, rtol=1e-6)
-    np.testing.assert_allclose(feedback.angle(u, jax.tree.map(lambda leaf: -3 * leaf, u)), 180, rtol=1e-3)
+    np.testing.assert_allclose(feedback.angle(u, jax.tree.map(lambda leaf: -3 * leaf, u)), 180, rtol=1e-5)
     w = {"W": jnp.array([[5.0, 0.0]]), "b": jnp.array([0.0])}
     np.testing.assert_allclose(feedback.angle(u, w), 45, rtol=1e-6)
 

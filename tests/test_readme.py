@@ -26,13 +26,27 @@ def test_the_first_example_prints_what_is_written_below_it():
     assert float(after) == pytest.approx(float(written_after), abs=0.02)
 
 
+def test_the_three_choices_print_what_is_written_below_them(capsys):
+    """A program for each column of the table, after one that sets the scene."""
+    start = next(k for k, text in enumerate(PROGRAMS) if "net.forward(params, x)" in text and k > 0)
+    names: dict = {}
+    for program in PROGRAMS[start : start + 4]:
+        exec(program, names)
+    printed = capsys.readouterr().out
+    blocks = [text for text in PRINTED if text.startswith(("(16, 4)", "random", "norms"))]
+    assert len(blocks) == 3
+    assert printed == "".join(blocks)
+    assert all(program.strip().count("\n") <= 10 for program in PROGRAMS[start : start + 4])
+
+
 def test_the_mistake_in_the_own_layer_prints_the_message_and_mended_it_passes(without_shape_annotations):
+    (program,) = (text for text in PROGRAMS if "check_layer" in text)
     with pytest.raises(AssertionError) as error:
-        exec(PROGRAMS[1], {})
+        exec(program, {})
     (written,) = [text for text in PRINTED if text.startswith("check_layer")]
     assert str(error.value) == written.strip()
-    mended = PROGRAMS[1].replace(" / len(x)", "")
-    assert mended != PROGRAMS[1]
+    mended = program.replace(" / len(x)", "")
+    assert mended != program
     exec(mended, {})
 
 
@@ -64,7 +78,7 @@ def test_the_options_of_the_shell_examples_exist():
     from jaxnet.experiment.config import TrainConfig
     from jaxnet.experiment.options import parse
 
-    lines = re.findall(r"^python scripts/train\.py (--data .+)$", README, re.MULTILINE)
-    assert len(lines) == 2
+    lines = re.findall(r"^python scripts/train\.py (--(?!help).+)$", README, re.MULTILINE)
+    assert len(lines) == 5
     for line in lines:
         parse(TrainConfig, line.split())

@@ -3,14 +3,22 @@
 from typing import Any
 
 import jax
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from jaxnet import gradient, per_example
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
 
 
-def ggn_vector_product(net: Layer, loss: Loss, params: Any, x: Array, y: Any, v: PyTree[Array]) -> PyTree[Array]:
+def ggn_vector_product(
+    net: Layer,
+    loss: Loss,
+    params: Any,
+    x: Array,
+    y: Any,
+    v: PyTree[Array],
+    weights: Float[Array, " m"] | None = None,
+) -> PyTree[Array]:
     """G v with the generalised Gauss-Newton matrix G = (1/m) sum_n J_n^T (d2L_n/dz2) J_n.
 
     From right to left: J v by `jax.jvp` of forward, the loss's Hessian times that by `jax.jvp` of the loss's backward,
@@ -20,6 +28,7 @@ def ggn_vector_product(net: Layer, loss: Loss, params: Any, x: Array, y: Any, v:
       net, loss, params: the network and its loss.
       x, y: m examples.
       v: the structure and shapes of the parameters.
+      weights: (m,), in place of 1/m for each example, as for `value_and_grad`.
 
     Returns:
       G v, the structure and shapes of the parameters.
@@ -29,7 +38,7 @@ def ggn_vector_product(net: Layer, loss: Loss, params: Any, x: Array, y: Any, v:
     z, jv, cache = jax.jvp(lambda params: net.forward(params, x), (params,), (v,), has_aux=True)
     _, hjv = jax.jvp(lambda z: loss.backward(z, y), (z,), (jv,))
     dparams, _ = net.backward(params, cache, hjv)
-    return per_example.mean(dparams)
+    return gradient.weighted_mean(dparams, weights)
 
 
 def hessian_vector_product(net: Layer, loss: Loss, params: Any, x: Array, y: Any, v: PyTree[Array]) -> PyTree[Array]:

@@ -134,8 +134,8 @@ def _print_plan(config, table, problem, parts):
     print(f"optimizer  {config.optimizer}, {chosen}, weight decay {decay:g}, backward by {config.backward}", end="")
     print("" if config.feedback == "transpose" else f" through {WAYS_BACK[config.feedback]}")
     if config.clip_examples is not None:
-        print(f"examples   gradients clipped to length {config.clip_examples:g}, ", end="")
-        print(f"noise of {config.noise_multiplier:g} times that on their sum")
+        noise = f", noise of {config.noise_multiplier:g} times that on their sum" if config.noise_multiplier else ""
+        print(f"examples   gradients clipped to length {config.clip_examples:g}{noise}")
 
 
 def _print_result(out, result):

@@ -1,0 +1,1 @@
+"""Experiments that put a claim to the test; each `run(out)` prints a table and writes its numbers and a figure."""

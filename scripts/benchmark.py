@@ -1,0 +1,15 @@
+"""Measures what the README claims: `python scripts/benchmark.py per-example`, `kfac` or `feedback`."""
+
+from _start import start
+
+
+def load():
+    """The program, once its packages are there."""
+    from jaxnet.experiment.benchmark.config import BenchmarkConfig, benchmark
+    from jaxnet.experiment.options import parse
+
+    return lambda: benchmark(parse(BenchmarkConfig))
+
+
+if __name__ == "__main__":
+    start(load)
