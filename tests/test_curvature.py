@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from own_layers import tied
 
 import jaxnet as jn
 from jaxnet import curvature
@@ -302,24 +303,8 @@ def test_fisher_vector_product_with_drawn_labels_is_that_of_the_ggn_in_expectati
 
 
 def test_parameters_used_twice_have_their_ggn(x64, key):
-    """y = W tanh(W x + b) + b, one dense layer at both places, through all that only sends back columns."""
-    layer = jn.dense(4, 4)
-
-    def forward(params, x):
-        z, first = layer.forward(params, x)
-        a, squashed = jn.tanh.forward((), z)
-        y, second = layer.forward(params, a)
-        return y, (first, squashed, second)
-
-    def backward(params, cache, dy):
-        first, squashed, second = cache
-        again, da = layer.backward(params, second, dy)
-        _, dz = jn.tanh.backward((), squashed, da)
-        once, dx = layer.backward(params, first, dz)
-        return jn.per_example.add(once, again), dx
-
-    tied = jn.Layer(layer.init, forward, backward)
-    net, loss, params, x, y, _ = pose(Case(tied), key)
+    """Through all that only sends back columns; the Hessian's diagonal needs to know more."""
+    net, loss, params, x, y, _ = pose(Case(tied(4)), key)
     G = explicit(net, loss, params, x, y).G
     assert_close(curvature.ggn_diagonal(net, loss, params, x, y), as_tree(params, np.diag(G)))
     assert_close(curvature.ggn_blocks(net, loss, params, x, y), blocks(params, G))

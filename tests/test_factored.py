@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from own_layers import tied
 
 import jaxnet as jn
 from jaxnet import per_example
@@ -51,25 +52,8 @@ def test_factored_gradients_are_pytrees(signals):
 
 
 def test_a_parameter_used_twice_adds_its_uses(x64, key):
-    """y = W tanh(W x + b) + b, one dense layer used at both places."""
-    layer = jn.dense(3, 3)
-
-    def forward(params, x):
-        z, first = layer.forward(params, x)
-        a, squash = jn.tanh.forward((), z)
-        y, second = layer.forward(params, a)
-        return y, (first, squash, second)
-
-    def backward(params, cache, dy):
-        first, squash, second = cache
-        again, da = layer.backward(params, second, dy)
-        _, dz = jn.tanh.backward((), squash, da)
-        once, dx = layer.backward(params, first, dz)
-        return per_example.add(once, again), dx
-
-    tied = jn.Layer(layer.init, forward, backward)
-    jn.testing.check_layer(tied, jax.random.normal(key, (5, 3)), key)
-    jn.testing.check_layer(tied, jax.random.normal(key, (5, 2, 3)), key)
+    jn.testing.check_layer(tied(3), jax.random.normal(key, (5, 3)), key)
+    jn.testing.check_layer(tied(3), jax.random.normal(key, (5, 2, 3)), key)
 
 
 def test_uses_with_different_positions_add(signals):

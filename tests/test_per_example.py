@@ -6,32 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from own_layers import tied
 
 import jaxnet as jn
 from jaxnet import per_example
 
 # Sums of hundreds of terms in another order, at 1.1e-16 each, relative to the largest value of each leaf.
 TOLERANCE = 1e-11
-
-
-def tied(width):
-    """y = W tanh(W x + b) + b: one dense layer used at two places."""
-    layer = jn.dense(width, width)
-
-    def forward(params, x):
-        z, first = layer.forward(params, x)
-        a, squashed = jn.tanh.forward((), z)
-        y, second = layer.forward(params, a)
-        return y, (first, squashed, second)
-
-    def backward(params, cache, dy):
-        first, squashed, second = cache
-        again, da = layer.backward(params, second, dy)
-        _, dz = jn.tanh.backward((), squashed, da)
-        once, dx = layer.backward(params, first, dz)
-        return per_example.add(once, again), dx
-
-    return jn.Layer(layer.init, forward, backward)
 
 
 def gains():
