@@ -148,8 +148,9 @@ def private_noise(
             dp_event.PoissonSampledDpEvent(batch_size / examples, dp_event.GaussianDpEvent(noise_multiplier)), steps)
         epsilon = rdp.RdpAccountant().compose(event).get_epsilon(delta)
 
-    which supposes batches drawn at random, each example by itself; `make_epoch` shuffles instead. Only the gradients are
-    protected: not the losses that are printed, nor what else was learnt from the data, such as means to standardise by.
+    which supposes batches drawn at random, each example by itself; `make_epoch` shuffles instead. Only the gradients
+    are protected: not the losses that are printed, nor what else is taken from the data, such as means to standardise
+    by.
 
     Args:
       max_norm: C, to which each example's gradient is clipped, positive.

@@ -55,6 +55,7 @@ CASES = {
     ),
     "chains in chains, a layer of a user's": Case(jn.chain(jn.chain(gain(), jn.dense(4, 3), jn.tanh), jn.dense(3, 2))),
     "few positions": Case(jn.mlp((4, 5, 3), jn.tanh), positions=(2,)),
+    "few positions, wide": Case(jn.mlp((4, 10, 10, 2), jn.relu), "half_squared_error", (2,)),
     "many positions": Case(jn.mlp((4, 3, 2), jn.tanh), "half_squared_error", (4,)),
 }
 
@@ -201,11 +202,12 @@ def test_kronecker_factors_are_those_of_their_definitions(name, x64, key):
         K = W.T @ K @ W
 
 
+@pytest.mark.parametrize("positions", [(), (3,)], ids=["without positions", "with positions"])
 @pytest.mark.parametrize("sizes", [(4, 3), (4, 3, 5, 2)], ids=["one layer", "a deep linear network"])
-def test_kronecker_factors_are_exact_for_linear_networks_and_squared_error(sizes, x64, key):
-    net, loss, params, x, y, _ = pose(Case(jn.mlp(sizes, jn.identity), "half_squared_error"), key)
+def test_kronecker_factors_are_exact_for_linear_networks_and_squared_error(sizes, positions, x64, key):
+    net, loss, params, x, y, _ = pose(Case(jn.mlp(sizes, jn.identity), "half_squared_error", positions), key)
     exactly = compiled(curvature.ggn_blocks, net, loss)(params, x, y)
-    for quantity in (curvature.kflr, curvature.kfra):
+    for quantity in (curvature.kflr,) if positions else (curvature.kflr, curvature.kfra):
         factors = compiled(quantity, net, loss)(params, x, y)
         products = jax.tree.map(lambda _, factor: jnp.kron(*factor) if len(factor) == 2 else factor[0], params, factors)
         assert_close(products, exactly)

@@ -31,11 +31,13 @@ def gains():
 
 
 NETWORKS = {
-    # name: network, positions. 2 T^2 <= o i decides between pairs of positions and gradients of a layer at a time.
+    # name: network, positions. Pairs of positions are taken, or a layer's gradients formed: for norms 2 T^2 <= o i
+    # decides, for second moments T^2 (o + i) <= o i.
     "dense": (jn.dense(4, 3), ()),
     "deep": (jn.mlp((4, 6, 5, 3), jn.tanh), ()),
     "residual": (jn.chain(jn.residual(jn.chain(jn.dense(4, 4), jn.sigmoid)), jn.dense(4, 3)), ()),
     "few positions": (jn.mlp((4, 6, 3), jn.tanh), (2,)),
+    "few positions, wide": (jn.mlp((4, 12, 12, 3), jn.tanh), (2,)),
     "many positions": (jn.mlp((4, 6, 3), jn.tanh), (7,)),
     "a grid of positions": (jn.mlp((4, 6, 3), jn.tanh), (2, 3)),
     "parameters used twice": (tied(4), ()),

@@ -71,7 +71,7 @@ def test_gradients_and_steps_are_those_of_one_device(layout, positions, loss_nam
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("positions", [(), (9,)], ids=["without positions", "many positions"])
+@pytest.mark.parametrize("positions", [(), (2,), (9,)], ids=["without positions", "few positions", "many positions"])
 def test_readings_are_those_of_one_device(layout, positions, x64, key, mesh):
     net, loss = jn.mlp((6, 8, 8, 4), jn.tanh), jn.losses.half_squared_error
     params, x = net.init(key), jax.random.normal(key, (8, *positions, 6))
