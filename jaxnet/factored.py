@@ -215,8 +215,7 @@ class Outer(Factored):
         if not isinstance(self.sharding, NamedSharding):
             return None
         rows, *_ = _rows_of(self.dz, 1).spec
-        of_weight = (*self.sharding.spec, None, None)[:2]
-        return NamedSharding(self.sharding.mesh, PartitionSpec(None if rows in of_weight else rows, *of_weight))
+        return NamedSharding(self.sharding.mesh, PartitionSpec(rows, *(*self.sharding.spec, None, None)[:2]))
 
     def _check(self):
         if self.dz.ndim < 2 or self.dz.shape[:-1] != self.a.shape[:-1]:

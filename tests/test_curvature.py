@@ -51,7 +51,13 @@ CASES = {
         jn.mlp((4, 3, 2), jn.tanh, output_activation=jn.sigmoid), "binary_cross_entropy"
     ),
     "residual": Case(
-        jn.chain(jn.residual(jn.chain(jn.dense(4, 3), jn.tanh, jn.dense(3, 4), jn.sigmoid)), jn.tanh, jn.dense(4, 3))
+        jn.chain(
+            jn.dense(4, 3),
+            jn.tanh,
+            jn.residual(jn.chain(jn.dense(3, 2), jn.tanh, jn.dense(2, 3), jn.sigmoid)),
+            jn.softplus,
+            jn.dense(3, 3),
+        )
     ),
     "chains in chains, a layer of a user's": Case(jn.chain(jn.chain(gain(), jn.dense(4, 3), jn.tanh), jn.dense(3, 2))),
     "few positions": Case(jn.mlp((4, 5, 3), jn.tanh), positions=(2,)),
