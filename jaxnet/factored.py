@@ -119,7 +119,6 @@ class Outer(Factored):
         return self._product(dz, self.a)
 
     def each(self) -> Float[Array, "m o i"]:
-        self._check()
         dz, a = self._with_positions()
         return jnp.einsum("mto,mti->moi", dz, a, out_sharding=self._sharding_of_each())
 
@@ -181,7 +180,6 @@ class Outer(Factored):
 
     def kronecker_factors(self, columns: str | None = None) -> tuple[Float[Array, "o o"], Float[Array, "i i"]]:
         """(1/m) sum_it dz_it dz_it^T and (1/(m T)) sum_it a_it a_it^T, T positions: KFAC-expand."""
-        self._check()
         dz, a = self._with_positions()
         among_outputs = jnp.einsum("mto,mtp->op", dz, dz, out_sharding=_nowhere(dz))
         among_inputs = jnp.einsum("mti,mtj->ij", a, a, out_sharding=_nowhere(a))
@@ -209,7 +207,7 @@ class Outer(Factored):
 
     def _is_small(self, numbers):
         """Whether so many numbers, for each example or pair, are no more than its gradient has."""
-        return self._positions() == 1 or numbers <= math.prod(self._shape())
+        return numbers <= math.prod(self._shape())
 
     def _sharding_of_each(self):
         if not isinstance(self.sharding, NamedSharding):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet import gradient, per_example
+from jaxnet.factored import along_examples
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
 from jaxnet.testing.compare import assert_close, is_floating
@@ -110,7 +111,7 @@ def check_loss(loss: Loss, z: Any, y: Any, *, tolerance: float = TOLERANCE, zero
     name = f"check_loss: {getattr(loss.forward, '__name__', 'loss').removesuffix('_forward')}"
 
     def pullback(z, y, dlosses):
-        return loss.forward(z, y), (_along_examples(dlosses, loss.backward(z, y)),)
+        return loss.forward(z, y), (_weighted(dlosses, loss.backward(z, y)),)
 
     def hessian_by_hand(z, y):
         S = loss.root_hessian(z, y).reshape(-1, z.shape[0], z[0].size)
@@ -196,9 +197,9 @@ def _layer_pullback(layer, x, rng):
 
     def pullback(params, x, dy):
         y, cache = layer.forward(params, x)
-        dparams, dx = layer.backward(params, cache, _along_examples(1 / weights, dy))
+        dparams, dx = layer.backward(params, cache, _weighted(1 / weights, dy))
         total = per_example.total(dparams, jnp.asarray(weights, dy.dtype))
-        return y, (total, _along_examples(weights, dx) if is_floating(x) else dx)
+        return y, (total, _weighted(weights, dx) if is_floating(x) else dx)
 
     return pullback
 
@@ -230,8 +231,8 @@ def _check_second(layer, params, x, rng, tolerance):
     assert_close(f"check_layer: {layer.name}, float64", actual, expected, lambda _, __: tolerance)
 
 
-def _along_examples(weights, signal):
-    return signal * jnp.expand_dims(jnp.asarray(weights, signal.dtype), range(1, signal.ndim))
+def _weighted(weights, signal):
+    return signal * along_examples(jnp.asarray(weights, signal.dtype), signal)
 
 
 def _moved(params, rng):
