@@ -1,5 +1,8 @@
 """jaxnet: feed-forward networks whose backward pass is derived by hand, and open to be read."""
 
+import importlib
+from typing import Any
+
 from jaxnet import curvature, feedback, initializers, losses, optimizers, per_example, testing
 from jaxnet.compose import chain, residual, signals
 from jaxnet.factored import Each, Outer
@@ -10,6 +13,7 @@ from jaxnet.layers.activations import identity, leaky_relu, relu, sigmoid, softp
 from jaxnet.layers.dense import Dense, dense
 from jaxnet.losses import Loss
 from jaxnet.networks import mlp
+from jaxnet.overview import summary
 from jaxnet.training import TrainState, make_epoch, make_step
 
 __version__ = "0.1.0"
@@ -40,8 +44,16 @@ __all__ = [
     "sigmoid",
     "signals",
     "softplus",
+    "summary",
     "tanh",
     "testing",
     "value_and_grad",
     "with_hand_derived_vjp",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded when it is asked for: no other module needs it, and it stays out of `import jaxnet`.
+    if name == "experiment":
+        return importlib.import_module("jaxnet.experiment")
+    raise AttributeError(f"module 'jaxnet' has no attribute {name!r}")
