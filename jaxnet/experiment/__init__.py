@@ -1,1 +1,5 @@
-"""What `scripts/train.py` and `scripts/predict.py` are made of. Nothing in the core imports it."""
+"""What the scripts are made of, and `draw`. Nothing in the core needs it: it is loaded where it is first used."""
+
+from jaxnet.experiment.graph import draw
+
+__all__ = ["draw"]
