@@ -58,6 +58,8 @@ def _diagnose(config, arguments):
     for name, field in fields.items():
         if field.default is dataclasses.MISSING:
             _check_given(name, field, arguments)
+        if field.metadata.get("positional") and arguments and not arguments[0].startswith("-"):
+            _check_choice(field.name.upper(), types[field.name], arguments[0])
 
 
 def _check_given(name, field, arguments):
@@ -74,9 +76,7 @@ def _check_value(name, kind, following):
     if kind is not bool and not several and (not following or following[0].startswith("--")):
         raise BadInput(f"{name}: expected a value after it")
     if get_origin(kind) is Literal:
-        if following[0] not in members:
-            near = did_you_mean(following[0], members)
-            raise BadInput(f"{name}: expected one of {', '.join(members)}; got {following[0]!r}{near}")
+        _check_choice(name, kind, following[0])
         return
     numbers = [member for member in members if member in NUMBERS]
     for value in following[: len(following) if several else 1] if numbers else ():
@@ -86,6 +86,12 @@ def _check_value(name, kind, following):
             numbers[0](value)
         except ValueError:
             raise BadInput(f"{name}: expected {NUMBERS[numbers[0]]}, got {value!r}") from None
+
+
+def _check_choice(name, kind, value):
+    if get_origin(kind) is Literal and value not in get_args(kind):
+        near = did_you_mean(value, get_args(kind))
+        raise BadInput(f"{name}: expected one of {', '.join(get_args(kind))}; got {value!r}{near}")
 
 
 def _first_sentence(box: str) -> str:

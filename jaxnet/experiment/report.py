@@ -1,4 +1,4 @@
-"""What the benchmarks share: a sample's spread, the table, the file of results and the style of the figures."""
+"""What experiments share: a sample's spread, the table, the file of results and the style of the figures."""
 
 import os
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxnet.experiment.errors import BadInput
 from jaxnet.experiment.figures import _pyplot
 from jaxnet.experiment.folder import write_json
 
@@ -33,6 +34,20 @@ class Spread(NamedTuple):
         return "never" if median == least == "never" else f"{median} [{least}-{most}]"
 
 
+def make_folder(out: Path, *, overwrite: bool) -> None:
+    """Makes the folder for the results.
+
+    Raises:
+      BadInput: when it exists already and is not to be overwritten, or cannot be made.
+    """
+    if out.exists() and not overwrite:
+        raise BadInput(f"--out {out}: exists already; name another folder or give --overwrite")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"--out {out}: {error.strerror}") from None
+
+
 def environment() -> dict[str, Any]:
     """On what the numbers were measured."""
     return {"device": jax.devices()[0].device_kind, "cores": os.cpu_count(), "jax": jax.__version__}
@@ -55,9 +70,10 @@ def marked(number: float, grid: Sequence[float]) -> str:
     return f"{number:g}{'*' if number in (min(grid), max(grid)) else ''}"
 
 
-def subplots(panels: int) -> tuple[Any, Any]:
-    """A figure in the style of the library's others, with panels side by side."""
-    return _pyplot().subplots(1, panels, figsize=(4.9 * panels, 4.4), layout="constrained")
+def subplots(columns: int, rows: int = 1, **options: Any) -> tuple[Any, Any]:
+    """A figure in the style of the library's others, with its panels in columns and rows."""
+    size = (4.9 * columns, 4.4) if rows == 1 else (3.9 * columns, 3.1 * rows)
+    return _pyplot().subplots(rows, columns, **{"figsize": size, "layout": "constrained", **options})
 
 
 def draw_runs(axes: Any, runs: np.ndarray, **line: Any) -> None:
@@ -74,7 +90,12 @@ def save(figure: Any, out: Path, name: str) -> None:
     with plt.rc_context({"svg.hashsalt": name}):
         figure.savefig(out / f"{name}.png", dpi=150)
         figure.savefig(out / f"{name}.svg", metadata={"Date": None})
-    plt.close(figure)
+    close(figure)
+
+
+def close(figure: Any) -> None:
+    """Frees a figure's memory."""
+    _pyplot().close(figure)
 
 
 def _line(cells, widths):

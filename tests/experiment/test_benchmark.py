@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import jaxnet as jn
-from jaxnet.experiment.benchmark import feedback, kfac, per_example, report
+from jaxnet.experiment import report
+from jaxnet.experiment.benchmark import feedback, kfac, per_example
 from jaxnet.experiment.benchmark.config import BenchmarkConfig, benchmark
 from jaxnet.experiment.errors import BadInput
 from jaxnet.experiment.options import parse

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from jaxnet.experiment import report
 from jaxnet.experiment.errors import BadInput
 from jaxnet.experiment.run import device
 
@@ -39,13 +40,8 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     from jaxnet.experiment.benchmark import feedback, kfac, per_example
 
     out = Path(config.out or f"benchmarks/{config.what}")
-    if out.exists() and not config.overwrite:
-        raise BadInput(f"--out {out}: exists already; name another folder or give --overwrite")
+    report.make_folder(out, overwrite=config.overwrite)
     print(f"device     {device()}")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"--out {out}: {error.strerror}") from None
     results = {"per-example": per_example.run, "kfac": kfac.run, "feedback": feedback.run}[config.what](
         out, config.seeds
     )

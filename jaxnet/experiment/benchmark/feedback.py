@@ -19,10 +19,10 @@ import optax
 from jax import lax
 
 from jaxnet import feedback, gradient, losses, networks
-from jaxnet.experiment.benchmark import report
-from jaxnet.experiment.benchmark.report import Spread
+from jaxnet.experiment import report
 from jaxnet.experiment.errors import interrupted
 from jaxnet.experiment.figures import BLUE, GREEN, GREY, ORANGE
+from jaxnet.experiment.report import Spread
 from jaxnet.layers.activations import tanh
 from jaxnet.training import TrainState, make_epoch
 

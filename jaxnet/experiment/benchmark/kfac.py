@@ -17,10 +17,10 @@ import numpy as np
 import optax
 
 from jaxnet import losses, networks, optimizers
-from jaxnet.experiment.benchmark import report
-from jaxnet.experiment.benchmark.report import Spread
+from jaxnet.experiment import report
 from jaxnet.experiment.errors import interrupted
 from jaxnet.experiment.figures import BLUE, GREY, ORANGE
+from jaxnet.experiment.report import Spread
 from jaxnet.layer import Layer
 from jaxnet.layers.activations import tanh
 from jaxnet.losses import Loss

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxnet import losses, per_example
-from jaxnet.experiment.benchmark import report
+from jaxnet.experiment import report
 from jaxnet.networks import mlp
 
 # A batch of so many examples through so many neurons, at so many positions.
