@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from reference import ACTIVATIONS, forward_by_neuron, shallow_network_in_columns
+from reference import ACTIVATIONS, forward_by_neuron
 from sklearn.datasets import load_breast_cancer
 
 import jaxnet as jn
+from jaxnet.experiment.lesson.columns import in_rows, shallow_network_in_columns, shallow_network_in_rows
 
 # float64 rounds at 1.1e-16; sums of a dozen terms in another order differ by a few of those.
 EXACT = {"rtol": 1e-12, "atol": 1e-15}
@@ -48,34 +49,14 @@ def test_s3_one_sample_through_vmap_equals_the_batch(network):
 
 
 def test_s3_and_s9_rows_give_the_numbers_of_the_lessons_columns(network):
-    net, params, x, y = network
+    _, params, x, y = network
     (W1, b1), (W2, b2) = layers_of(params)
     columns = shallow_network_in_columns(W1, b1[:, None], W2, b2[:, None], np.asarray(x).T, np.asarray(y).T)
-
-    (A2, cache), loss = net.forward(params, x), jn.losses.binary_cross_entropy
-    X, A1, _, _ = cache
-    dA2 = loss.backward(A2, y)
-    dparams, _ = net.backward(params, cache, dA2)
-    _, dZ1, dA1, dZ2, _ = jn.signals(net, params, cache, dA2)
-    grads = jn.per_example.mean(dparams)
-    rows = {
-        "Z1": X @ params[0].W.T + params[0].b[None],
-        "A1": A1,
-        "Z2": A1 @ params[2].W.T + params[2].b[None],
-        "A2": A2,
-        "J": loss.forward(A2, y).mean(),
-        "dA2": dA2,
-        "dZ2": dZ2,
-        "dW2": grads[2].W.T,
-        "db2": grads[2].b[None],
-        "dA1": dA1,
-        "dZ1": dZ1,
-        "dW1": grads[0].W.T,
-        "db1": grads[0].b[None],
-    }
+    rows = shallow_network_in_rows(params, x, y)
     assert rows.keys() == columns.keys()
-    for name, value in rows.items():
-        np.testing.assert_allclose(np.asarray(value).T, columns[name], **EXACT, err_msg=name)
+    for name, value in columns.items():
+        assert in_rows(name, value).shape == rows[name].shape, name
+        np.testing.assert_allclose(rows[name], in_rows(name, value), **EXACT, err_msg=name)
 
 
 def test_s6_without_hidden_activations_the_network_is_one_linear_map(x64, key):

@@ -1,0 +1,157 @@
+"""The options of `scripts/lesson.py`, and the order of what it does."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import tyro
+
+from jaxnet.compose import chain
+from jaxnet.experiment import graph, report
+from jaxnet.experiment.errors import BadInput
+from jaxnet.experiment.lesson import columns, document
+from jaxnet.experiment.lesson.ensemble import RATES, Lab
+from jaxnet.experiment.lesson.verdict import Claim
+from jaxnet.experiment.run import device
+from jaxnet.layers import activations
+from jaxnet.layers.dense import dense
+from jaxnet.losses import binary_cross_entropy
+from jaxnet.overview import summary
+
+What = Literal[
+    "all",
+    "activations",
+    "boundary",
+    "tanh-vs-sigmoid",
+    "saturation",
+    "dead-units",
+    "zero-init",
+    "small-init",
+    "linear-collapse",
+    "logistic",
+    "training",
+]
+CLAIMS = get_args(What)[1:]
+EXAMPLES = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class LessonConfig:
+    """Put the lesson's claims to the test: a table, figures, results.json and report.md."""
+
+    what: Annotated[What, tyro.conf.Positional] = dataclasses.field(default="all", metadata={"positional": True})
+    """A claim, or all of them."""
+    out: str = "lesson"
+    """The folder for the report, the results and the figures."""
+    seeds: int = 10
+    """Over which means and 95% intervals are taken; all are trained at once."""
+    overwrite: bool = False
+    """Write into an existing folder."""
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.seeds <= 1000:
+            raise BadInput(f"--seeds: expected an integer from 2 to 1000, got {self.seeds}; an interval needs 2")
+        if not self.out.strip():
+            raise BadInput("--out: expected the name of a folder, got an empty one")
+
+
+def lesson(config: LessonConfig) -> list[Claim]:
+    """Runs the experiments that are asked for, and writes what was found after each.
+
+    Raises:
+      BadInput: when the folder exists already.
+    """
+    started = time.perf_counter()
+    out = Path(config.out)
+    report.make_folder(out, overwrite=config.overwrite)
+    names = CLAIMS if config.what == "all" else (config.what,)
+    claims: list[Claim] = []
+    with _screen(len(names)) as (show, say, advance):
+        say(f"device     {device()}")
+        overview = _draw_network(out)
+        apart = columns.compare(config.seeds)
+        lab = Lab(config.seeds, out, show)
+        for name in names:
+            try:
+                claims.append(import_module(f"jaxnet.experiment.lesson.{name.replace('-', '_')}").run(lab))
+            except KeyboardInterrupt:
+                told = f"{out}/ holds {len(claims)} of {len(names)} claims" if claims else f"{out}/ holds no claim yet"
+                raise KeyboardInterrupt(told) from None
+            say("\n" + document.block(claims[-1]))
+            _write(out, config, claims, apart, overview, time.perf_counter() - started)
+            advance()
+    if len(claims) > 1:
+        print("\n" + document.summary(claims))
+    print(f"\nwritten    {out}/report.md ({time.perf_counter() - started:.0f} s)")
+    return claims
+
+
+def _draw_network(out: Path) -> str:
+    """Writes graph.svg of the lesson's network, and returns its summary."""
+    net = chain(dense(3, 4), activations.tanh, dense(4, 1), activations.sigmoid)
+    params, x = net.init(jax.random.key(0)), jnp.zeros((EXAMPLES, 3))
+    graph.draw(net, params, x, loss=binary_cross_entropy).save(out / "graph.svg")
+    return summary(net, params, x)
+
+
+def _write(
+    out: Path, config: LessonConfig, claims: list[Claim], apart: dict[str, float], overview: str, seconds: float
+) -> None:
+    environment = report.environment()
+    results = {
+        "lesson": config.what,
+        **environment,
+        "seeds": config.seeds,
+        "learning_rates": RATES,
+        "rows_and_columns": apart,
+        "claims": {claim.name: _told(claim) for claim in claims},
+        "seconds": round(seconds, 1),
+    }
+    report.write_results(out, results)
+    text = document.markdown(claims, environment, config.seeds, apart, overview)
+    (out / "report.md").write_text(text, encoding="utf-8")
+
+
+def _told(claim: Claim) -> dict[str, Any]:
+    rows = [
+        {
+            "setting": row.setting,
+            "quantity": row.quantity,
+            "mean": row.interval.mean,
+            "interval": [row.interval.low, row.interval.high],
+            "claimed": row.claimed,
+            "verdict": row.verdict,
+            "by_seed": row.values,
+        }
+        for row in claim.rows
+    ]
+    told = {"source": claim.source, "says": claim.says, "verdict": claim.verdict, "why": claim.why}
+    return {**told, "rows": rows, "rates": claim.rates, **claim.numbers}
+
+
+@contextmanager
+def _screen(claims: int) -> Iterator[tuple[Callable[[str], None], Callable[[str], None], Callable[[], None]]]:
+    """Three functions: to show what goes on, to print lines, to say that a claim is done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    if not console.is_terminal:
+        yield lambda what: print(f"training   {what}", flush=True), lambda text: print(text, flush=True), lambda: None
+        return
+    columns_ = (
+        TextColumn("claim"),
+        MofNCompleteColumn(),
+        BarColumn(bar_width=20),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns_, console=console) as bar:
+        task = bar.add_task("", total=claims)
+        yield lambda what: bar.update(task, description=what), bar.console.print, lambda: bar.advance(task)

@@ -1,0 +1,15 @@
+"""Puts the lesson's claims to the test: `python scripts/lesson.py`, or one, `python scripts/lesson.py saturation`."""
+
+from _start import start
+
+
+def load():
+    """The program, once its packages are there."""
+    from jaxnet.experiment.lesson.config import LessonConfig, lesson
+    from jaxnet.experiment.options import parse
+
+    return lambda: lesson(parse(LessonConfig))
+
+
+if __name__ == "__main__":
+    start(load)
