@@ -7,6 +7,15 @@ from jaxtyping import config as jaxtyping_config
 
 # Several devices to shard over, on any machine; must be set before JAX starts.
 jax.config.update("jax_num_cpu_devices", 8)
+# A test compiles for seconds and runs for milliseconds: without LLVM's optimisations the suite takes two thirds of the
+# time. XLA's own, on which operations and memory depend, stay; and the scripts, which tests call, have all of them.
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+given = os.environ.get("XLA_FLAGS")
+os.environ["XLA_FLAGS"] = f"{QUICK} {given or ''}".strip()
+jax.devices()
+del os.environ["XLA_FLAGS"]
+if given is not None:
+    os.environ["XLA_FLAGS"] = given
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

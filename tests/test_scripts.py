@@ -76,6 +76,15 @@ def test_the_gradients_check_without_options(tmp_path):
     assert done.stdout.endswith("all within 1e-12 of jax.grad and of exact arithmetic, 1e-06 of differences\n")
 
 
+def test_one_claim_of_the_lesson(tmp_path):
+    done = call("lesson", "activations", "--seeds", "2", "--out", "lesson", where=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert "\nactivations: HOLDS\n" in done.stdout
+    assert re.fullmatch(r"written    lesson/report.md \(\d+ s\)", done.stdout.splitlines()[-1])
+    assert (tmp_path / "lesson" / "activations.svg").exists()
+
+
 def test_ctrl_c_is_one_line_and_status_130(tmp_path):
     # A shell that runs the tests in its background has them, and their children, ignore Ctrl-C.
     heed = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"

@@ -21,7 +21,7 @@ FRAMES = 36
 # Few colours keep the animation small.
 LEVELS = np.linspace(0, 1, 9)
 STILLS = 4
-FRAMES_A_SECOND, DOTS_AN_INCH = 8, 80
+MILLISECONDS, DOTS_AN_INCH, COLOURS = 130, 80, 48
 
 
 def run(lab: Lab) -> Claim:
@@ -30,7 +30,7 @@ def run(lab: Lab) -> Claim:
     for name in DATA:
         runs = linear_collapse.trained(lab, name)
         tuned, linear = runs["tanh"].tuned(), runs["linear model"].tuned()
-        hidden, epochs = linear_collapse.SETTINGS[name]
+        hidden, epochs = linear_collapse.schedule(lab, name)
         accuracy, straight = (100 * np.asarray(run.history.test_accuracy, np.float64) for run in (tuned, linear))
         where = f"{name}, 2-{hidden}-1, {epochs} epochs"
         rows.append(
@@ -62,8 +62,9 @@ def run(lab: Lab) -> Claim:
             + "."
         ),
         figure="boundary",
-        legend="P(second class) and the boundary (black), seed 0, with its test part; boundary.gif shows it moving.",
+        legend="P(second class) and the boundary (black), seed 0, with its test part.",
         rates=arms,
+        moving=True,
     )
 
 
@@ -100,7 +101,7 @@ class _Film:
 def _draw(lab, films):
     figure, panels = report.subplots(STILLS, rows=len(films), figsize=(11.5, 6.2))
     for row, film in zip(panels, films.values(), strict=True):
-        stills = np.linspace(0, len(film.shown) - 1, STILLS).astype(int)
+        stills = np.linspace(0, len(film.shown) - 1, STILLS).astype(int).tolist()
         for axes, frame in zip(row, stills, strict=True):
             film.paint(axes, frame)
             axes.set_xlabel("x1 (standard deviations)")
@@ -110,25 +111,24 @@ def _draw(lab, films):
 
 
 def _animate(lab, films):
-    from matplotlib.animation import FuncAnimation, PillowWriter
+    from PIL import Image
 
-    figure, panels = report.subplots(len(films), figsize=(7.2, 3.9))
+    figure, panels = report.subplots(len(films), figsize=(7.2, 3.9), dpi=DOTS_AN_INCH)
     _legend(figure)
-    frames = max(len(film.shown) for film in films.values())
-
-    def paint(frame):
+    images = []
+    for frame in range(max(len(film.shown) for film in films.values())):
         for axes, film in zip(panels, films.values(), strict=True):
             film.paint(axes, min(frame, len(film.shown) - 1))
             axes.set(xlabel="x1 (standard deviations)", ylabel="x2 (standard deviations)")
-
-    paint(0)
-    figure.canvas.draw()
-    # Laid out once, so that nothing trembles.
-    figure.set_layout_engine("none")
-    # The last frame stays for a while.
-    order = [*range(frames), *([frames - 1] * 10)]
-    animation = FuncAnimation(figure, paint, frames=order)
-    animation.save(lab.out / "boundary.gif", writer=PillowWriter(fps=FRAMES_A_SECOND), dpi=DOTS_AN_INCH)
+        figure.canvas.draw()
+        # Laid out once, so that nothing trembles.
+        figure.set_layout_engine("none")
+        images.append(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB").quantize(COLOURS))
+    # The last one stays for a while.
+    milliseconds = [*([MILLISECONDS] * (len(images) - 1)), 20 * MILLISECONDS]
+    images[0].save(
+        lab.out / "boundary.gif", save_all=True, append_images=images[1:], duration=milliseconds, loop=0, optimize=True
+    )
     report.close(figure)
 
 

@@ -16,7 +16,7 @@ from jaxnet.compose import chain
 from jaxnet.experiment import graph, report
 from jaxnet.experiment.errors import BadInput
 from jaxnet.experiment.lesson import columns, document
-from jaxnet.experiment.lesson.ensemble import RATES, Lab
+from jaxnet.experiment.lesson.ensemble import Lab
 from jaxnet.experiment.lesson.verdict import Claim
 from jaxnet.experiment.run import device
 from jaxnet.layers import activations
@@ -61,8 +61,12 @@ class LessonConfig:
             raise BadInput("--out: expected the name of a folder, got an empty one")
 
 
-def lesson(config: LessonConfig) -> list[Claim]:
+def lesson(config: LessonConfig, **schedule: Any) -> list[Claim]:
     """Runs the experiments that are asked for, and writes what was found after each.
+
+    Args:
+      config: the options.
+      schedule: rates, early and late of the `Lab`, where they are not to be its own.
 
     Raises:
       BadInput: when the folder exists already.
@@ -76,7 +80,7 @@ def lesson(config: LessonConfig) -> list[Claim]:
         say(f"device     {device()}")
         overview = _draw_network(out)
         apart = columns.compare(config.seeds)
-        lab = Lab(config.seeds, out, show)
+        lab = Lab(config.seeds, out, show, **schedule)
         for name in names:
             try:
                 claims.append(import_module(f"jaxnet.experiment.lesson.{name.replace('-', '_')}").run(lab))
@@ -84,7 +88,7 @@ def lesson(config: LessonConfig) -> list[Claim]:
                 told = f"{out}/ holds {len(claims)} of {len(names)} claims" if claims else f"{out}/ holds no claim yet"
                 raise KeyboardInterrupt(told) from None
             say("\n" + document.block(claims[-1]))
-            _write(out, config, claims, apart, overview, time.perf_counter() - started)
+            _write(config, lab, claims, apart, overview, time.perf_counter() - started)
             advance()
     if len(claims) > 1:
         print("\n" + document.summary(claims))
@@ -101,21 +105,22 @@ def _draw_network(out: Path) -> str:
 
 
 def _write(
-    out: Path, config: LessonConfig, claims: list[Claim], apart: dict[str, float], overview: str, seconds: float
+    config: LessonConfig, lab: Lab, claims: list[Claim], apart: dict[str, float], overview: str, seconds: float
 ) -> None:
     environment = report.environment()
     results = {
         "lesson": config.what,
         **environment,
-        "seeds": config.seeds,
-        "learning_rates": RATES,
+        "seeds": lab.seeds,
+        "learning_rates": lab.rates,
+        "epochs": {"early": lab.early, "late": lab.late},
         "rows_and_columns": apart,
         "claims": {claim.name: _told(claim) for claim in claims},
         "seconds": round(seconds, 1),
     }
-    report.write_results(out, results)
-    text = document.markdown(claims, environment, config.seeds, apart, overview)
-    (out / "report.md").write_text(text, encoding="utf-8")
+    report.write_results(lab.out, results)
+    text = document.markdown(claims, environment, lab, apart, overview)
+    (lab.out / "report.md").write_text(text, encoding="utf-8")
 
 
 def _told(claim: Claim) -> dict[str, Any]:

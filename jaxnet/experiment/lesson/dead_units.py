@@ -9,7 +9,6 @@ from jaxnet import activations
 from jaxnet.experiment import report
 from jaxnet.experiment.lesson import ensemble, networks, style
 from jaxnet.experiment.lesson.ensemble import Lab
-from jaxnet.experiment.lesson.networks import EARLY, LATE
 from jaxnet.experiment.lesson.verdict import Claim, at_most, more
 from jaxnet.layer import Layer
 from jaxnet.networks import mlp
@@ -37,7 +36,7 @@ def run(lab: Lab) -> Claim:
     on = ensemble.task("digits", lab.seeds)
     starts = {depth: _killed(on, lab.seeds, below) for depth, below in DEPTHS.items()}
     runs = {
-        arm: ensemble.fit(lab, f"64-32-10, {arm}", mlp(SIZES, g), on, starts, epochs=LATE, observe=_look)
+        arm: ensemble.fit(lab, f"64-32-10, {arm}", mlp(SIZES, g), on, starts, epochs=lab.late, observe=_look)
         for arm, g in ARMS.items()
     }
     return Claim(
@@ -50,11 +49,11 @@ def run(lab: Lab) -> Claim:
             f"example, by {DEPTHS['just dead']:g} or {DEPTHS['deeply dead']:g} at least. A unit is alive again when "
             "some training example makes its z positive."
         ),
-        rows=(*_zero_gradient(runs), *_revived(runs), *_loss(runs)),
-        why=_why(runs),
+        rows=(*_zero_gradient(lab, runs), *_revived(lab, runs), *_loss(lab, runs)),
+        why=_why(lab, runs),
         figure=_draw(lab, runs),
         legend="Killed units that are alive, against the epoch; bands are 95% intervals over the seeds.",
-        rates={arm: networks.tuned_rates(by_depth) for arm, by_depth in runs.items()},
+        rates={arm: networks.tuned_rates(lab, by_depth) for arm, by_depth in runs.items()},
     )
 
 
@@ -78,27 +77,31 @@ def _alive(run):
     return 100 * np.asarray(run.seen[0]).mean(axis=-1)
 
 
-def _zero_gradient(runs):
+def _zero_gradient(lab, runs):
     for depth, arm in runs["ReLU"].items():
-        W = np.asarray(arm.tuned(LATE).seen[1], np.float64)
+        W = np.asarray(arm.tuned(lab.late).seen[1], np.float64)
         moved = np.abs(W[:, -1] - W[:, 0]).max(axis=(1, 2))
         yield at_most(
-            f"{WHERE}, {depth}", f"ReLU: largest change of the killed units' weights in {LATE} epochs", moved, 0.0
+            f"{WHERE}, {depth}", f"ReLU: largest change of the killed units' weights in {lab.late} epochs", moved, 0.0
         )
 
 
-def _revived(runs):
+def _revived(lab, runs):
     for depth in DEPTHS:
         for slope in SLOPES:
-            leaky, relu = (_alive(runs[arm][depth].tuned(LATE))[:, LATE] for arm in (f"leaky {slope:g}", "ReLU"))
+            leaky, relu = (
+                _alive(runs[arm][depth].tuned(lab.late))[:, lab.late] for arm in (f"leaky {slope:g}", "ReLU")
+            )
             yield more(
-                f"{WHERE}, {depth}", f"lambda {slope:g}: revived in {LATE} epochs, more than by ReLU (%)", leaky - relu
+                f"{WHERE}, {depth}",
+                f"lambda {slope:g}: revived in {lab.late} epochs, more than by ReLU (%)",
+                leaky - relu,
             )
 
 
-def _loss(runs):
+def _loss(lab, runs):
     for slope in SLOPES:
-        for epochs in (EARLY, LATE):
+        for epochs in (lab.early, lab.late):
             relu, leaky = (
                 runs[arm]["just dead"].tuned(epochs).history.test_loss[:, epochs]
                 for arm in ("ReLU", f"leaky {slope:g}")
@@ -107,14 +110,14 @@ def _loss(runs):
             yield more(where, f"lambda {slope:g}: test loss, ReLU less leaky (nats)", relu - leaky)
 
 
-def _why(runs):
+def _why(lab, runs):
     revived = ", ".join(
-        f"{_alive(runs[f'leaky {slope:g}']['just dead'].tuned(LATE))[:, LATE].mean():.0f}% at lambda {slope:g}"
+        f"{_alive(runs[f'leaky {slope:g}']['just dead'].tuned(lab.late))[:, lab.late].mean():.0f}% at lambda {slope:g}"
         for slope in SLOPES
     )
     return (
         "ReLU's zero gradient is exact, and any lambda > 0 moves a dead unit, but lambda times slower than a live "
-        f"one: of the units that were just dead {revived} are alive after {LATE} epochs, each arm at the learning "
+        f"one: of the units that were just dead {revived} are alive after {lab.late} epochs, each arm at the learning "
         "rate that is best for the whole network."
     )
 
@@ -124,7 +127,7 @@ def _draw(lab, runs):
     for axes, (depth, below) in zip(panels, DEPTHS.items(), strict=True):
         for arm in ARMS:
             label = arm if axes is panels[0] else None
-            style.draw_mean(axes, _alive(runs[arm][depth].tuned(LATE)), label=label, **LINES[arm])
+            style.draw_mean(axes, _alive(runs[arm][depth].tuned(lab.late)), label=label, **LINES[arm])
         axes.set_title(f"{depth}: largest z at the start {-below:g}")
         style.epoch_axis(axes)
     panels[0].set(ylabel="killed units that are alive (%)", ylim=(-3, 103))

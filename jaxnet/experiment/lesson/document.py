@@ -3,8 +3,7 @@
 from typing import Any
 
 from jaxnet.experiment import report
-from jaxnet.experiment.lesson.ensemble import RATES
-from jaxnet.experiment.lesson.networks import EARLY, LATE
+from jaxnet.experiment.lesson.ensemble import Lab
 from jaxnet.experiment.lesson.verdict import CONFIDENCE, MARGIN, Claim, Row
 
 SIGNS = {"holds": "+", "does not hold": "-", "not told apart": "?"}
@@ -31,15 +30,15 @@ def summary(claims: list[Claim]) -> str:
 
 
 def markdown(
-    claims: list[Claim], environment: dict[str, Any], seeds: int, columns: dict[str, float], overview: str
+    claims: list[Claim], environment: dict[str, Any], lab: Lab, columns: dict[str, float], overview: str
 ) -> str:
     """The report, to be read from top to bottom beside its figures."""
     parts = [
-        _head(environment, seeds),
+        _head(environment, lab),
         _findings(claims),
         _network(overview),
-        _rows_and_columns(columns, seeds),
-        *map(_section, claims),
+        _rows_and_columns(columns, lab),
+        *(_section(claim, lab.rates) for claim in claims),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -53,20 +52,20 @@ def _count(claim):
     return f"{sum(row.verdict == 'holds' for row in claim.rows)} of {len(claim.rows)}"
 
 
-def _head(environment, seeds):
-    cores, jax_version = environment["cores"], environment["jax"]
-    grid, most = ", ".join(f"{rate:g}" for rate in RATES), f"{100 * MARGIN:.0f}%"
+def _head(environment, lab):
+    device, cores, jax_version = (environment[what] for what in ("device", "cores", "jax"))
+    grid, most = ", ".join(f"{rate:g}" for rate in lab.rates), f"{100 * MARGIN:.0f}%"
     return f"""# The lesson, measured
 
-Every claim of the lesson on two-layer networks as an experiment, over {seeds} seeds. Device: {environment["device"]}
-({cores} cores), jax {jax_version}.
+Every claim of the lesson on two-layer networks as an experiment, over {lab.seeds} seeds. Device: {device},
+{cores} cores; jax {jax_version}.
 
 **How it was measured.** A seed decides how the data are split into training, validation and test part, how the
 parameters start, and the order of the examples; two arms with the same seed differ in nothing but what is compared, so
 differences are taken seed by seed. Training is plain stochastic gradient descent in batches of 32 unless a section says
 otherwise. The learning rate of each arm is the one of {grid}
 with the lowest validation loss at the time of the comparison. Where a claim is about learning, arms are compared early
-(after {EARLY} epochs) and late (after {LATE}).
+(after {lab.early} epochs) and late (after {lab.late}).
 
 **How it was judged.** Each row has a bound: more than 0 where the claim says that something is larger, and at most
 {most} of the reference's loss where it says that something is no worse. A row *holds* where the {100 * CONFIDENCE:.0f}%
@@ -78,7 +77,8 @@ chance."""
 
 def _findings(claims):
     rows = "\n".join(
-        f"| [{claim.name}](#{claim.name}) | {claim.source}: {claim.says} | **{claim.verdict}** | {_count(claim)} |"
+        f"| [{claim.name}](#{claim.name}) | {claim.source}: {_escaped(claim.says)} | **{claim.verdict}** | "
+        f"{_count(claim)} |"
         for claim in claims
     )
     return f"## Findings\n\n| | the lesson says | measured | rows that hold |\n|---|---|---|---|\n{rows}"
@@ -98,25 +98,26 @@ network itself by `jaxnet.experiment.draw`; the table is `jaxnet.summary`.
 ```"""
 
 
-def _rows_and_columns(columns, seeds):
+def _rows_and_columns(columns, lab):
     worst = max(columns, key=columns.__getitem__)
     return f"""## Rows and columns
 
 The lesson writes samples as columns, `Z1 = W1 X + b1` with `X (n_x, m)`; this library writes them as rows,
 `Z1 = X W1^T + b1` with `X (m, n_x)`, as the JAX ecosystem does. Each is the other transposed, `(W X)^T = X^T W^T`: the
 weights keep their shape `(out, in)`, `dW1 = (1/m) dZ1 X^T` becomes `dW1 = (1/m) dZ1^T X`, and `b` loses an axis. The
-column form, written out in plain NumPy, beside ours on {seeds} draws of the 3-4-1 network in float64:
+column form, written out in plain NumPy, beside ours on {lab.seeds} draws of the 3-4-1 network in float64:
 {", ".join(columns)} are the same numbers; the largest
 difference is {columns[worst]:.1e} of the largest value, in {worst}."""
 
 
-def _section(claim: Claim):
+def _section(claim: Claim, grid):
     rows = "\n".join(
         f"| {row.setting} | {_escaped(row.quantity)} | {row.interval.text()} | {row.claimed} | {row.verdict} |"
         for row in claim.rows
     )
     equations = "\n".join(claim.equations)
-    rates = "".join(f"\n- {line}" for line in _flat(claim.rates))
+    moving = f"\n![the same, moving]({claim.figure}.gif)\n" if claim.moving else ""
+    rates = "".join(f"\n- {line}" for line in _flat(claim.rates, grid))
     chosen = f"\n\nLearning rates chosen (* at an edge of the grid):\n{rates}" if rates else ""
     return f"""## {claim.name}
 
@@ -129,7 +130,7 @@ def _section(claim: Claim):
 {claim.method}
 
 ![{claim.says}]({claim.figure}.png)
-
+{moving}
 {claim.legend}
 
 | setting | measured | mean and 95% interval | claimed | |
@@ -139,17 +140,17 @@ def _section(claim: Claim):
 {claim.why}{chosen}"""
 
 
-def _flat(rates, path=()):
+def _flat(rates, grid, path=()):
     """A line for each setting: 'digits: tanh 0.3, sigmoid 1'."""
     if all(not isinstance(rate, dict) for rate in rates.values()):
-        told = ", ".join(f"{name} {report.marked(rate, RATES)}" for name, rate in rates.items())
+        told = ", ".join(f"{name} {report.marked(rate, grid)}" for name, rate in rates.items())
         yield f"{': '.join(path)}: {told}" if path else told
         return
     for name, inner in rates.items():
         if isinstance(inner, dict):
-            yield from _flat(inner, (*path, name))
+            yield from _flat(inner, grid, (*path, name))
         else:
-            yield f"{': '.join((*path, name))}: {report.marked(inner, RATES)}"
+            yield f"{': '.join((*path, name))}: {report.marked(inner, grid)}"
 
 
 def _escaped(text):

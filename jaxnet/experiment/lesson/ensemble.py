@@ -1,7 +1,7 @@
 """Many networks trained at once: every learning rate, start and seed is a member of one ensemble under `vmap`.
 
 A seed decides how the data are split, how the parameters start and the order of the examples, so two arms with the same
-seed differ in nothing but what is compared. Each arm's learning rate is the one of `RATES` with the lowest validation
+seed differ in nothing but what is compared. Each arm's learning rate is the one of the grid with the lowest validation
 loss, the mean over the seeds, after the last epoch; what is told is measured on the test part, which had no say in it.
 """
 
@@ -24,8 +24,6 @@ from jaxnet.layer import Layer
 from jaxnet.losses import Loss
 from jaxnet.training import TrainState, make_epoch, make_step
 
-RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-
 
 class Lab(NamedTuple):
     """What every experiment is given.
@@ -34,11 +32,16 @@ class Lab(NamedTuple):
       seeds: how many: 0, 1, ...
       out: the folder for its figures.
       show: is told what is being trained.
+      rates: the learning rates that every arm is tried at.
+      early, late: when arms are compared, in epochs; longer experiments last a multiple of late.
     """
 
     seeds: int
     out: Path
     show: Callable[[str], None]
+    rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+    early: int = 3
+    late: int = 20
 
 
 class Part(NamedTuple):
@@ -75,8 +78,9 @@ class History(NamedTuple):
 
 
 class Runs(NamedTuple):
-    """An arm at every rate: history (rates, seeds, epochs + 1), params and what was observed likewise."""
+    """An arm at every rate: (rates,), history (rates, seeds, epochs + 1), params and what was observed likewise."""
 
+    rates: Any
     history: History
     params: Any
     seen: Any
@@ -87,8 +91,8 @@ class Runs(NamedTuple):
         return self.at(int(np.where(np.isfinite(reached), reached, np.inf).argmin()))
 
     def at(self, rate: int) -> "Tuned":
-        """The runs at `RATES[rate]`."""
-        return Tuned(RATES[rate], *jax.tree.map(lambda leaf: leaf[rate], tuple(self)))
+        """The runs at the rate of that number."""
+        return Tuned(float(self.rates[rate]), *jax.tree.map(lambda leaf: leaf[rate], tuple(self)[1:]))
 
 
 class Tuned(NamedTuple):
@@ -167,16 +171,18 @@ def fit(
         at_first = _measure(net, on.loss, params, parts), observe(params, parts[0].x)
         state, after = lax.scan(trained, TrainState.create(params, optimizer, key), length=epochs)
         history, seen = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), at_first, after)
-        return Runs(history, state.params, seen)
+        return history, state.params, seen
 
     by_seed = jax.vmap(run, (None, 0, 0, 0))
     by_start = jax.vmap(by_seed, (None, 0, None, None))
     # What runs for seconds need not be optimised for seconds: level 1 compiles in half the time and runs as fast.
     by_rate = jax.jit(jax.vmap(by_start, (0, None, None, None)), compiler_options={"xla_backend_optimization_level": 1})
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts.values())
-    runs = by_rate(jnp.array(RATES), stacked, (on.train, on.validation, on.test), keys(on.seeds))
+    runs = by_rate(jnp.array(lab.rates), stacked, (on.train, on.validation, on.test), keys(on.seeds))
     runs = jax.device_get(runs)
-    return {name: jax.tree.map(lambda leaf, k=k: leaf[:, k], runs) for k, name in enumerate(starts)}
+    # float64, so that 0.3 is told as 0.3.
+    rates = np.array(lab.rates)
+    return {name: Runs(rates, *jax.tree.map(lambda leaf, k=k: leaf[:, k], runs)) for k, name in enumerate(starts)}
 
 
 def _measure(net, loss, params, parts):

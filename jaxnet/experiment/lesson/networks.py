@@ -12,7 +12,6 @@ from jaxnet.experiment.lesson.ensemble import Lab, Runs, Task
 from jaxnet.layer import Layer
 from jaxnet.networks import mlp
 
-EARLY, LATE = 3, 20
 ACTIVATIONS = {"sigmoid": activations.sigmoid, "tanh": activations.tanh, "relu": activations.relu}
 UNSCALED = jax.nn.initializers.normal(1.0)
 # Which starts are compared where; 'suited' is He for ReLU and Glorot elsewhere.
@@ -47,7 +46,7 @@ def trained(lab: Lab, name: str, activation: str) -> dict[str, Runs]:
     on = ensemble.task(network.data, lab.seeds)
     sizes = network.sizes(on)
     starts = {start: begin(start, sizes, g, lab.seeds) for start in network.starts}
-    return ensemble.fit(lab, f"{'-'.join(map(str, sizes))}, {activation}", mlp(sizes, g), on, starts, epochs=LATE)
+    return ensemble.fit(lab, f"{'-'.join(map(str, sizes))}, {activation}", mlp(sizes, g), on, starts, epochs=lab.late)
 
 
 def begin(start: str, sizes: tuple[int, ...], g: Layer, seeds: int) -> Any:
@@ -76,8 +75,9 @@ def first_layer(lab: Lab, name: str, activation: str, start: str) -> tuple[np.nd
     return jax.device_get(slopes(params[0], on.train.x))
 
 
-def tuned_rates(runs: dict[str, Any]) -> dict[str, Any]:
+def tuned_rates(lab: Lab, runs: dict[str, Any]) -> dict[str, Any]:
     """The learning rates that were chosen, by arm and by when they are compared."""
     return {
-        arm: {f"after {epochs} epochs": run.tuned(epochs).rate for epochs in (EARLY, LATE)} for arm, run in runs.items()
+        arm: {f"after {epochs} epochs": run.tuned(epochs).rate for epochs in (lab.early, lab.late)}
+        for arm, run in runs.items()
     }

@@ -6,7 +6,7 @@ import numpy as np
 from jaxnet.experiment import report
 from jaxnet.experiment.lesson import networks, style
 from jaxnet.experiment.lesson.ensemble import Lab
-from jaxnet.experiment.lesson.networks import ACTIVATIONS, EARLY, LATE, SHALLOW_NETWORKS
+from jaxnet.experiment.lesson.networks import ACTIVATIONS, SHALLOW_NETWORKS
 from jaxnet.experiment.lesson.verdict import MARGIN, Claim, at_most, more, no_worse
 
 LARGE = "W1 x 10"
@@ -33,8 +33,8 @@ def run(lab: Lab) -> Claim:
         method=(
             "W1 starts ten times as large as suits the activation (He for ReLU, Glorot for the others), all else "
             "being equal. Two things are measured: the mean slope g'(Z1) at the start, and the training loss after "
-            f"{EARLY} and {LATE} epochs, each beside that of the suited start. For ReLU the claim is that neither "
-            f"gets worse by more than {100 * MARGIN:.0f}%."
+            f"{lab.early} and {lab.late} epochs, each beside that of the suited start. For ReLU the claim is that "
+            f"neither gets worse by more than {100 * MARGIN:.0f}%."
         ),
         rows=tuple(rows),
         why=(
@@ -43,7 +43,10 @@ def run(lab: Lab) -> Claim:
             + ", as the lesson has it; but a larger rate can make up for a small slope, and large outputs ask for a "
             "smaller one: the best rate goes from "
             + _pairs(
-                {g: [f"{networks.trained(lab, SHOWN, g)[s].tuned(LATE).rate:g}" for s in STARTS] for g in ACTIVATIONS}
+                {
+                    g: [f"{networks.trained(lab, SHOWN, g)[s].tuned(lab.late).rate:g}" for s in STARTS]
+                    for g in ACTIVATIONS
+                }
             )
             + "."
         ),
@@ -54,7 +57,7 @@ def run(lab: Lab) -> Claim:
         ),
         rates={
             name: {
-                g: networks.tuned_rates({start: networks.trained(lab, name, g)[start] for start in STARTS})
+                g: networks.tuned_rates(lab, {start: networks.trained(lab, name, g)[start] for start in STARTS})
                 for g in ACTIVATIONS
             }
             for name in SHALLOW_NETWORKS
@@ -76,7 +79,7 @@ def _slope_row(name, g, slope):
 
 def _loss_rows(lab, name, g):
     runs = networks.trained(lab, name, g)
-    for epochs in (EARLY, LATE):
+    for epochs in (lab.early, lab.late):
         suited, large = (runs[start].tuned(epochs).history.train_loss[:, epochs] for start in STARTS)
         where, quantity = f"{name}, {epochs} epochs", f"{style.NAMES[g]}: training loss, large W1 less suited (nats)"
         yield no_worse(where, quantity, large, suited) if g == "relu" else more(where, quantity, large - suited)
@@ -91,7 +94,7 @@ def _draw(lab, name):
             kind = {"histtype": "stepfilled", "alpha": 0.8} if start == "suited" else {"histtype": "step", "lw": 1.8}
             above.hist(z.ravel(), bins, weights=np.full(z.size, 100 / z.size), color=shade, label=label, **kind)
             dash = "-" if start == "suited" else "--"
-            runs = networks.trained(lab, name, g)[start].tuned(LATE).history.train_loss
+            runs = networks.trained(lab, name, g)[start].tuned(lab.late).history.train_loss
             style.draw_mean(below, runs, color=shade, ls=dash, label=label, lw=1.8)
         slope = above.twinx()
         slope.plot(*_slope(g), color="black", lw=1.2, label="slope g'(z)")

@@ -7,7 +7,7 @@ import numpy as np
 from jaxnet.experiment import report
 from jaxnet.experiment.lesson import networks, style
 from jaxnet.experiment.lesson.ensemble import Lab
-from jaxnet.experiment.lesson.networks import ACTIVATIONS, EARLY, LATE, NETWORKS
+from jaxnet.experiment.lesson.networks import ACTIVATIONS, NETWORKS
 from jaxnet.experiment.lesson.verdict import MARGIN, Claim, more, no_worse
 
 STARTS = {"0.01": "N(0, 0.01^2)", "1": "N(0, 1)", "suited": "He (ReLU), Glorot"}
@@ -19,7 +19,7 @@ def run(lab: Lab) -> Claim:
     for name in NETWORKS:
         for g in ACTIVATIONS:
             runs = networks.trained(lab, name, g)
-            for epochs in (EARLY, LATE):
+            for epochs in (lab.early, lab.late):
                 loss = {start: runs[start].tuned(epochs).history.test_loss[:, epochs] for start in STARTS}
                 losses[name, g, epochs] = {start: float(np.mean(values)) for start, values in loss.items()}
                 where = f"{name}, {epochs} epochs"
@@ -43,18 +43,21 @@ def run(lab: Lab) -> Claim:
             f"is not scaled by 0.01, is no more than {100 * MARGIN:.0f}% worse than N(0, 0.01^2)."
         ),
         rows=tuple(rows),
-        why=_why(losses),
+        why=_why(lab, losses),
         figure="small-init",
         legend="Test loss against the epoch from three starts; bands are 95% intervals over the seeds.",
         rates={
-            name: {g: networks.tuned_rates({s: networks.trained(lab, name, g)[s] for s in STARTS}) for g in ACTIVATIONS}
+            name: {
+                g: networks.tuned_rates(lab, {s: networks.trained(lab, name, g)[s] for s in STARTS})
+                for g in ACTIVATIONS
+            }
             for name in NETWORKS
         },
     )
 
 
-def _why(losses):
-    shallow, deep = ({g: losses[name, g, LATE] for g in ACTIVATIONS} for name in tuple(NETWORKS)[:2])
+def _why(lab, losses):
+    shallow, deep = ({g: losses[name, g, lab.late] for g in ACTIVATIONS} for name in tuple(NETWORKS)[:2])
     return (
         f"With one hidden layer on digits the test loss of tanh is {shallow['tanh']['0.01']:.3f} from N(0, 0.01^2), "
         f"{shallow['tanh']['1']:.3f} from N(0, 1) and {shallow['tanh']['suited']:.3f} from Glorot's start, and "
@@ -74,7 +77,7 @@ def _draw(lab):
             for start, shade, dash, marker in zip(STARTS, style.SHADES, style.DASHES, "os^", strict=True):
                 line: dict[str, Any] = {"color": shade, "ls": dash, "marker": marker}
                 label = STARTS[start] if axes is panels[0, 0] else None
-                style.draw_mean(axes, runs[start].tuned(LATE).history.test_loss, label=label, **line)
+                style.draw_mean(axes, runs[start].tuned(lab.late).history.test_loss, label=label, **line)
             axes.set_title(f"{style.NAMES[g]}: {name}")
             style.log_axis(axes)
             axes.title.set_fontsize(9)

@@ -9,7 +9,7 @@ from jaxnet.compose import chain
 from jaxnet.experiment import report
 from jaxnet.experiment.lesson import ensemble, networks, style
 from jaxnet.experiment.lesson.ensemble import Lab
-from jaxnet.experiment.lesson.networks import EARLY, LATE, NETWORKS
+from jaxnet.experiment.lesson.networks import NETWORKS
 from jaxnet.experiment.lesson.verdict import Claim, Row, more
 from jaxnet.layer import Layer
 from jaxnet.networks import mlp
@@ -26,7 +26,7 @@ def run(lab: Lab) -> Claim:
     rows: list[Row] = []
     means: dict[str, dict[str, float]] = {}
     for name, arms in runs.items():
-        for epochs in (EARLY, LATE):
+        for epochs in (lab.early, lab.late):
             loss = {arm: arms[arm].tuned(epochs).history.test_loss[:, epochs] for arm in ARMS}
             where = f"{name}, {epochs} epochs"
             rows.append(more(where, "test loss, sigmoid less tanh (nats)", loss["sigmoid"] - loss["tanh"]))
@@ -51,7 +51,7 @@ def run(lab: Lab) -> Claim:
         ),
         figure="tanh-vs-sigmoid",
         legend="Test loss against the epoch at each arm's learning rate; bands are 95% intervals over the seeds.",
-        rates={name: networks.tuned_rates(arms) for name, arms in runs.items()},
+        rates={name: networks.tuned_rates(lab, arms) for name, arms in runs.items()},
     )
 
 
@@ -63,7 +63,7 @@ def _arms(lab, name):
     what = f"{'-'.join(map(str, sizes))}, sigmoid - 1/2"
     starts = {"suited": ensemble.start(net, lab.seeds)}
     arms: dict[str, Any] = {arm: networks.trained(lab, name, arm)["suited"] for arm in ("tanh", "sigmoid")}
-    return {**arms, "sigmoid - 1/2": ensemble.fit(lab, what, net, on, starts, epochs=LATE)["suited"]}
+    return {**arms, "sigmoid - 1/2": ensemble.fit(lab, what, net, on, starts, epochs=lab.late)["suited"]}
 
 
 def _share(mean):
@@ -75,7 +75,7 @@ def _draw(lab, runs):
     for axes, (name, arms) in zip(panels, runs.items(), strict=True):
         for arm in ARMS:
             label = arm if axes is panels[0] else None
-            style.draw_mean(axes, arms[arm].tuned(LATE).history.test_loss, label=label, **style.LINES[arm])
+            style.draw_mean(axes, arms[arm].tuned(lab.late).history.test_loss, label=label, **style.LINES[arm])
         axes.set(ylabel="test loss (nats per example)", title=name)
         style.log_axis(axes)
         style.epoch_axis(axes)

@@ -100,6 +100,7 @@ class Claim(NamedTuple):
       legend: what the figure shows.
       rates: the chosen learning rates, by setting and arm.
       numbers: what else was measured, for results.json.
+      moving: whether there is an animation beside the figure.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Claim(NamedTuple):
     legend: str
     rates: dict[str, Any]
     numbers: dict[str, Any] = {}  # noqa: RUF012 never changed
+    moving: bool = False
 
     @property
     def verdict(self) -> Verdict:

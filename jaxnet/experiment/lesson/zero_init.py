@@ -5,7 +5,7 @@ import numpy as np
 from jaxnet.experiment import report
 from jaxnet.experiment.lesson import networks, style
 from jaxnet.experiment.lesson.ensemble import Lab
-from jaxnet.experiment.lesson.networks import ACTIVATIONS, LATE, SHALLOW_NETWORKS
+from jaxnet.experiment.lesson.networks import ACTIVATIONS, SHALLOW_NETWORKS
 from jaxnet.experiment.lesson.verdict import Claim, at_most, more
 
 SHOWN = "digits, 64-32-10"
@@ -17,11 +17,11 @@ def run(lab: Lab) -> Claim:
     for name in SHALLOW_NETWORKS:
         for g in ACTIVATIONS:
             runs = networks.trained(lab, name, g)
-            zeros, suited = (runs[start].tuned(LATE) for start in ("zeros", "suited"))
+            zeros, suited = (runs[start].tuned(lab.late) for start in ("zeros", "suited"))
             apart = _rows_apart(runs["zeros"].params[0].W)
-            where = f"{name}, {LATE} epochs"
+            where = f"{name}, {lab.late} epochs"
             rows.append(at_most(where, f"{style.NAMES[g]}: largest difference between rows of W1", apart, 0.0))
-            excess = zeros.history.test_loss[:, LATE] - suited.history.test_loss[:, LATE]
+            excess = zeros.history.test_loss[:, lab.late] - suited.history.test_loss[:, lab.late]
             rows.append(more(where, f"{style.NAMES[g]}: test loss, zeros less suited start (nats)", excess))
     _draw(lab)
     return Claim(
@@ -40,12 +40,12 @@ def run(lab: Lab) -> Claim:
         why=_why(lab),
         figure="zero-init",
         legend=(
-            f"W1 after {LATE} epochs on digits, sigmoid units, one seed: each row is a hidden unit, each column a "
+            f"W1 after {lab.late} epochs on digits, sigmoid units, one seed: each row is a hidden unit, each column a "
             "pixel. Below: test loss against the epoch from both starts."
         ),
         rates={
             name: {
-                g: networks.tuned_rates({s: networks.trained(lab, name, g)[s] for s in ("suited", "zeros")})
+                g: networks.tuned_rates(lab, {s: networks.trained(lab, name, g)[s] for s in ("suited", "zeros")})
                 for g in ACTIVATIONS
             }
             for name in SHALLOW_NETWORKS
@@ -64,12 +64,12 @@ def _rows_apart(W1):
 def _why(lab):
     moved = {}
     for g in ACTIVATIONS:
-        W1 = np.asarray(networks.trained(lab, SHOWN, g)["zeros"].tuned(LATE).params[0].W)
+        W1 = np.asarray(networks.trained(lab, SHOWN, g)["zeros"].tuned(lab.late).params[0].W)
         moved[g] = float(np.abs(W1).max())
     still = [style.NAMES[g] for g, value in moved.items() if value == 0]
     moving = [style.NAMES[g] for g, value in moved.items() if value > 0]
     easy = networks.trained(lab, "breast cancer, 30-16-1", "sigmoid")
-    losses = [easy[start].tuned(LATE).history.test_loss[:, LATE].mean() for start in ("zeros", "suited")]
+    losses = [easy[start].tuned(lab.late).history.test_loss[:, lab.late].mean() for start in ("zeros", "suited")]
     return (
         f"With {' and '.join(still)} g(0) = 0, so W1 never leaves 0; with {' and '.join(moving)} g(0) = 1/2, and the "
         "rows move together, as one unit: too few for ten digits, but enough where the classes are nearly linearly "
@@ -82,7 +82,7 @@ def _draw(lab):
     figure, axes = report.subplots(2, rows=2, figsize=(8.6, 7.2))
     runs = networks.trained(lab, SHOWN, "sigmoid")
     for panel, start in zip(axes[0], ("zeros", "suited"), strict=True):
-        W1 = np.asarray(runs[start].tuned(LATE).params[0].W)[0]
+        W1 = np.asarray(runs[start].tuned(lab.late).params[0].W)[0]
         reach = np.abs(W1).max()
         image = panel.imshow(W1, cmap="PuOr", vmin=-reach, vmax=reach, aspect="auto", interpolation="nearest")
         figure.colorbar(image, ax=panel, label="weight")
@@ -93,7 +93,7 @@ def _draw(lab):
             for start in ("suited", "zeros"):
                 line = {**style.LINES[g], "ls": "-" if start == "suited" else "--"}
                 label = f"{style.NAMES[g]}, {'zeros' if start == 'zeros' else 'suited start'}"
-                run = networks.trained(lab, name, g)[start].tuned(LATE)
+                run = networks.trained(lab, name, g)[start].tuned(lab.late)
                 style.draw_mean(panel, run.history.test_loss, label=label if panel is axes[1, 0] else None, **line)
         panel.set(ylabel="test loss (nats per example)", title=name)
         style.log_axis(panel)
