@@ -117,8 +117,8 @@ def _why(lab, runs):
     )
     return (
         "ReLU's zero gradient is exact, and any lambda > 0 moves a dead unit, but by lambda times what moves a "
-        f"live one: of the units that were just dead {revived} are alive after {lab.late} epochs, each arm at the learning "
-        "rate that is best for the whole network."
+        f"live one: of the units that were just dead {revived} are alive after {lab.late} epochs, each arm at the "
+        "learning rate that is best for the whole network."
     )
 
 
