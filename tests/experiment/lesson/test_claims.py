@@ -132,6 +132,19 @@ def test_rows_and_columns_are_the_same_numbers():
     assert max(apart.values()) < 1e-13
 
 
+def test_a_difference_between_rows_and_columns_would_be_seen(monkeypatch):
+    right = columns.shallow_network_in_rows
+
+    def wrong(*given):
+        values = right(*given)
+        return {**values, "dZ1": 2 * values["dZ1"]}
+
+    monkeypatch.setattr(columns, "shallow_network_in_rows", wrong)
+    apart = columns.compare(2)
+    assert apart["dZ1"] == pytest.approx(1.0)
+    assert apart["dW1"] < 1e-13
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
