@@ -9,7 +9,10 @@ from jaxtyping import config as jaxtyping_config
 jax.config.update("jax_num_cpu_devices", 8)
 # A test compiles for seconds and runs for milliseconds: without LLVM's optimisations the suite takes two thirds of the
 # time. XLA's own, on which operations and memory depend, stay; and the scripts, which tests call, have all of them.
-QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+QUICK = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_parallel_codegen_split_count=1"
+)
 given = os.environ.get("XLA_FLAGS")
 os.environ["XLA_FLAGS"] = f"{QUICK} {given or ''}".strip()
 jax.devices()

@@ -73,16 +73,15 @@ class _Film:
 
     def __init__(self, name: str, seeds: int, tuned: Any, epochs: int, hidden: int) -> None:
         on = ensemble.task(name, seeds)
-        self.name, self.epochs = name, epochs
-        self.net = mlp((2, hidden, 1), activations.tanh)
+        self.name = name
+        net = mlp((2, hidden, 1), activations.tanh)
         self.x, self.y = np.asarray(on.test.x[0]), np.asarray(on.test.y[0]).ravel()
-        self.params = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), tuned.seen)
         low, high = self.x.min(axis=0) - MARGIN, self.x.max(axis=0) + MARGIN
         self.first, self.second = (np.linspace(a, b, SIDE) for a, b in zip(low, high, strict=True))
         grid = np.stack(np.meshgrid(self.first, self.second), axis=-1).reshape(-1, 2)
-        every_epoch = jax.vmap(lambda params: jax.nn.sigmoid(self.net.apply(params, jnp.asarray(grid, jnp.float32))))
+        every_epoch = jax.vmap(lambda params: jax.nn.sigmoid(net.apply(params, jnp.asarray(grid, jnp.float32))))
         self.shown = np.unique(np.geomspace(1, epochs + 1, FRAMES).astype(int) - 1)
-        frames = jax.tree.map(lambda leaf: leaf[self.shown], self.params)
+        frames = jax.tree.map(lambda leaf: jnp.asarray(leaf[0, self.shown]), tuned.seen)
         self.probability = np.asarray(every_epoch(frames)).reshape(len(self.shown), SIDE, SIDE)
 
     def paint(self, axes: Any, frame: int) -> None:

@@ -119,14 +119,16 @@ def task(name: str, seeds: int) -> Task:
     return Task(name, loss, table.x.shape[1], posed.outputs, *map(stacked, ("train", "validation", "test")))
 
 
-def keys(seeds: int) -> jax.Array:
-    """One for each seed."""
-    return jax.vmap(jax.random.key)(jnp.arange(seeds))
+def keys(seeds: int) -> tuple[jax.Array, jax.Array]:
+    """Two for each seed, (seeds,) each: of the start, and of the order of the examples."""
+    of_start, of_order = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)), out_axes=1)(jnp.arange(seeds))
+    return of_start, of_order
 
 
 def start(net: Layer, seeds: int) -> Any:
     """The network's own initial parameters for each seed, (seeds, ...)."""
-    return jax.vmap(net.init)(keys(seeds))
+    of_start, _ = keys(seeds)
+    return jax.vmap(net.init)(of_start)
 
 
 def nothing(params: Any, x: jax.Array) -> tuple[()]:
@@ -178,7 +180,8 @@ def fit(
     # What runs for seconds need not be optimised for seconds: level 1 compiles in half the time and runs as fast.
     by_rate = jax.jit(jax.vmap(by_start, (0, None, None, None)), compiler_options={"xla_backend_optimization_level": 1})
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts.values())
-    runs = by_rate(jnp.array(lab.rates), stacked, (on.train, on.validation, on.test), keys(on.seeds))
+    _, of_order = keys(on.seeds)
+    runs = by_rate(jnp.array(lab.rates), stacked, (on.train, on.validation, on.test), of_order)
     runs = jax.device_get(runs)
     # float64, so that 0.3 is told as 0.3.
     rates = np.array(lab.rates)

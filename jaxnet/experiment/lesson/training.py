@@ -106,7 +106,7 @@ def _largest_eigenvalue(net: Layer, on: Task, params: Any) -> np.ndarray:
 
         return jax.lax.scan(again, v, length=POWER_ITERATIONS)[1][-1]
 
-    return np.asarray(jax.jit(jax.vmap(by_seed))(params, *on.train, ensemble.keys(on.seeds)))
+    return np.asarray(jax.jit(jax.vmap(by_seed))(params, *on.train, ensemble.keys(on.seeds)[1]))
 
 
 def _draw(lab, runs):

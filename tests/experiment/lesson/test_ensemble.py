@@ -31,7 +31,8 @@ def test_a_member_is_the_run_of_its_rate_start_and_seed_alone(lab, batch_size):
     rate, seed = 1, 2
     optimizer = optax.sgd(RATES[rate])
     x, y = on.train.x[seed], on.train.y[seed]
-    state = jn.TrainState.create(net.init(jax.random.key(seed)), optimizer, jax.random.key(seed))
+    of_start, of_order = jax.random.split(jax.random.key(seed))
+    state = jn.TrainState.create(net.init(of_start), optimizer, of_order)
     epoch = jn.make_epoch(net, on.loss, optimizer, batch_size)
     losses = [float(on.loss.forward(net.apply(state.params, x), y).mean())]
     for _ in range(4):
