@@ -89,6 +89,8 @@ def save(figure: Any, out: Path, name: str) -> None:
     plt = _pyplot()
     with plt.rc_context({"svg.hashsalt": name}):
         figure.savefig(out / f"{name}.png", dpi=150)
+        # The layout is found once, for both.
+        figure.set_layout_engine("none")
         figure.savefig(out / f"{name}.svg", metadata={"Date": None})
     close(figure)
 

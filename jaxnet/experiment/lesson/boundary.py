@@ -15,9 +15,9 @@ from jaxnet.experiment.lesson.verdict import Claim, more
 from jaxnet.networks import mlp
 
 DATA = ("moons", "spirals")
-SIDE = 100
+SIDE = 80
 MARGIN = 0.3
-FRAMES = 36
+FRAMES = 30
 # Few colours keep the animation small.
 LEVELS = np.linspace(0, 1, 9)
 STILLS = 4

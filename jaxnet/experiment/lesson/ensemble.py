@@ -39,9 +39,9 @@ class Lab(NamedTuple):
     seeds: int
     out: Path
     show: Callable[[str], None]
-    rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+    rates: tuple[float, ...] = (0.0025, 0.01, 0.04, 0.16, 0.64, 2.5, 10.0)
     early: int = 3
-    late: int = 20
+    late: int = 12
 
 
 class Part(NamedTuple):
@@ -183,7 +183,7 @@ def fit(
     _, of_order = keys(on.seeds)
     runs = by_rate(jnp.array(lab.rates), stacked, (on.train, on.validation, on.test), of_order)
     runs = jax.device_get(runs)
-    # float64, so that 0.3 is told as 0.3.
+    # float64, so that 0.04 is told as 0.04.
     rates = np.array(lab.rates)
     return {name: Runs(rates, *jax.tree.map(lambda leaf, k=k: leaf[:, k], runs)) for k, name in enumerate(starts)}
 

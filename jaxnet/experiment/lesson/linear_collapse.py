@@ -18,7 +18,7 @@ from jaxnet.layers.dense import Dense, dense
 from jaxnet.networks import mlp
 
 # Hidden neurons, and epochs in units of the late ones: in the plane a straight boundary is not enough.
-SETTINGS = {"digits": (32, 1), "moons": (16, 5), "spirals": (32, 10)}
+SETTINGS = {"digits": (32, 1), "moons": (16, 7), "spirals": (32, 14)}
 ARMS = ("linear model", "without activation", "tanh")
 # float64 rounds at 1.1e-16; a few dozen terms in another order differ by a few of those.
 EXACT = 1e-13

@@ -37,19 +37,7 @@ def run(lab: Lab) -> Claim:
             f"neither gets worse by more than {100 * MARGIN:.0f}%."
         ),
         rows=tuple(rows),
-        why=(
-            "On digits the mean slope at the start goes from "
-            + _pairs({g: [f"{float(slope.mean()):.2g}" for slope in slopes[SHOWN, g].values()] for g in ACTIVATIONS})
-            + ", as the lesson has it; but a larger rate can make up for a small slope, and large outputs ask for a "
-            "smaller one: the best rate goes from "
-            + _pairs(
-                {
-                    g: [f"{networks.trained(lab, SHOWN, g)[s].tuned(lab.late).rate:g}" for s in STARTS]
-                    for g in ACTIVATIONS
-                }
-            )
-            + "."
-        ),
+        why=_why(lab, slopes),
         figure="saturation",
         legend=(
             "Above: how Z1 is spread over the training part before training, with the slope g'(z) (black, right axis). "
@@ -62,6 +50,18 @@ def run(lab: Lab) -> Claim:
             }
             for name in SHALLOW_NETWORKS
         },
+    )
+
+
+def _why(lab, slopes):
+    arms = {g: [networks.trained(lab, SHOWN, g)[start].tuned(lab.late) for start in STARTS] for g in ACTIVATIONS}
+    slope = {g: [f"{of_start.mean():.2g}" for of_start in slopes[SHOWN, g].values()] for g in ACTIVATIONS}
+    loss = {g: [f"{arm.history.train_loss[:, lab.late].mean():.2g}" for arm in of_g] for g, of_g in arms.items()}
+    suited, large = (arm.rate for arm in arms["relu"])
+    return (
+        f"On digits the mean slope at the start goes from {_pairs(slope)}, as the lesson has it, and the training loss "
+        f"after {lab.late} epochs from {_pairs(loss)}: ReLU keeps its slope, but its outputs grow with W1, and the "
+        f"rate that suits it goes from {suited:g} to {large:g}."
     )
 
 

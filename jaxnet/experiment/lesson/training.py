@@ -16,7 +16,7 @@ from jaxnet.layer import Layer
 from jaxnet.networks import mlp
 
 # Iterations, in units of the late epochs.
-TIMES = 8
+TIMES = 10
 SETTINGS = (("breast_cancer", 16), ("digits", 32))
 POWER_ITERATIONS = 30
 SHADES = ("#C6DBEF", "#6BAED6", "#2171B5", "#08306B", "#D55E00")
