@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import jaxnet as jn
 from jaxnet.experiment.data import NAMES
+from jaxnet.experiment.lesson.config import draw_network
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -37,6 +39,19 @@ def test_the_three_choices_print_what_is_written_below_them(capsys):
     assert len(blocks) == 3
     assert printed == "".join(blocks)
     assert all(program.strip().count("\n") <= 10 for program in PROGRAMS[start : start + 4])
+
+
+def test_the_table_of_the_first_examples_network_is_what_summary_gives():
+    names: dict = {}
+    exec(PROGRAMS[0].split("z, cache =")[0], names)
+    (written,) = (text for text in PRINTED if text.startswith("layer "))
+    assert jn.summary(names["net"], names["params"], names["x"]) + "\n" == written
+
+
+def test_the_drawn_network_is_what_the_lesson_draws_today(tmp_path):
+    draw_network(tmp_path)
+    drawn = (tmp_path / "graph.svg").read_text(encoding="utf-8")
+    assert drawn == (ROOT / "docs" / "lesson-graph.svg").read_text(encoding="utf-8")
 
 
 def test_the_mistake_in_the_own_layer_prints_the_message_and_mended_it_passes(without_shape_annotations):

@@ -78,7 +78,7 @@ def lesson(config: LessonConfig, **schedule: Any) -> list[Claim]:
     claims: list[Claim] = []
     with _screen(len(names)) as (show, say, advance):
         say(f"device     {device()}")
-        overview = _draw_network(out)
+        overview = draw_network(out)
         apart = columns.compare(config.seeds)
         lab = Lab(config.seeds, out, show, **schedule)
         for name in names:
@@ -96,7 +96,7 @@ def lesson(config: LessonConfig, **schedule: Any) -> list[Claim]:
     return claims
 
 
-def _draw_network(out: Path) -> str:
+def draw_network(out: Path) -> str:
     """Writes graph.svg of the lesson's network, and returns its summary."""
     net = chain(dense(3, 4), activations.tanh, dense(4, 1), activations.sigmoid)
     params, x = net.init(jax.random.key(0)), jnp.zeros((EXAMPLES, 3))
