@@ -14,7 +14,9 @@ from jaxnet.layers.dense import Dense, dense
 from jaxnet.losses import Loss
 from jaxnet.networks import mlp
 from jaxnet.overview import summary
-from jaxnet.training import TrainState, make_epoch, make_step
+from jaxnet.recompute import recompute
+from jaxnet.repeat import repeat
+from jaxnet.training import TrainState, make_epoch, make_step, make_steps
 
 __version__ = "0.1.0"
 
@@ -36,10 +38,13 @@ __all__ = [
     "losses",
     "make_epoch",
     "make_step",
+    "make_steps",
     "mlp",
     "optimizers",
     "per_example",
+    "recompute",
     "relu",
+    "repeat",
     "residual",
     "sigmoid",
     "signals",

@@ -1,14 +1,21 @@
 """Layers made of layers. Backward is forward read in reverse."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 from jaxtyping import Array, Float
 
 from jaxnet.layer import Layer
+
+Send: TypeAlias = Callable[[Layer, Any, Any, Array], tuple[Any, Array]]
+
+
+def send_back(layer: Layer, params: Any, cache: Any, dy: Array) -> tuple[Any, Array]:
+    """(dparams, dx): what a combinator asks of the layers inside it, unless it is told to ask for something else."""
+    return layer.backward(params, cache, dy)
 
 
 def chain_init(layers, key):
@@ -28,10 +35,10 @@ def chain_forward(layers: tuple[Layer, ...], params: tuple[Any, ...], x: Array) 
 
 
 def chain_backward(
-    layers: tuple[Layer, ...], params: tuple[Any, ...], caches: tuple[Any, ...], dy: Array
+    layers: tuple[Layer, ...], params: tuple[Any, ...], caches: tuple[Any, ...], dy: Array, send: Send = send_back
 ) -> tuple[tuple[Any, ...], Array]:
     """The chain rule, from the last layer to the first: dx of each layer is dy of the one before it."""
-    dparams, signals = _walk_back(layers, params, caches, dy)
+    dparams, signals = _walk_back(layers, params, caches, dy, send)
     return dparams, signals[0]
 
 
@@ -65,7 +72,7 @@ def signals(net: Layer, params: Any, cache: Any, dy: Array) -> tuple[Array, ...]
     """
     layers = layers_of(net)
     if layers is not None:
-        _, edges = _walk_back(layers, params, cache, dy)
+        _, edges = _walk_back(layers, params, cache, dy, send_back)
         return edges
     _, dx = net.backward(params, cache, dy)
     return dx, dy
@@ -80,10 +87,10 @@ def residual_forward(inner: Layer, params: Any, x: Float[Array, "*shape"]) -> tu
 
 
 def residual_backward(
-    inner: Layer, params: Any, cache: Any, dy: Float[Array, "*shape"]
+    inner: Layer, params: Any, cache: Any, dy: Float[Array, "*shape"], send: Send = send_back
 ) -> tuple[Any, Float[Array, "*shape"]]:
     """dx = dy + (df/dx)^T dy: what came back goes both ways."""
-    dparams, dx = inner.backward(params, cache, dy)
+    dparams, dx = send(inner, params, cache, dy)
     return dparams, dy + dx
 
 
@@ -123,12 +130,12 @@ def named_in_errors(position: int, layer: Layer) -> Iterator[None]:
         raise
 
 
-def _walk_back(layers, params, caches, dy):
+def _walk_back(layers, params, caches, dy, send):
     _check_params(layers, params)
     dparams, edges = [], [dy]
     for position in reversed(range(len(layers))):
         with named_in_errors(position, layers[position]):
-            layer_dparams, dx = layers[position].backward(params[position], caches[position], edges[-1])
+            layer_dparams, dx = send(layers[position], params[position], caches[position], edges[-1])
         dparams.append(layer_dparams)
         edges.append(dx)
     return tuple(reversed(dparams)), tuple(reversed(edges))

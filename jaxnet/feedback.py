@@ -48,7 +48,7 @@ def sign_symmetry(net: Layer) -> Backward:
     """
 
     def signs(leaf):
-        return jnp.sign(leaf) * jnp.abs(leaf).mean() if leaf.ndim > 1 else leaf
+        return jnp.sign(leaf) * jnp.abs(leaf).mean((-2, -1), keepdims=True) if leaf.ndim > 1 else leaf
 
     return lambda params, cache, dy: net.backward(jax.tree.map(signs, params), cache, dy)
 
@@ -76,18 +76,19 @@ def mirror(
       examples: n, how much noise is averaged over.
 
     Returns:
-      The feedback weights after one such step; parameters that are no matrices stay as they are.
+      The feedback weights after one such step; vectors and scalars stay as they are, and the matrices in a repeated
+      layer's stack are each fed noise of their own.
 
     Source: Akrout et al., Deep learning without weight transport, 2019, section 4.
     """
     leaves, structure = jax.tree.flatten(params)
 
     def step(key, B, W):
-        if W.ndim != 2:
+        if W.ndim < 2:
             return B
-        x = jax.random.normal(key, (examples, W.shape[1]), W.dtype)
-        y = x @ W.T
-        return (1 - decay) * B + (rate / examples) * (y.T @ x)
+        x = jax.random.normal(key, (examples, *W.shape[:-2], W.shape[-1]), W.dtype)
+        y = jnp.einsum("n...i,...oi->n...o", x, W)
+        return (1 - decay) * B + (rate / examples) * jnp.einsum("n...o,n...i->...oi", y, x)
 
     keys = jax.random.split(key, max(len(leaves), 1))
     pairs = zip(keys, jax.tree.leaves(weights), leaves, strict=False)

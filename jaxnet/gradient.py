@@ -1,6 +1,7 @@
 """The backward pass as a function that other programs call: in place of `jax.value_and_grad`, or under `jax.grad`."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,13 +9,27 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxnet import per_example
+from jaxnet.compose import chain_backward, residual_backward
+from jaxnet.factored import along_examples
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
+from jaxnet.recompute import recompute_backward
+from jaxnet.repeat import repeat_backward
+
+COMBINATORS = {chain_backward, residual_backward, repeat_backward, recompute_backward}
 
 
-def weighted_mean(dparams: Any, weights: Float[Array, " m"] | None) -> Any:
-    """The mean gradient; with weights, in place of 1/m, the total: what `value_and_grad` reads off by default."""
-    return per_example.mean(dparams) if weights is None else per_example.total(dparams, weights)
+def total_backward(layer: Layer, params: Any, cache: Any, dy: Array) -> tuple[Any, Array]:
+    """(the total gradient, dx): `backward`, with each layer's total read where it arises.
+
+    A repeated layer's scan then hands on n gradients, and not the factors of n times m; in a chain the compiler does
+    the same by itself.
+    """
+    backward: Any = layer.backward
+    if isinstance(backward, partial) and backward.func in COMBINATORS:
+        return backward(params, cache, dy, send=total_backward)
+    dparams, dx = layer.backward(params, cache, dy)
+    return per_example.total(dparams), dx
 
 
 def value_and_grad(
@@ -22,7 +37,7 @@ def value_and_grad(
     loss: Loss,
     *,
     backward: Callable[[Any, Any, Array], tuple[Any, Array]] | None = None,
-    read: Callable[[Any, Float[Array, " m"] | None], Any] = weighted_mean,
+    read: Callable[[Any, Float[Array, " m"] | None], Any] | None = None,
 ) -> Callable[..., tuple[Float[Array, ""], Any]]:
     """The mean loss and its gradient, by one forward and one hand-derived backward pass.
 
@@ -31,8 +46,9 @@ def value_and_grad(
     Args:
       net: any layer or network.
       loss: what is minimised.
-      backward: through which weights the signal travels, `net.backward` by default; see `jaxnet.feedback`.
-      read: what is read off, `(dparams, weights) -> grads`, the mean gradient by default; see `per_example.clipped`.
+      backward: through which weights the signal travels, `net.backward` by default; see `jaxnet.feedback`. Linear in
+        the signal, as that is.
+      read: what is read off, `(dparams, weights) -> grads`; the mean gradient by default; see `per_example.clipped`.
 
     Returns:
       `(params, x, y, weights=None) -> (J, grads)`, a drop-in for `jax.value_and_grad` of the mean loss. J is a scalar,
@@ -41,14 +57,19 @@ def value_and_grad(
 
     Source: the lesson, S8 and S9.
     """
-    send_back = net.backward if backward is None else backward
 
     def hand_derived(params, x, y, weights=None):
         z, cache = net.forward(params, x)
-        losses = loss.forward(z, y)
-        dparams, _ = send_back(params, cache, loss.backward(z, y))
+        losses, dz = loss.forward(z, y), loss.backward(z, y)
         value = losses.mean() if weights is None else (losses * weights.astype(losses.dtype)).sum()
-        return value, read(dparams, weights)
+        if read is None:
+            # Backward is linear in the signal, so the mean's weights may go in at the output, where they meet m f
+            # numbers; in the reading they would meet all the parameters' gradients.
+            dz = dz / dz.shape[0] if weights is None else dz * along_examples(weights, dz)
+            if backward is None:
+                return value, total_backward(net, params, cache, dz)[0]
+        dparams, _ = (backward or net.backward)(params, cache, dz)
+        return value, per_example.total(dparams) if read is None else read(dparams, weights)
 
     return hand_derived
 
@@ -75,8 +96,7 @@ def with_hand_derived_vjp(net: Layer) -> Callable[[Any, Array], Array]:
 
     def backward(saved, dy):
         params, cache = saved
-        dparams, dx = net.backward(params, cache, dy)
-        return per_example.total(dparams), dx
+        return total_backward(net, params, cache, dy)
 
     hand_derived.defvjp(forward, backward)
 

@@ -13,8 +13,11 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxnet import curvature
+from jaxnet.compose import inner_of, layers_of
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
+from jaxnet.recompute import recomputed_of
+from jaxnet.repeat import repeated_of
 
 
 class KfacState(NamedTuple):
@@ -83,13 +86,14 @@ def kfac(
       without a learning rate `value` and `value_fn`, as `make_step` and `make_epoch` give them.
 
     Raises:
-      ValueError: when an argument is out of its range.
+      ValueError: when an argument is out of its range, or the network has repeated layers.
 
     Source: Martens and Grosse, Optimizing neural networks with Kronecker-factored approximate curvature, 2015, sections
     3 (factors), 6.3 (pi), 6.4 and 7 (alpha and mu), 6.5 (lambda). Here each parameter is a block of its own. On a CPU
     that other programs use too, the inverses are far faster with the environment variable OPENBLAS_NUM_THREADS=1.
     """
     _check_ranges(learning_rate, damping, least_damping, momentum, decay, interval)
+    _refuse_repeated(net)
     key = jax.random.key(0) if key is None else key
 
     def least(examples):
@@ -183,6 +187,15 @@ def _check_ranges(learning_rate, damping, least_damping, momentum, decay, interv
     ):
         if not fits:
             raise ValueError(f"kfac: expected {name} to be {expected}, got {value}")
+
+
+def _refuse_repeated(net):
+    # A stack of biases has the shape of a weight matrix: from the parameters alone their factors cannot be told.
+    if repeated_of(net) is not None:
+        raise ValueError("kfac: expected a network without repeated layers; use chain(*[layer] * n)")
+    for part in (*(layers_of(net) or ()), inner_of(net), recomputed_of(net)):
+        if part is not None:
+            _refuse_repeated(part)
 
 
 def _blank_factors(leaf):

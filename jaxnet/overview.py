@@ -9,6 +9,7 @@ from jaxtyping import Array
 from jaxnet.compose import inner_of, layers_of
 from jaxnet.layer import Layer
 
+PARAMETERS = "the parameters"
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -54,7 +55,8 @@ def summary(net: Layer, params: Any, x: Array | jax.ShapeDtypeStruct) -> str:
     rows = [("layer", "parameters", "count", "output", "keeps for backward", "memory")]
     for leaf, (y, cache) in zip(found, traced, strict=True):
         new = [array for array, owner in cache if owner is None]
-        keeps = ", ".join(f"{array.shape}" + (f" of {owner}" if owner else "") for array, owner in cache)
+        own = [f"{array.shape}" + (f" of {owner}" if owner else "") for array, owner in cache if owner != PARAMETERS]
+        keeps = ", ".join([PARAMETERS, *own] if len(own) < len(cache) else own)
         name = leaf.layer.name if leaf.layer else "x + f(x)"
         arrays = _named(leaf.params)
         learnt = ", ".join(f"{name} {array.shape}" for name, array in arrays)
@@ -121,7 +123,7 @@ def _trace(found, params, x):
 def _owners(found) -> Iterator[str]:
     """Whose the inputs of the traced function are: a parameter is kept anyway, x is not."""
     for leaf in found:
-        yield from ("the parameters" for _ in jax.tree.leaves(leaf.params))
+        yield from (PARAMETERS for _ in jax.tree.leaves(leaf.params))
     yield "x"
 
 

@@ -112,30 +112,77 @@ def make_epoch(
     """
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"make_epoch: expected a batch size of at least 1, got {batch_size}")
-    update = _make_update(net, loss, optimizer, value_and_grad)
+    scan = _make_scan(net, loss, optimizer, value_and_grad)
 
     def epoch(state, x, y):
         examples = _count_examples(x, y)
         batch = min(batch_size or examples, examples)
-        batches = -(-examples // batch)
-
-        # One sort of random bits; jax.random.permutation sorts twice, against ties that do no harm here.
-        order = jnp.argsort(jax.random.bits(jax.random.fold_in(state.key, state.epoch), (examples,)))
-        # The last batch is filled up with the epoch's first examples. One gather is faster than one an iteration.
-        rows = jnp.resize(order, (batches, batch))
-        filled = jnp.arange(batches * batch).reshape(batches, batch) < examples
-        counts = filled.sum(axis=1)
-
-        def iteration(state, minibatch):
-            x, y, filled, count = minibatch
-            weights = None if examples % batch == 0 else filled.astype(float) / count.astype(float)
-            return update(state, x, y, weights)
-
-        state, values = lax.scan(iteration, state, (x[rows], y[rows], filled, counts))
-        mean = (values * counts.astype(values.dtype)).sum() / examples
-        return state._replace(epoch=state.epoch + 1), {"loss": mean}
+        rows = epoch_order(state.key, state.epoch, examples, batch)
+        weights = None if examples % batch == 0 else batch_weights(examples, batch)
+        # One gather is faster than one an iteration.
+        state, values = scan(state, x[rows], y[rows], weights)
+        return state._replace(epoch=state.epoch + 1), {"loss": epoch_mean(values, examples, batch)}
 
     return jax.jit(epoch, donate_argnums=0)
+
+
+def make_steps(
+    net: Layer,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    *,
+    value_and_grad: Callable[[Layer, Loss], Callable[..., Any]] = gradient.value_and_grad,
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """Many iterations, compiled as a single `lax.scan` over batches that are there already, in their order.
+
+    For data that does not fit on the device: fill one block of batches while another is computed.
+
+    Args:
+      net, loss, optimizer, value_and_grad: as for `make_step`.
+
+    Returns:
+      `(state, x, y, weights=None) -> (state, {"loss": J})`, jit-compiled, for k batches of m examples: x (k, m, ...),
+      y (k, m, ...), weights (k, m) in place of 1/m, if any; J (k,) is each batch's loss before its update. The given
+      state's memory is reused and the state must not be used again.
+    """
+    scan = _make_scan(net, loss, optimizer, value_and_grad)
+
+    def steps(state, x, y, weights=None):
+        state, values = scan(state, x, y, weights)
+        return state, {"loss": values}
+
+    return jax.jit(steps, donate_argnums=0)
+
+
+def epoch_order(key: Key[Array, ""], epoch: Int[Array, ""] | int, examples: int, batch: int) -> Int[Array, "k m"]:
+    """Which examples make up each batch of an epoch: a permutation by the key, with the epoch's number folded in.
+
+    The last batch is filled up with the epoch's first examples.
+    """
+    # One sort of random bits; jax.random.permutation sorts twice, against ties that do no harm here.
+    order = jnp.argsort(jax.random.bits(jax.random.fold_in(key, epoch), (examples,)))
+    return jnp.resize(order, (-(-examples // batch), batch))
+
+
+def batch_weights(examples: int, batch: int) -> Float[Array, "k m"]:
+    """What each example of an epoch's batches weighs: 1 over the batch's examples, and 0 where it only fills up."""
+    filled = jnp.arange(-(-examples // batch) * batch).reshape(-1, batch) < examples
+    return filled.astype(float) / filled.sum(axis=1, keepdims=True).astype(float)
+
+
+def epoch_mean(values: Float[Array, " k"], examples: int, batch: int) -> Float[Array, ""]:
+    """The mean over an epoch's examples, from the means over its batches."""
+    in_last = examples - (len(values) - 1) * batch
+    return (values[:-1].sum() * batch + values[-1] * in_last) / examples
+
+
+def _make_scan(net, loss, optimizer, value_and_grad):
+    update = _make_update(net, loss, optimizer, value_and_grad)
+
+    def scan(state, x, y, weights):
+        return lax.scan(lambda state, batch: update(state, *batch), state, (x, y, weights))
+
+    return scan
 
 
 def _make_update(net, loss, optimizer, value_and_grad):

@@ -60,6 +60,9 @@ CASES = {
         )
     ),
     "chains in chains, a layer of a user's": Case(jn.chain(jn.chain(gain(), jn.dense(4, 3), jn.tanh), jn.dense(3, 2))),
+    "repeated, recomputed": Case(
+        jn.chain(jn.repeat(jn.recompute(jn.residual(jn.chain(jn.dense(4, 4), jn.tanh))), 2), jn.dense(4, 2))
+    ),
     "few positions": Case(jn.mlp((4, 5, 3), jn.tanh), positions=(2,)),
     "few positions, wide": Case(jn.mlp((4, 10, 10, 2), jn.relu), "half_squared_error", (2,)),
     "many positions": Case(jn.mlp((4, 3, 2), jn.tanh), "half_squared_error", (4,)),

@@ -20,6 +20,8 @@ from jaxnet.curvature.columns import AXIS
 from jaxnet.factored import map_leaves
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
+from jaxnet.recompute import recomputed_of
+from jaxnet.repeat import repeated_of, stacked, taken_apart
 
 
 class _Weighted(NamedTuple):
@@ -36,7 +38,8 @@ def hessian_diagonal(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> P
     """The diagonal of the Hessian of the mean loss, exactly.
 
     Args:
-      net: chains and residual layers of layers that have `second`, which all of this library's layers do.
+      net: chains, residual, repeated and recomputed layers of layers that have `second`, which all of this library's
+        other layers do.
       loss, params: the loss and the parameters.
       x, y: m examples.
 
@@ -61,7 +64,7 @@ def hessian_diagonal(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> P
 
 def _backward(layer, params, cache, dy, columns):
     """(the diagonal for the layer's parameters, dx, the columns at x)."""
-    layers, inner = layers_of(layer), inner_of(layer)
+    layers, inner, recomputed, repeated = layers_of(layer), inner_of(layer), recomputed_of(layer), repeated_of(layer)
     if layers is not None:
         diagonals = []
         for position in reversed(range(len(layers))):
@@ -74,6 +77,17 @@ def _backward(layer, params, cache, dy, columns):
         # The columns of y also go past f; those that arose inside it do not.
         past = jnp.zeros_like(inner_columns.S).at[: len(columns.S)].set(columns.S)
         return diagonal, dy + dx, inner_columns._replace(S=inner_columns.S + past)
+    if recomputed is not None:
+        _, cache = recomputed.forward(*cache)
+        return _backward(recomputed, params, cache, dy, columns)
+    if repeated is not None:
+        # One by one: the columns grow from each to the next.
+        layer, n = repeated
+        diagonals = []
+        for its_params, its_cache in reversed(taken_apart(params, cache, n)):
+            diagonal, dy, columns = _backward(layer, its_params, its_cache, dy, columns)
+            diagonals.append(diagonal)
+        return stacked(diagonals[::-1]), dy, columns
     return _layer_backward(layer, params, cache, dy, columns)
 
 

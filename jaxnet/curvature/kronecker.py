@@ -23,6 +23,8 @@ from jaxnet.layer import Layer
 from jaxnet.layers.activations import is_activation
 from jaxnet.layers.dense import Dense, dense_backward
 from jaxnet.losses import Loss
+from jaxnet.recompute import recomputed_of
+from jaxnet.repeat import repeated_of, stacked, taken_apart
 
 
 def kronecker(net: Layer, columns: Columns, params: Any, x: Array, y: Any) -> PyTree[tuple[Array, ...]]:
@@ -35,7 +37,8 @@ def kronecker(net: Layer, columns: Columns, params: Any, x: Array, y: Any) -> Py
 
     Returns:
       The structure of the parameters, with a pair (B (o, o), A (i, i)) at a weight (o, i), so that B kron A is the
-      block of the row-major vec(W), and (B,) at a bias, or any parameter that is no weight.
+      block of the row-major vec(W), and (B,) at a bias, or any parameter that is no weight. Those of a repeated layer
+      have a leading axis, as its parameters have.
 
     Source: Martens and Grosse, Optimizing neural networks with Kronecker-factored approximate curvature, 2015;
     with positions Eschenhagen et al., Kronecker-factored approximate curvature for modern neural network
@@ -95,7 +98,7 @@ def kfra(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> PyTree[tuple[
     K * (Phi'^T Phi') / m with Phi' (m, f) the slopes g'(z). At a weight B = K and A = A^T A / m.
 
     Args:
-      net: a chain (of chains) of dense layers and of this library's activations.
+      net: chains, repeated and recomputed layers, of dense layers and of this library's activations.
       loss, params: the loss and the parameters.
       x, y: m examples, without positions.
 
@@ -124,6 +127,17 @@ def _kfra_backward(layer, params, cache, k, examples):
                 layer_factors, k = _kfra_backward(layers[position], params[position], cache[position], k, examples)
             factors.append(layer_factors)
         return tuple(reversed(factors)), k
+    recomputed, repeated = recomputed_of(layer), repeated_of(layer)
+    if recomputed is not None:
+        _, cache = recomputed.forward(*cache)
+        return _kfra_backward(recomputed, params, cache, k, examples)
+    if repeated is not None:
+        layer, n = repeated
+        factors = []
+        for its_params, its_cache in reversed(taken_apart(params, cache, n)):
+            layer_factors, k = _kfra_backward(layer, its_params, its_cache, k, examples)
+            factors.append(layer_factors)
+        return stacked(factors[::-1]), k
     if layer.backward is dense_backward:
         a = cache
         return Dense(W=(k, a.T @ a / examples), b=(k,)), params.W.T @ k @ params.W

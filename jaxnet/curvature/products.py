@@ -38,7 +38,7 @@ def ggn_vector_product(
     z, jv, cache = jax.jvp(lambda params: net.forward(params, x), (params,), (v,), has_aux=True)
     _, hjv = jax.jvp(lambda z: loss.backward(z, y), (z,), (jv,))
     dparams, _ = net.backward(params, cache, hjv)
-    return gradient.weighted_mean(dparams, weights)
+    return per_example.mean(dparams) if weights is None else per_example.total(dparams, weights)
 
 
 def hessian_vector_product(net: Layer, loss: Loss, params: Any, x: Array, y: Any, v: PyTree[Array]) -> PyTree[Array]:

@@ -136,7 +136,7 @@ def make_value_and_grad(
         "sign": lambda: feedback.sign_symmetry(net),
         "direct": lambda: feedback.direct(net, feedback.direct_weights(net, params, x, key)),
     }[config.feedback]()
-    read = gradient.weighted_mean if config.clip_examples is None else per_example.clipped(config.clip_examples)
+    read = None if config.clip_examples is None else per_example.clipped(config.clip_examples)
     return partial(gradient.value_and_grad, backward=backward, read=read)
 
 

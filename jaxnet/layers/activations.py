@@ -1,18 +1,20 @@
 """The nonlinear part of a layer of neurons: a = g(z), element by element, with dz = da * g'(z).
 
 Each caches its output a, not its input: every derivative here is a function of a, and a is kept anyway as the next
-layer's input. Where g is curved, `second` is da * g''(z), which only the Hessian's diagonal asks for.
+layer's input. ReLU caches where z > 0, all that its derivative knows of z, at a byte for each number. Where g is
+curved, `second` is da * g''(z), which only the Hessian's diagonal asks for.
 """
 
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxnet.layer import Layer
 
 Signal = Float[Array, "..."]
+Mask = Bool[Array, "..."]
 
 
 def _no_parameters(key):
@@ -52,15 +54,14 @@ def tanh_second(params: tuple[()], a: Signal, da: Signal) -> Signal:
     return da * (-2 * a * ((1 - a) * (1 + a)))
 
 
-def relu_forward(params: tuple[()], z: Signal) -> tuple[Signal, Signal]:
-    """a = max(0, z)."""
-    a = jax.nn.relu(z)
-    return a, a
+def relu_forward(params: tuple[()], z: Signal) -> tuple[Signal, Mask]:
+    """a = max(0, z). The cache is where z > 0."""
+    return jax.nn.relu(z), z > 0
 
 
-def relu_backward(params: tuple[()], a: Signal, da: Signal) -> tuple[tuple[()], Signal]:
-    """g' = 1 for z > 0, which is where a > 0, and 0 elsewhere; at z = 0 it is 0, as `jax.nn.relu` has it."""
-    return params, jnp.where(a > 0, da, jnp.zeros_like(da))
+def relu_backward(params: tuple[()], positive: Mask, da: Signal) -> tuple[tuple[()], Signal]:
+    """g' = 1 for z > 0 and 0 elsewhere; at z = 0 it is 0, as `jax.nn.relu` has it."""
+    return params, jnp.where(positive, da, jnp.zeros_like(da))
 
 
 def leaky_relu_forward(slope: float, params: tuple[()], z: Signal) -> tuple[Signal, Signal]:
@@ -100,7 +101,7 @@ def identity_backward(params: tuple[()], cache: tuple[()], da: Signal) -> tuple[
     return params, da
 
 
-def nowhere_curved(params: tuple[()], cache: Signal | tuple[()], da: Signal) -> None:
+def nowhere_curved(params: tuple[()], cache: Signal | Mask | tuple[()], da: Signal) -> None:
     """g'' = 0: the function is linear, or linear in pieces."""
 
 

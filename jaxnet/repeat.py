@@ -1,0 +1,188 @@
+"""The same kind of layer n times over, each with parameters of its own: compiled once, whatever n is.
+
+The parameters are stacked along a leading axis. Forward is a `lax.scan` over them, backward the same scan in reverse:
+
+    x_0 = x,  x_k = f(params_k, x_k-1),  y = x_n
+    dx_n = dy,  (dparams_k, dx_k-1) = backward(params_k, cache_k, dx_k),  dx = dx_0
+
+so that neither the program nor the time to compile it grows with the depth, as a chain's do.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from jaxnet.compose import Send, send_back
+from jaxnet.factored import Factored, map_leaves
+from jaxnet.layer import Layer
+
+
+def repeat_init(layer, n, key):
+    return jax.vmap(layer.init)(jax.random.split(key, n))
+
+
+def repeat_forward(
+    layer: Layer, n: int, params: Any, x: Float[Array, "*shape"]
+) -> tuple[Float[Array, "*shape"], tuple[Any, Any]]:
+    """y = x_n with x_k = f(params_k, x_k-1). The cache: the parameters, by reference, and all layers' caches."""
+
+    def step(x, params):
+        y, cache = layer.forward(params, x)
+        if (y.shape, y.dtype) != (x.shape, x.dtype):
+            raise ValueError(
+                f"repeat: expected {layer.name} to keep the shape and dtype of x, {x.shape} {x.dtype}, "
+                f"got {y.shape} {y.dtype}"
+            )
+        return y, _without_params(cache, params)
+
+    _check_params(layer, n, params)
+    y, caches = lax.scan(step, jnp.asarray(x), params, length=n)
+    return y, (params, caches)
+
+
+def repeat_backward(
+    layer: Layer, n: int, params: Any, cache: tuple[Any, Any], dy: Float[Array, "*shape"], send: Send = send_back
+) -> tuple[Any, Float[Array, "*shape"]]:
+    """dx_k-1 from dx_k, last to first, starting with dx_n = dy."""
+
+    def step(dx, at_k):
+        params, params_of_forward, cache = at_k
+        dparams, dx = send(layer, params, _with_params(cache, params_of_forward), dx)
+        return dx, dparams
+
+    dx, dparams = lax.scan(step, dy, (params, *cache), reverse=True, length=n)
+    return map_leaves(lambda leaf: Stacked(leaf) if isinstance(leaf, Factored) else leaf, dparams), dx
+
+
+def repeat(layer: Layer, n: int) -> Layer:
+    """A layer n times over, with parameters of its own each time: y = f(params_n, ... f(params_1, x)).
+
+    As `chain(layer, ..., layer)`, but compiled once: the parameters of all n are stacked, and a scan goes through them.
+    Every reading of per-example gradients and every curvature is there, for the stacked parameters.
+
+    Args:
+      layer: f, whose output has its input's shape.
+      n: how often, at least 1.
+
+    Returns:
+      A layer whose parameters are those of f with a leading axis of n: `params[0].W (n, o, i)` for a chain that begins
+      with `dense`.
+
+    Raises:
+      ValueError: when n is not a positive integer; when traced, if f changes the shape, or the parameters are not n.
+    """
+    if not isinstance(n, int) or n < 1:
+        raise ValueError(f"repeat: expected n to be a positive integer, got {n!r}")
+    return Layer(partial(repeat_init, layer, n), partial(repeat_forward, layer, n), partial(repeat_backward, layer, n))
+
+
+def repeated_of(net: Layer) -> tuple[Layer, int] | None:
+    """The layer inside a repeated one and how often it is there; None for any other layer."""
+    backward: Any = net.backward
+    return backward.args if isinstance(backward, partial) and backward.func is repeat_backward else None
+
+
+def taken_apart(params: Any, cache: tuple[Any, Any], n: int) -> list[tuple[Any, Any]]:
+    """The parameters and the cache of each of the n layers, for what goes through them one by one."""
+
+    def at(k, tree):
+        return jax.tree.map(lambda leaf: leaf[k], tree)
+
+    params_of_forward, caches = cache
+    return [(at(k, params), _with_params(at(k, caches), at(k, params_of_forward))) for k in range(n)]
+
+
+def stacked(trees: list[Any]) -> Any:
+    """One tree with a leading axis from n trees: what `taken_apart` took apart."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["layers"], meta_fields=[])
+@dataclass(frozen=True)
+class Stacked(Factored):
+    """The per-example gradients of a stacked parameter, (n, *shape): a form for each of the n layers.
+
+    Attributes:
+      layers: a form whose arrays have a leading axis of n.
+    """
+
+    layers: Factored
+
+    @property
+    def examples(self) -> Any:
+        return jax.tree.map(lambda leaf: leaf[0], self.layers).examples
+
+    def total(self, weights: Float[Array, " m"] | None) -> Float[Array, "n ..."]:
+        return jax.vmap(lambda layer: layer.total(weights))(self.layers)
+
+    def each(self) -> Float[Array, "m n ..."]:
+        return jax.vmap(lambda layer: layer.each(), out_axes=1)(self.layers)
+
+    def add(self, other: Factored) -> "Stacked":
+        if not isinstance(other, Stacked):
+            raise ValueError(f"Stacked.add: expected another Stacked, got {type(other).__name__}")
+        return Stacked(jax.vmap(lambda layer, more: layer.add(more))(self.layers, other.layers))
+
+    def squared_norms(self) -> Float[Array, " m"]:
+        return jax.vmap(lambda layer: layer.squared_norms())(self.layers).sum(axis=0)
+
+    def dot(self, direction: Float[Array, "n ..."]) -> Float[Array, " m"]:
+        return jax.vmap(lambda layer, along: layer.dot(along))(self.layers, direction).sum(axis=0)
+
+    def inner(self, other: Factored) -> Float[Array, "m n"]:
+        if not isinstance(other, Stacked):
+            return super().inner(other)
+        return jax.vmap(lambda layer, of_other: layer.inner(of_other))(self.layers, other.layers).sum(axis=0)
+
+    def square_total(self, weights: Float[Array, " m"] | None, columns: str | None = None) -> Float[Array, "n ..."]:
+        return jax.vmap(lambda layer: layer.square_total(weights, columns))(self.layers)
+
+    def squares(self, columns: str | None = None) -> Float[Array, "m n ..."]:
+        return jax.vmap(lambda layer: layer.squares(columns), out_axes=1)(self.layers)
+
+    def kronecker_factors(self, columns: str | None = None) -> tuple[Float[Array, "n ..."], ...]:
+        """Those of each layer, stacked: (B (n, o, o), A (n, i, i)) for weights (n, o, i)."""
+        return jax.vmap(lambda layer: layer.kronecker_factors(columns))(self.layers)
+
+    def rotated(self, bases: tuple[Float[Array, "n ..."], ...]) -> "Stacked":
+        return Stacked(jax.vmap(lambda layer, of_layer: layer.rotated(of_layer))(self.layers, bases))
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["position"])
+@dataclass(frozen=True)
+class _Parameter:
+    """Stands in a cache for the parameter at that position, which is not to be stacked once more."""
+
+    position: int
+
+
+def _without_params(cache, params):
+    leaves = jax.tree.leaves(params)
+
+    def replaced(array):
+        return next((_Parameter(position) for position, leaf in enumerate(leaves) if leaf is array), array)
+
+    return jax.tree.map(replaced, cache)
+
+
+def _with_params(cache, params):
+    leaves = jax.tree.leaves(params)
+
+    def restored(leaf):
+        return leaves[leaf.position] if isinstance(leaf, _Parameter) else leaf
+
+    return jax.tree.map(restored, cache, is_leaf=lambda leaf: isinstance(leaf, _Parameter))
+
+
+def _check_params(layer, n, params):
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        if leaf.shape[:1] != (n,):
+            name = jax.tree_util.keystr(path)
+            raise ValueError(
+                f"repeat: expected parameters of {layer.name} stacked {n} times, got {name} of shape {leaf.shape}"
+            )
