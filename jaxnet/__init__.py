@@ -14,6 +14,7 @@ from jaxnet.layers.dense import Dense, dense
 from jaxnet.losses import Loss
 from jaxnet.networks import mlp
 from jaxnet.overview import summary
+from jaxnet.precision import mixed_precision
 from jaxnet.recompute import recompute
 from jaxnet.repeat import repeat
 from jaxnet.training import TrainState, make_epoch, make_step, make_steps
@@ -39,6 +40,7 @@ __all__ = [
     "make_epoch",
     "make_step",
     "make_steps",
+    "mixed_precision",
     "mlp",
     "optimizers",
     "per_example",

@@ -9,7 +9,7 @@ Axes: m examples (always the first), then positions t, s, if any, then o outputs
 
 import abc
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Array, Float
+from jaxtyping import Array, DTypeLike, Float
 
 
 class Factored(abc.ABC):
@@ -43,6 +43,10 @@ class Factored(abc.ABC):
     @abc.abstractmethod
     def add(self, other: "Factored") -> "Factored":
         """The per-example gradients of a parameter that is used twice: those of both uses, added."""
+
+    def summed_in(self, dtype: DTypeLike) -> "Factored":
+        """The same gradients, with sums, norms and products of them in another type; see `jaxnet.mixed_precision`."""
+        return jax.tree.map(lambda array: array.astype(dtype), self)
 
     def squared_norms(self) -> Float[Array, " m"]:
         """|g_i|^2."""
@@ -93,7 +97,7 @@ class Factored(abc.ABC):
         return Each(g.reshape(g.shape[0], -1) @ basis)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["dz", "a"], meta_fields=["sharding"])
+@partial(jax.tree_util.register_dataclass, data_fields=["dz", "a"], meta_fields=["sharding", "dtype"])
 @dataclass(frozen=True)
 class Outer(Factored):
     """The gradient of a weight matrix: that of example i is the sum over positions t of dz[i, t] a[i, t]^T, (o, i).
@@ -103,11 +107,13 @@ class Outer(Factored):
       a: (m, ..., i), what went forward into the inputs.
       sharding: how the weight is laid out over devices, `jax.typeof(W).sharding`, which its gradient then is as well;
         None leaves that to JAX. A mesh with explicit axes needs it: there, dz^T a over a sharded batch is ambiguous.
+      dtype: of what is read; None for that of the factors. The sum over examples takes the factors as they are.
     """
 
     dz: Float[Array, "m *t o"]
     a: Float[Array, "m *t i"]
     sharding: jax.sharding.Sharding | None = None
+    dtype: Any = None
 
     @property
     def examples(self) -> Any:
@@ -129,6 +135,9 @@ class Outer(Factored):
         (dz, a), (more_dz, more_a) = self._with_positions(), other._with_positions()
         return Outer(jnp.concatenate([dz, more_dz], axis=1), jnp.concatenate([a, more_a], axis=1), self.sharding)
 
+    def summed_in(self, dtype: DTypeLike) -> "Outer":
+        return replace(self, dtype=jnp.dtype(dtype))
+
     def squared_norms(self) -> Float[Array, " m"]:
         """|dz_i|^2 |a_i|^2; with positions sum_ts <dz_it, dz_is> <a_it, a_is>, or |g_i|^2 where that is smaller."""
         self._check()
@@ -146,8 +155,9 @@ class Outer(Factored):
     def dot(self, direction: Float[Array, "o i"]) -> Float[Array, " m"]:
         """sum_t dz_it^T D a_it."""
         self._check()
-        dz_d = jnp.matmul(self.dz, direction.astype(self.dz.dtype), out_sharding=jax.typeof(self.a).sharding)
-        return (dz_d * self.a).sum(axis=tuple(range(1, self.a.ndim)))
+        dz, a = self._long(self.dz), self._long(self.a)
+        dz_d = jnp.matmul(dz, direction.astype(dz.dtype), out_sharding=jax.typeof(a).sharding)
+        return (dz_d * a).sum(axis=tuple(range(1, a.ndim)))
 
     def inner(self, other: Factored) -> Float[Array, "m n"]:
         """<dz_i, dz'_j> <a_i, a'_j>; with positions the sum over pairs of them, or <g_i, h_j> where that is smaller."""
@@ -187,17 +197,22 @@ class Outer(Factored):
 
     def rotated(self, bases: tuple[Float[Array, "..."], ...]) -> "Outer":
         outputs_basis, inputs_basis = bases
-        return Outer(self.dz @ outputs_basis, self.a @ inputs_basis, self.sharding)
+        return Outer(self._long(self.dz) @ outputs_basis, self._long(self.a) @ inputs_basis, self.sharding)
 
     def _product(self, dz, a):
         """dz^T a over all axes but the last."""
         summed = tuple(range(dz.ndim - 1))
-        return lax.dot_general(dz, a, ((summed, summed), ((), ())), out_sharding=self.sharding)
+        layout = {"out_sharding": self.sharding, "preferred_element_type": self.dtype}
+        return lax.dot_general(dz, a, ((summed, summed), ((), ())), **layout)
 
     def _with_positions(self):
-        """dz and a with one axis of positions, of length 1 where there are none."""
+        """dz and a in the type of what is read, with one axis of positions, of length 1 where there are none."""
         self._check()
-        return tuple(s.reshape(s.shape[0], math.prod(s.shape[1:-1]), s.shape[-1]) for s in (self.dz, self.a))
+        signals = self._long(self.dz), self._long(self.a)
+        return tuple(s.reshape(s.shape[0], math.prod(s.shape[1:-1]), s.shape[-1]) for s in signals)
+
+    def _long(self, signal):
+        return signal if self.dtype is None else signal.astype(self.dtype)
 
     def _positions(self):
         return math.prod(self.dz.shape[1:-1])

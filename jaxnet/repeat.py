@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, DTypeLike, Float
 
 from jaxnet.compose import Send, send_back
 from jaxnet.factored import Factored, map_leaves
@@ -127,6 +127,9 @@ class Stacked(Factored):
         if not isinstance(other, Stacked):
             raise ValueError(f"Stacked.add: expected another Stacked, got {type(other).__name__}")
         return Stacked(jax.vmap(lambda layer, more: layer.add(more))(self.layers, other.layers))
+
+    def summed_in(self, dtype: DTypeLike) -> "Stacked":
+        return Stacked(self.layers.summed_in(dtype))
 
     def squared_norms(self) -> Float[Array, " m"]:
         return jax.vmap(lambda layer: layer.squared_norms())(self.layers).sum(axis=0)

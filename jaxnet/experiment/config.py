@@ -27,7 +27,7 @@ class TrainConfig:
 
     data: str = "digits"
     """digits, breast_cancer, iris, wine, diabetes, linnerud, moons, circles, spirals; or a .csv file (with --target),
-    a .npz file with x and y, or a folder of MNIST's IDX files."""
+    a .npz file with x and y, or a folder with x.npy and y.npy or with MNIST's IDX files."""
     target: tuple[str, ...] = ()
     """The target column of a .csv file, or several for several outputs."""
     hidden: tuple[int, ...] = (256,)
@@ -56,8 +56,8 @@ class TrainConfig:
     """Stop after so many epochs without a better validation loss, and keep the best parameters; 0: never."""
     seed: int = 0
     """Decides the split, the start and the order of the examples."""
-    dtype: Literal["float32", "float64"] = "float32"
-    """Of parameters and arithmetic."""
+    dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    """Of parameters and arithmetic; bfloat16: training in mixed precision, with parameters in float32."""
     backward: Literal["hand", "autodiff"] = "hand"
     """The hand-derived backward pass, or jax.grad for comparison."""
     feedback: Feedback = "transpose"
@@ -68,6 +68,9 @@ class TrainConfig:
     noise_multiplier: float = 0.0
     """With --clip-examples: the standard deviation of the noise on the sum of a batch's clipped gradients, in units of
     that length, as for differentially private SGD."""
+    stream: bool = False
+    """Leave the inputs on disk, in a folder with x.npy or with unpacked IDX files, and read them in blocks, the next
+    one while the device computes: for data larger than memory. The same batches in the same order."""
     out: str | None = None
     """The run's folder; by default the first free runs/DATA-1, runs/DATA-2, ..."""
     overwrite: bool = False
@@ -94,6 +97,11 @@ class TrainConfig:
         if not (noise >= 0 and math.isfinite(noise)):
             raise BadInput(f"--noise-multiplier: expected a number of at least 0, got {noise}")
         self._check_combinations()
+
+    @property
+    def parameters_dtype(self) -> str:
+        """Of parameters, inputs and targets."""
+        return "float32" if self.dtype == "bfloat16" else self.dtype
 
     def _check_combinations(self) -> None:
         if self.noise_multiplier and self.clip_examples is None:

@@ -11,17 +11,20 @@ from jaxnet.experiment.errors import BadInput, did_you_mean
 from jaxnet.experiment.table import Table
 
 
-def load(source: str, targets: tuple[str, ...] = (), *, with_target: bool = True) -> Table:
+def load(source: str, targets: tuple[str, ...] = (), *, with_target: bool = True, stream: bool = False) -> Table:
     """Examples from a data set's name or a path.
 
     Args:
-      source: a name in `NAMES`, a .csv or .npz file, or a folder of IDX files.
+      source: a name in `NAMES`, a .csv or .npz file, or a folder with x.npy and y.npy or with IDX files.
       targets: the target columns, for a .csv file only.
       with_target: whether the examples must come with targets, as they must for training.
+      stream: leave the inputs on disk; for folders only.
 
     Raises:
       BadInput: naming the file, row and column, and what was expected.
     """
+    if stream and (source in NAMES or Path(source).is_file()):
+        raise BadInput(f"--stream: expected --data to be a folder with x.npy and y.npy or with IDX files, got {source}")
     if source in NAMES:
         if targets:
             raise BadInput(f"--target: is for .csv files; {source} has its own target")
@@ -38,19 +41,20 @@ def load(source: str, targets: tuple[str, ...] = (), *, with_target: bool = True
             raise BadInput(f"--data {source}: no such file or folder")
         raise BadInput(
             f"--data {source}: no such data set or file{did_you_mean(source, NAMES)}; expected a .csv or .npz file, "
-            f"a folder of IDX files, or one of {', '.join(NAMES)}"
+            f"a folder with x.npy and y.npy or IDX files, or one of {', '.join(NAMES)}"
         )
+    if targets and path.suffix.lower() != ".csv":
+        what = "a folder has its own targets" if path.is_dir() else "a .npz file holds x and y"
+        raise BadInput(f"--target: is for .csv files; {what}")
     if path.is_dir():
-        if targets:
-            raise BadInput("--target: is for .csv files; a folder of IDX files has its own labels")
-        return files.read_idx_folder(path)
+        if (path / "x.npy").exists():
+            return files.read_npy_folder(path, with_target=with_target, stream=stream)
+        return files.read_idx_folder(path, stream=stream)
     if path.suffix.lower() == ".csv":
         return files.read_csv(path, targets, with_target=with_target)
     if path.suffix.lower() == ".npz":
-        if targets:
-            raise BadInput("--target: is for .csv files; a .npz file holds x and y")
         return files.read_npz(path, with_target=with_target)
-    raise BadInput(f"--data {source}: expected a .csv or .npz file or a folder of IDX files, got {path.suffix or path}")
+    raise BadInput(f"--data {source}: expected a .csv or .npz file or a folder, got {path.suffix or path}")
 
 
 def _shipped(name: str) -> Table:

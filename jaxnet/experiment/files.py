@@ -1,4 +1,4 @@
-"""Reading .csv, .npz and IDX files, with the place of every mistake."""
+"""Reading .csv, .npz, .npy and IDX files, with the place of every mistake."""
 
 import csv
 import gzip
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnet.experiment.errors import BadInput, did_you_mean, some
+from jaxnet.experiment.mapped import in_blocks, map_npy
 from jaxnet.experiment.table import Table
 
 # Squares of larger numbers overflow.
@@ -133,8 +134,31 @@ def read_npz(path: Path, *, with_target: bool = True) -> Table:
             raise BadInput(f"--data {path}: has no array {name!r}; expected x and y, got {found or 'nothing'}")
     x = _examples(path, arrays["x"])
     y = _npz_targets(path, arrays["y"], len(x)) if "y" in arrays else None
-    targets = ("y",) if y is None or y.ndim == 1 or y.shape[1] == 1 else tuple(f"y{k}" for k in range(y.shape[1]))
-    return Table(str(path), x, y, tuple(f"x{column}" for column in range(x.shape[1])), targets)
+    return Table(str(path), x, y, tuple(f"x{column}" for column in range(x.shape[1])), _numbered_targets(y))
+
+
+def read_npy_folder(folder: Path, *, with_target: bool = True, stream: bool = False) -> Table:
+    """A folder with x.npy (m, ...) and y.npy (m,) or (m, targets); with `stream`, x stays on disk."""
+    paths = {name: folder / f"{name}.npy" for name in ("x", "y")}
+    if with_target and not paths["y"].is_file():
+        raise BadInput(f"--data {folder}: has x.npy and no y.npy; expected both")
+    x = map_npy(paths["x"])
+    x = _mapped_examples(paths["x"], x) if stream else _examples(paths["x"], x)
+    y = _npz_targets(paths["y"], np.asarray(map_npy(paths["y"])), len(x)) if paths["y"].is_file() else None
+    return Table(str(folder), x, y, tuple(f"x{column}" for column in range(x.shape[1])), _numbered_targets(y))
+
+
+def _mapped_examples(path, x, name="x"):
+    if x.dtype.kind not in "fiub" or x.ndim < 2:
+        raise BadInput(f"--data {path}: expected x of numbers, (examples, features), got {x.dtype} {x.shape}")
+    x = x.reshape(len(x), -1)
+    for start, values in in_blocks(x):
+        _require_finite(path, name, values, start)
+    return x
+
+
+def _numbered_targets(y):
+    return ("y",) if y is None or y.ndim == 1 or y.shape[1] == 1 else tuple(f"y{k}" for k in range(y.shape[1]))
 
 
 def _examples(path, x):
@@ -161,11 +185,11 @@ def _npz_targets(path, y, examples):
     return y.argmax(axis=1).astype(str) if one_hot else y
 
 
-def _require_finite(path, name, values):
+def _require_finite(path, name, values, start=0):
     bad = np.argwhere(~(np.abs(values) <= LARGEST))
     if len(bad):
         row, column = bad[0]
-        where = f"--data {path}, {name}, row {row + 1}, column {column + 1}"
+        where = f"--data {path}, {name}, row {start + row + 1}, column {column + 1}"
         value = values[row, column]
         expected = f"a number up to {LARGEST:g}" if np.isfinite(value) else "a finite number"
         raise BadInput(f"{where}: expected {expected}, got {value}")
@@ -174,12 +198,15 @@ def _require_finite(path, name, values):
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
-def read_idx_folder(folder: Path) -> Table:
-    """MNIST's files: train-images*, train-labels*, and t10k-* as the test part where they are there."""
+def read_idx_folder(folder: Path, *, stream: bool = False) -> Table:
+    """MNIST's files: train-images*, train-labels*, and t10k-* as the test part where they are there.
+
+    With `stream` the images stay on disk, for which they must not be gzipped.
+    """
     test = None
     if _find_idx(folder, "t10k-images") or _find_idx(folder, "t10k-labels"):
-        test = _read_images_and_labels(folder, "t10k")
-    train = _read_images_and_labels(folder, "train")
+        test = _read_images_and_labels(folder, "t10k", stream)
+    train = _read_images_and_labels(folder, "train", stream)
     if test is not None and test.x.shape[1] != train.x.shape[1]:
         raise BadInput(
             f"--data {folder}: expected test images of as many pixels as the training images', {train.x.shape[1]}, "
@@ -188,22 +215,29 @@ def read_idx_folder(folder: Path) -> Table:
     return train._replace(test=test)
 
 
-def _read_images_and_labels(folder, part):
+def _read_images_and_labels(folder, part, stream):
     paths = {}
     for what in ("images", "labels"):
         path = _find_idx(folder, f"{part}-{what}")
         if path is None:
-            raise BadInput(f"--data {folder}: has no file {part}-{what}*, plain or .gz; expected MNIST's IDX files")
+            raise BadInput(
+                f"--data {folder}: has no file {part}-{what}*, plain or .gz; expected x.npy and y.npy, or MNIST's IDX files"
+            )
         paths[what] = path
-    images, labels = read_idx(paths["images"]), read_idx(paths["labels"])
+    if stream and paths["images"].suffix == ".gz":
+        raise BadInput(f"--stream: {paths['images']} is gzipped, and cannot be read in blocks; unpack it with gunzip")
+    images, labels = read_idx(paths["images"], mapped=stream), read_idx(paths["labels"])
     if images.ndim < 2 or images.size == 0:
         raise BadInput(f"--data {paths['images']}: expected images, (examples, rows, columns), got {images.shape}")
     if labels.shape != images.shape[:1]:
         raise BadInput(
             f"--data {paths['labels']}: expected {len(images)} labels, one for each image, got {labels.shape}"
         )
-    x = images.reshape(len(images), -1).astype(np.float64)
-    _require_finite(paths["images"], "pixels", x)
+    if stream:
+        x = _mapped_examples(paths["images"], images, "pixels")
+    else:
+        x = images.reshape(len(images), -1).astype(np.float64)
+        _require_finite(paths["images"], "pixels", x)
     y = labels.reshape(-1, 1).astype(np.float64)
     _require_finite(paths["labels"], "labels", y)
     features = tuple(f"pixel{column}" for column in range(x.shape[1]))
@@ -215,8 +249,8 @@ def _find_idx(folder, start):
     return found[0] if found else None
 
 
-def read_idx(path: Path) -> np.ndarray:
-    """An array in Yann LeCun's IDX format, plain or gzipped.
+def read_idx(path: Path, *, mapped: bool = False) -> np.ndarray:
+    """An array in Yann LeCun's IDX format, plain or gzipped; a plain one may be mapped, and left on disk.
 
     Two zero bytes, a byte for the type, a byte for the number of axes, each axis's length in four bytes, then the
     values, all big-endian.
@@ -233,10 +267,13 @@ def read_idx(path: Path) -> np.ndarray:
             # gzip packs at most 1032 bytes into one: a larger promise is refused before memory is asked for.
             if len(shape) < start[3] or expected > 1032 * path.stat().st_size:
                 raise BadInput(f"--data {path}: is cut short; its first bytes promise {expected} bytes of values")
-            values = file.read(expected + 1)
+            offset = file.tell()
+            length = path.stat().st_size - offset if mapped else len(values := file.read(expected + 1))
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"--data {path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    if len(values) != expected:
-        how = "is cut short" if len(values) < expected else "goes on after its values"
+    if length != expected:
+        how = "is cut short" if length < expected else "goes on after its values"
         raise BadInput(f"--data {path}: {how}; expected {expected} bytes of values for the shape {shape}")
+    if mapped and expected:
+        return np.memmap(path, dtype, mode="r", offset=offset, shape=shape)
     return np.frombuffer(values, dtype).reshape(shape)

@@ -1,13 +1,14 @@
 """Training, epoch by epoch: a compiled scan, then a look at the validation part."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Shaped
 
 from jaxnet import feedback, gradient, per_example
 from jaxnet.experiment import model, optimizers
@@ -15,9 +16,11 @@ from jaxnet.experiment.config import TrainConfig
 from jaxnet.experiment.errors import Failure, interrupted
 from jaxnet.experiment.problem import Problem, loss_of
 from jaxnet.experiment.split import Part, Split
+from jaxnet.experiment.stream import Rows, blocks, make_streamed_epoch
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
-from jaxnet.training import TrainState, make_epoch
+from jaxnet.precision import mixed_precision
+from jaxnet.training import TrainState, make_epoch, make_steps
 
 
 class Epoch(NamedTuple):
@@ -53,23 +56,40 @@ def train(config: TrainConfig, problem: Problem, parts: Split) -> Iterator[Epoch
     Raises:
       Failure: when the loss is no longer finite.
     """
-    net, loss = make_network(config, problem, parts.train.x.shape[1]), loss_of(problem)
+    features = parts.train.x.shape[1]
+    net, loss = make_network(config, problem, features), loss_of(problem)
+    trained_net = mixed_precision(net) if config.dtype == "bfloat16" else net
     start, order, noise, back = (jax.random.fold_in(jax.random.key(config.seed), number) for number in range(4))
-    batch_size = min(config.batch_size, len(parts.train.x))
-    optimizer = optimizers.make_optimizer(config, net, loss, batch_size, noise)
+    batch_size = min(config.batch_size, len(parts.train.y))
+    optimizer = optimizers.make_optimizer(config, trained_net, loss, batch_size, noise)
     params = net.init(start)
     state = TrainState.create(params, optimizer, order)
-    gradient_of = make_value_and_grad(config, net, params, parts.train.x.shape[1], back)
-    epoch = make_epoch(net, loss, optimizer, batch_size, value_and_grad=gradient_of)
+    gradient_of = make_value_and_grad(config, trained_net, params, features, back)
+    if isinstance(parts.train.x, Rows):
+        steps = make_steps(trained_net, loss, optimizer, value_and_grad=gradient_of)
+        streamed = make_streamed_epoch(steps, problem, batch_size, config.parameters_dtype)
+        on_disk = parts.train.x, parts.train.y
+
+        def epoch(state):
+            return streamed(state, *on_disk)
+    else:
+        whole = make_epoch(trained_net, loss, optimizer, batch_size, value_and_grad=gradient_of)
+        (on_device,) = blocks_of(parts.train, problem, config.parameters_dtype)()
+
+        def epoch(state):
+            return whole(state, *on_device)
+
     evaluate = make_evaluate(net, loss, problem)
-    train_x, train_y = as_arrays(parts.train, problem, config.dtype)
-    validation = as_arrays(parts.validation, problem, config.dtype)
+    validation = blocks_of(parts.validation, problem, config.parameters_dtype)
 
     began, kept = time.perf_counter(), None
     for number in range(1, config.epochs + 1):
-        state, metrics = epoch(state, train_x, train_y)
-        train_loss, (validation_loss, metric) = jax.device_get((metrics["loss"], evaluate(state.params, *validation)))
-        value = problem.metric_of(metric)
+        state, metrics = epoch(state)
+        evaluated = [(len(x), evaluate(state.params, x, y)) for x, y in validation()]
+        train_loss, evaluated = jax.device_get((metrics["loss"], evaluated))
+        counts, measured = zip(*evaluated, strict=True)
+        validation_loss, metric = (np.average(values, axis=0, weights=counts) for values in zip(*measured, strict=True))
+        value = problem.metric_of(np.asarray(metric))
         ended = Epoch(number, float(train_loss), float(validation_loss), value, time.perf_counter() - began)
         if interrupted():
             raise KeyboardInterrupt
@@ -111,9 +131,14 @@ def make_evaluate(net: Layer, loss: Loss, problem: Problem) -> Callable[..., tup
     return jax.jit(evaluate)
 
 
-def as_arrays(part: Part, problem: Problem, dtype: str) -> tuple[jax.Array, jax.Array]:
-    """Inputs and encoded targets on the device."""
-    return jnp.asarray(part.x, dtype), jnp.asarray(problem.encode(part.y, dtype))
+def blocks_of(
+    part: Part, problem: Problem, dtype: str
+) -> Callable[[], Iterable[tuple[Float[Array, "m i"], Shaped[Array, "m ..."]]]]:
+    """() -> inputs and encoded targets on the device: all in one block that stays there, or one after the other."""
+    if isinstance(part.x, Rows):
+        return partial(blocks, part.x, part.y, problem, dtype)
+    whole = jnp.asarray(part.x, dtype), jnp.asarray(problem.encode(part.y, dtype))
+    return lambda: [whole]
 
 
 def make_value_and_grad(
@@ -129,7 +154,7 @@ def make_value_and_grad(
     """
     if config.backward == "autodiff":
         return _autodiff_value_and_grad
-    x = jax.ShapeDtypeStruct((1, features), config.dtype)
+    x = jax.ShapeDtypeStruct((1, features), config.parameters_dtype)
     backward = {
         "transpose": lambda: net.backward,
         "random": lambda: feedback.alignment(net, net.init(key)),

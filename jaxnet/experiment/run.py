@@ -52,7 +52,7 @@ def run(config: TrainConfig) -> dict[str, Any]:
     folder.check(config)
     found = device()
     with jax.enable_x64(config.dtype == "float64"):
-        table = data.load(config.data, config.target)
+        table = data.load(config.data, config.target, stream=config.stream)
         problem, table = pose(table, config)
         parts, problem = split(table, problem, config.seed)
         print(f"device     {found}")
@@ -102,12 +102,15 @@ def _fill(out: Path, config: TrainConfig, table: Table, problem: Problem, parts:
 
 def _test(config, problem, parts, trained):
     net, loss = loop.make_network(config, problem, parts.train.x.shape[1]), loss_of(problem)
-    x, y = loop.as_arrays(parts.test, problem, config.dtype)
-    z = jax.jit(net.apply)(trained.params, x)
-    predicted = problem.predict(z)
+    apply, outputs, losses = jax.jit(net.apply), [], []
+    for x, y in loop.blocks_of(parts.test, problem, config.parameters_dtype)():
+        z = apply(trained.params, x)
+        outputs.append(problem.predict(z))
+        losses.append(np.asarray(loss.forward(z, y)))
+    predicted = np.concatenate(outputs)
     measured = scores(problem, predicted, parts.test.y)
     targets = measured.pop("targets", None)
-    result: dict[str, Any] = {"test_loss": float(loss.forward(z, y).mean())}
+    result: dict[str, Any] = {"test_loss": float(np.concatenate(losses).mean())}
     result |= {f"test_{name}": value for name, value in measured.items()}
     return result | ({"targets": targets} if targets else {}), predicted
 
@@ -120,13 +123,15 @@ def _draw(where, epochs, trained, finished, parts, predicted):
         return
     figures.draw_confusion(where / "confusion.png", predicted.argmax(axis=1), test.y, problem.classes)
     if len(finished.features) == 2:
-        figures.draw_boundary(where / "boundary.png", finished, test.x, test.y)
+        x = test.x if isinstance(test.x, np.ndarray) else test.x.read(slice(None), "float64")
+        figures.draw_boundary(where / "boundary.png", finished, x, test.y)
 
 
 def _print_plan(config, table, problem, parts):
     sizes = model.sizes_of(config, table.x.shape[1], problem)
-    print(f"data       {table.source}: {len(parts.train.x)} training, {len(parts.validation.x)} validation, ", end="")
-    print(f"{len(parts.test.x)} test examples of {table.x.shape[1]} features")
+    counts = f"{len(parts.train.y)} training, {len(parts.validation.y)} validation, {len(parts.test.y)} test examples"
+    streamed = ", streamed from disk" if config.stream else ""
+    print(f"data       {table.source}: {counts} of {table.x.shape[1]} features{streamed}")
     print(f"problem    {problem.kind}: {problem.loss}")
     print(f"network    {'-'.join(map(str, sizes))}, {config.activation}, output {problem.output_activation}")
     rate, decay = optimizers.learning_rate(config), optimizers.weight_decay(config)

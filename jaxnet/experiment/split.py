@@ -5,7 +5,9 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnet.experiment.errors import BadInput
+from jaxnet.experiment.mapped import in_blocks
 from jaxnet.experiment.problem import Problem, scaled_to
+from jaxnet.experiment.stream import Rows
 from jaxnet.experiment.table import Table
 
 VALIDATION, TEST = 0.1, 0.2
@@ -29,9 +31,9 @@ class Standardisation(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Standardised inputs (m, features), and targets as in the table: numbers of classes, or values."""
+    """Standardised inputs (m, features), on disk if the table's are, and targets as in the table."""
 
-    x: np.ndarray
+    x: np.ndarray | Rows
     y: np.ndarray
 
 
@@ -73,16 +75,17 @@ def split(table: Table, problem: Problem, seed: int) -> tuple[Split, Problem]:
         rows, test_rows = part(rows, TEST)
     train_rows, validation_rows = part(rows, VALIDATION)
 
-    standardisation = _standardisation_of(table.x[train_rows])
-    x = standardise(table, standardisation)
+    standardisation = _standardisation_of(table.x, train_rows)
+
+    inputs = _inputs(table, standardisation)
     if table.test is None:
-        test = Part(x[test_rows], y[test_rows])
+        test = Part(inputs(test_rows), y[test_rows])
     else:
         assert table.test.y is not None
-        test = Part(standardise(table.test, standardisation), table.test.y)
+        test = Part(_inputs(table.test, standardisation)(np.arange(len(table.test.x))), table.test.y)
     parts = Split(
-        train=Part(x[train_rows], y[train_rows]),
-        validation=Part(x[validation_rows], y[validation_rows]),
+        train=Part(inputs(train_rows), y[train_rows]),
+        validation=Part(inputs(validation_rows), y[validation_rows]),
         test=test,
         standardisation=standardisation,
     )
@@ -103,22 +106,42 @@ def standardise(table: Table, standardisation: Standardisation) -> np.ndarray:
     return x
 
 
-def _require_near(table, names, values, scaled):
+def _inputs(table, standardisation):
+    """(rows) -> the standardised features of these rows, in memory or still on disk."""
+    if not isinstance(table.x, np.memmap):
+        x = standardise(table, standardisation)
+        return lambda rows: x[rows]
+    for start, values in in_blocks(table.x):
+        _require_near(table, table.features, values, standardisation(values), start)
+    return lambda rows: Rows(table.x, rows, standardisation)
+
+
+def _require_near(table, names, values, scaled, start=0):
     far = np.argwhere(np.abs(scaled) > FARTHEST)
     if len(far):
         row, column = far[0]
         raise BadInput(
-            f"--data {table.source}, row {row + 1}, column {names[column]!r}: {values[row, column]:g} is "
+            f"--data {table.source}, row {start + row + 1}, column {names[column]!r}: {values[row, column]:g} is "
             f"{abs(scaled[row, column]):.1g} standard deviations from the mean; expected at most {FARTHEST:g}"
         )
 
 
-def _standardisation_of(x: np.ndarray) -> Standardisation:
+def _standardisation_of(x: np.ndarray, rows: np.ndarray) -> Standardisation:
+    rows = np.sort(rows)
+    total = np.zeros(x.shape[1])
+    low, high = np.full_like(total, np.inf), np.full_like(total, -np.inf)
+    for _, values in in_blocks(x, rows):
+        total += values.sum(axis=0)
+        low, high = np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0))
+    mean = total / len(rows)
+    squares = np.zeros_like(mean)
+    for _, values in in_blocks(x, rows):
+        squares += ((values - mean) ** 2).sum(axis=0)
     # By largest and smallest: rounding gives some constant columns a standard deviation just above 0.
-    constant = x.max(axis=0) == x.min(axis=0)
-    deviation = np.where(constant, 1.0, x.std(axis=0))
+    constant = low == high
+    deviation = np.where(constant, 1.0, np.sqrt(squares / len(rows)))
     # A column of huge or tiny numbers may overflow or underflow its variance.
     usable = np.isfinite(deviation) & (deviation > 0) & ~constant
     factor = np.zeros_like(deviation)
     np.divide(1.0, deviation, out=factor, where=usable)
-    return Standardisation(x.mean(axis=0), factor)
+    return Standardisation(mean, factor)

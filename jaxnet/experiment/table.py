@@ -10,7 +10,7 @@ class Table(NamedTuple):
 
     Attributes:
       source: where they came from, for messages.
-      x: (m, features), float64, finite.
+      x: (m, features), finite; float64, or a `np.memmap` of numbers that are streamed from disk.
       y: (m,) texts or booleans for classes, (m, targets) numbers otherwise; None where there is no target.
       features: the columns' names.
       targets: the targets' names.

@@ -272,11 +272,17 @@ def test_a_gzipped_idx_file_cut_short_is_named(write):
 
 def test_a_folder_without_idx_files_is_named(write):
     write("mnist/readme", "")
-    assert refusal("mnist") == "--data mnist: has no file train-images*, plain or .gz; expected MNIST's IDX files"
+    assert (
+        refusal("mnist")
+        == "--data mnist: has no file train-images*, plain or .gz; expected x.npy and y.npy, or MNIST's IDX files"
+    )
     write("mnist/train-images", idx(IMAGES))
     write("mnist/train-labels", idx(LABELS))
     write("mnist/t10k-images", idx(IMAGES))
-    assert refusal("mnist") == "--data mnist: has no file t10k-labels*, plain or .gz; expected MNIST's IDX files"
+    assert (
+        refusal("mnist")
+        == "--data mnist: has no file t10k-labels*, plain or .gz; expected x.npy and y.npy, or MNIST's IDX files"
+    )
 
 
 def test_test_images_of_another_size_are_named(write):
@@ -294,15 +300,15 @@ def test_test_images_of_another_size_are_named(write):
             "digit",
             (),
             "--data digit: no such data set or file; did you mean digits?; expected a .csv or .npz file, "
-            "a folder of IDX files, or one of digits, breast_cancer, iris, wine, diabetes, linnerud, moons, circles, "
+            "a folder with x.npy and y.npy or IDX files, or one of digits, breast_cancer, iris, wine, diabetes, linnerud, moons, circles, "
             "spirals",
         ),
         ("", (), "--data: expected a file, a folder, or one of " + ", ".join(data.NAMES) + "; got an empty name"),
         ("n" * 300, (), f"--data {'n' * 40}...: cannot be read (File name too long)"),
-        ("a.txt", (), "--data a.txt: expected a .csv or .npz file or a folder of IDX files, got .txt"),
+        ("a.txt", (), "--data a.txt: expected a .csv or .npz file or a folder, got .txt"),
         ("digits", ("y",), "--target: is for .csv files; digits has its own target"),
         ("a.npz", ("y",), "--target: is for .csv files; a .npz file holds x and y"),
-        ("folder", ("y",), "--target: is for .csv files; a folder of IDX files has its own labels"),
+        ("folder", ("y",), "--target: is for .csv files; a folder has its own targets"),
     ],
 )
 def test_a_wrong_source_is_named(source, targets, message, write):

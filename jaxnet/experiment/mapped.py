@@ -1,0 +1,35 @@
+"""Arrays that stay on disk, and are looked at block by block: for data larger than memory."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxnet.experiment.errors import BadInput
+
+BLOCK_NUMBERS = 2**23
+
+
+def in_blocks(x: np.ndarray, rows: np.ndarray | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    """(start, values) of some 64 MiB each: the rows of x (examples, features), or those given, as float64."""
+    many = max(1, BLOCK_NUMBERS // max(1, x.shape[1]))
+    for start in range(0, len(x) if rows is None else len(rows), many):
+        at: Any = slice(start, start + many)
+        with np.errstate(over="ignore"):
+            yield start, np.asarray(x[at if rows is None else rows[at]], np.float64)
+
+
+def map_npy(path: Path) -> np.ndarray:
+    """An array of a .npy file, left on disk; never a pickle.
+
+    Raises:
+      BadInput: when it is none, or cut short.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception:  # a damaged header can raise nearly anything
+        raise BadInput(f"--data {path}: expected a whole NumPy .npy file of numbers") from None
+    if not isinstance(array, np.memmap):
+        raise BadInput(f"--data {path}: expected an array with values, got one of shape {np.shape(array)}")
+    return array
