@@ -220,9 +220,8 @@ def _read_images_and_labels(folder, part, stream):
     for what in ("images", "labels"):
         path = _find_idx(folder, f"{part}-{what}")
         if path is None:
-            raise BadInput(
-                f"--data {folder}: has no file {part}-{what}*, plain or .gz; expected x.npy and y.npy, or MNIST's IDX files"
-            )
+            expected = "expected x.npy and y.npy, or MNIST's IDX files"
+            raise BadInput(f"--data {folder}: has no file {part}-{what}*, plain or .gz; {expected}")
         paths[what] = path
     if stream and paths["images"].suffix == ".gz":
         raise BadInput(f"--stream: {paths['images']} is gzipped, and cannot be read in blocks; unpack it with gunzip")
