@@ -7,9 +7,9 @@ def load():
     """The program, once its packages are there."""
     from jaxnet.experiment.config import TrainConfig
     from jaxnet.experiment.options import parse
-    from jaxnet.experiment.run import run
+    from jaxnet.experiment.run import main
 
-    return lambda: run(parse(TrainConfig))
+    return lambda: main(parse(TrainConfig))
 
 
 if __name__ == "__main__":

@@ -75,6 +75,8 @@ class TrainConfig:
     """The run's folder; by default the first free runs/DATA-1, runs/DATA-2, ..."""
     overwrite: bool = False
     """Replace an existing run folder."""
+    compilation_cache: bool = True
+    """Keep compiled programs in the user's cache folder, so that a run like an earlier one starts at once."""
 
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("epochs", 1), ("early_stopping", 0), ("seed", 0)):

@@ -1,5 +1,6 @@
 """The pictures of a run: how the loss fell, and what the model makes of the test part."""
 
+import contextlib
 import os
 import warnings
 from pathlib import Path
@@ -17,6 +18,12 @@ CLASS_COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00
 MARKERS = ["o", "^", "s", "D", "v", "P", "X"]
 MOST_CLASSES_NAMED = 25
 MOST_TARGETS_DRAWN = 6
+
+
+def get_ready() -> None:
+    """Loads Matplotlib, for a thread that does so ahead of the drawing, which tells what goes wrong."""
+    with contextlib.suppress(Exception):
+        _pyplot()
 
 
 def _pyplot():

@@ -59,11 +59,11 @@ def train(config: TrainConfig, problem: Problem, parts: Split) -> Iterator[Epoch
     features = parts.train.x.shape[1]
     net, loss = make_network(config, problem, features), loss_of(problem)
     trained_net = mixed_precision(net) if config.dtype == "bfloat16" else net
-    start, order, noise, back = (jax.random.fold_in(jax.random.key(config.seed), number) for number in range(4))
     batch_size = min(config.batch_size, len(parts.train.y))
+    start, order, noise, back = _keys(config.seed)
     optimizer = optimizers.make_optimizer(config, trained_net, loss, batch_size, noise)
-    params = net.init(start)
-    state = TrainState.create(params, optimizer, order)
+    params = jax.jit(net.init)(start)
+    state = jax.jit(partial(TrainState.create, optimizer=optimizer))(params, key=order)
     gradient_of = make_value_and_grad(config, trained_net, params, features, back)
     if isinstance(parts.train.x, Rows):
         steps = make_steps(trained_net, loss, optimizer, value_and_grad=gradient_of)
@@ -105,6 +105,12 @@ def train(config: TrainConfig, problem: Problem, parts: Split) -> Iterator[Epoch
             break
     assert kept is not None
     yield kept
+
+
+# Compiled as one, here and where parameters and state are made: one by one, operations take longer to compile.
+@jax.jit
+def _keys(seed):
+    return tuple(jax.random.fold_in(jax.random.key(seed), number) for number in range(4))
 
 
 def _remedy(config, problem):

@@ -2,12 +2,14 @@
 
 import time
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxnet.experiment import data, figures, folder, loop, model, optimizers
+from jaxnet.experiment.cache import use_compilation_cache
 from jaxnet.experiment.config import TrainConfig
 from jaxnet.experiment.errors import Failure
 from jaxnet.experiment.loop import Epoch, Trained
@@ -36,6 +38,13 @@ def device() -> str:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise Failure(f"JAX finds no device to run on ({reason[0]}); JAX_PLATFORMS=cpu takes the CPU") from None
     return found.platform if found.device_kind.lower() == found.platform else f"{found.platform} ({found.device_kind})"
+
+
+def main(config: TrainConfig) -> dict[str, Any]:
+    """`run`, as a script's process does it: with JAX's compilation cache."""
+    if config.compilation_cache:
+        use_compilation_cache()
+    return run(config)
 
 
 def run(config: TrainConfig) -> dict[str, Any]:
@@ -77,6 +86,8 @@ def run(config: TrainConfig) -> dict[str, Any]:
 
 def _fill(out: Path, config: TrainConfig, table: Table, problem: Problem, parts: Split) -> dict[str, Any]:
     """Everything but result.json, which is returned."""
+    # Matplotlib is loaded while XLA compiles, which leaves Python alone.
+    Thread(target=figures.get_ready, daemon=True).start()
     epochs: list[Epoch] = []
     with (out / folder.METRICS).open("w") as metrics, progress(config.epochs, problem.metric) as show:
         for step in loop.train(config, problem, parts):
@@ -102,11 +113,17 @@ def _fill(out: Path, config: TrainConfig, table: Table, problem: Problem, parts:
 
 def _test(config, problem, parts, trained):
     net, loss = loop.make_network(config, problem, parts.train.x.shape[1]), loss_of(problem)
-    apply, outputs, losses = jax.jit(net.apply), [], []
+
+    @jax.jit
+    def outputs_and_losses(params, x, y):
+        z = net.apply(params, x)
+        return z, loss.forward(z, y)
+
+    outputs, losses = [], []
     for x, y in loop.blocks_of(parts.test, problem, config.parameters_dtype)():
-        z = apply(trained.params, x)
+        z, values = outputs_and_losses(trained.params, x, y)
         outputs.append(problem.predict(z))
-        losses.append(np.asarray(loss.forward(z, y)))
+        losses.append(np.asarray(values))
     predicted = np.concatenate(outputs)
     measured = scores(problem, predicted, parts.test.y)
     targets = measured.pop("targets", None)

@@ -300,8 +300,8 @@ def test_test_images_of_another_size_are_named(write):
             "digit",
             (),
             "--data digit: no such data set or file; did you mean digits?; expected a .csv or .npz file, "
-            "a folder with x.npy and y.npy or IDX files, or one of digits, breast_cancer, iris, wine, diabetes, linnerud, "
-            "moons, circles, spirals",
+            "a folder with x.npy and y.npy or IDX files, or one of digits, breast_cancer, iris, wine, diabetes, "
+            "linnerud, moons, circles, spirals",
         ),
         ("", (), "--data: expected a file, a folder, or one of " + ", ".join(data.NAMES) + "; got an empty name"),
         ("n" * 300, (), f"--data {'n' * 40}...: cannot be read (File name too long)"),

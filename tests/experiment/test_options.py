@@ -35,14 +35,16 @@ def test_every_option_is_read():
         "feedback": "random",
         "clip_examples": 2.5,
         "noise_multiplier": 1.5,
+        "stream": True,
         "out": "somewhere",
         "overwrite": True,
+        "compilation_cache": False,
     }
     assert options.keys() == {field.name for field in dataclasses.fields(TrainConfig)}
     line = []
     for name, value in options.items():
-        line.append("--" + name.replace("_", "-"))
-        values = value if isinstance(value, tuple) else () if value is True else (value,)
+        line.append(("--no-" if value is False else "--") + name.replace("_", "-"))
+        values = value if isinstance(value, tuple) else () if isinstance(value, bool) else (value,)
         line.extend(map(str, values))
     assert parse(TrainConfig, line) == TrainConfig(**options)
 
@@ -67,7 +69,7 @@ def test_no_hidden_layer_is_a_linear_model():
             "--activation: expected one of relu, leaky_relu, tanh, sigmoid, softplus, identity; "
             "got 'rleu'; did you mean relu?",
         ),
-        ("--dtype int8", "--dtype: expected one of float32, float64; got 'int8'"),
+        ("--dtype int8", "--dtype: expected one of float32, float64, bfloat16; got 'int8'"),
         ("--epochs 3.5", "--epochs: expected an integer, got '3.5'"),
         ("--learning-rate fast", "--learning-rate: expected a number, got 'fast'"),
         ("--hidden 64 wide", "--hidden: expected an integer, got 'wide'"),
