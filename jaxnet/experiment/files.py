@@ -143,7 +143,7 @@ def read_npy_folder(folder: Path, *, with_target: bool = True, stream: bool = Fa
     if with_target and not paths["y"].is_file():
         raise BadInput(f"--data {folder}: has x.npy and no y.npy; expected both")
     x = map_npy(paths["x"])
-    x = _mapped_examples(paths["x"], x) if stream else _examples(paths["x"], x)
+    x = _mapped_examples(paths["x"], x) if stream else _examples(paths["x"], np.asarray(x))
     y = _npz_targets(paths["y"], np.asarray(map_npy(paths["y"])), len(x)) if paths["y"].is_file() else None
     return Table(str(folder), x, y, tuple(f"x{column}" for column in range(x.shape[1])), _numbered_targets(y))
 

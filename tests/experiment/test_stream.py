@@ -126,10 +126,11 @@ def test_idx_images_are_streamed(tmp_path, small_blocks):
     )
 
 
-def test_inputs_stay_on_disk(folder, small_blocks):
-    table = data.load(folder(*examples()), stream=True)
-    assert isinstance(table.x, np.memmap)
-    assert isinstance(table.y, np.ndarray)
+@pytest.mark.parametrize("dtype", [np.float64, np.uint8])
+def test_inputs_stay_on_disk_only_if_they_are_streamed(dtype, folder, small_blocks):
+    source = folder(*examples(dtype))
+    assert type(data.load(source, stream=True).x) is np.memmap
+    assert type(data.load(source).x) is np.ndarray
 
 
 @pytest.mark.parametrize(("place", "value", "message"), [

@@ -1,34 +1,52 @@
 """The options of `scripts/benchmark.py`, and where its results go."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
 from jaxnet.experiment import report
+from jaxnet.experiment.benchmark.training.contestants import Against
+from jaxnet.experiment.benchmark.training.problems import NetName
 from jaxnet.experiment.errors import BadInput
 from jaxnet.experiment.run import device
 
-What = Literal["per-example", "kfac", "feedback"]
+What = Literal["training", "scale", "stream", "shell", "accelerator", "per-example", "kfac", "feedback"]
 
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkConfig:
-    """Measure one of the README's claims on this machine: a table, results.json and, but for per-example, a figure."""
+    """Measure one of the README's claims on this machine: a table, results.json and, for some, a figure."""
 
     what: Annotated[What, tyro.conf.Positional] = dataclasses.field(metadata={"positional": True})
-    """per-example: the cost of readings; kfac: K-FAC against Adam; feedback: other ways back."""
+    """training: a step beside that of other packages; scale: time and memory against width, depth and batch;
+    stream: from disk beside in memory; shell: train.py beside scripts of other packages; accelerator: the share of its
+    peak; per-example: the cost of readings; kfac: K-FAC against Adam; feedback: other ways back."""
     out: str | None = None
     """The folder for the results; by default benchmarks/WHAT."""
     seeds: int = 5
     """Seeds, or rounds of timing, of which medians are reported."""
     overwrite: bool = False
     """Write into an existing folder."""
+    against: tuple[Against, ...] = get_args(Against)
+    """training: the packages to measure besides JAX and NumPy; those not installed are named."""
+    nets: tuple[NetName, ...] = get_args(NetName)
+    """training: the networks."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.seeds <= 1000:
             raise BadInput(f"--seeds: expected an integer from 1 to 1000, got {self.seeds}")
+        for name, takers in TAKERS.items():
+            if self.what not in takers and getattr(self, name) != type(self).__dict__[name]:
+                raise BadInput(f"--{name}: an option of {', '.join(takers)} only; {self.what} has none")
+        if not self.nets:
+            raise BadInput(f"--nets: expected at least one of {', '.join(get_args(NetName))}")
+
+
+# Options that not all benchmarks have.
+TAKERS: dict[str, tuple[What, ...]] = {"against": ("training",), "nets": ("training",)}
 
 
 def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
@@ -37,13 +55,23 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     Raises:
       BadInput: when the folder exists already.
     """
-    from jaxnet.experiment.benchmark import feedback, kfac, per_example
+    from jaxnet.experiment.benchmark import accelerator, feedback, kfac, per_example, scale, stream
+    from jaxnet.experiment.benchmark.shell import run as shell
+    from jaxnet.experiment.benchmark.training import run as training
 
     out = Path(config.out or f"benchmarks/{config.what}")
     report.make_folder(out, overwrite=config.overwrite)
     print(f"device     {device()}")
-    results = {"per-example": per_example.run, "kfac": kfac.run, "feedback": feedback.run}[config.what](
-        out, config.seeds
-    )
+    runs: dict[What, Callable[[], dict[str, Any]]] = {
+        "per-example": lambda: per_example.run(out, config.seeds),
+        "kfac": lambda: kfac.run(out, config.seeds),
+        "feedback": lambda: feedback.run(out, config.seeds),
+        "training": lambda: training.run(out, config.seeds, config.against, config.nets),
+        "scale": lambda: scale.run(out, config.seeds),
+        "stream": lambda: stream.run(out, config.seeds),
+        "shell": lambda: shell.run(out, config.seeds),
+        "accelerator": lambda: accelerator.run(out, config.seeds),
+    }
+    results = runs[config.what]()
     print(f"written    {out}/")
     return results
