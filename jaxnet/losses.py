@@ -36,15 +36,22 @@ class Loss(NamedTuple):
 
 
 def sigmoid_binary_cross_entropy_forward(z: Outputs, y: Targets) -> Float[Array, " m"]:
-    """L = -[y log a + (1 - y) log(1 - a)] with a = sigmoid(z), from z: log a = -softplus(-z)."""
+    """L = -[y log a + (1 - y) log(1 - a)] with a = sigmoid(z), from z.
+
+    -log a = log(1 + e^-z) and -log(1 - a) = z + log(1 + e^-z), so L = (1 - y) z + log(1 + e^-z). With
+    log(1 + e^-z) = max(-z, 0) + log(1 + e^-|z|) no exponential overflows, and nothing cancels where y is 0 or 1.
+    """
     z, y = _like_outputs("sigmoid_binary_cross_entropy", z, y)
-    return _sum_by_example(y * jax.nn.softplus(-z) + (1 - y) * jax.nn.softplus(z))
+    return _sum_by_example(jnp.maximum(z, 0) - y * z + jnp.log1p(jnp.exp(-jnp.abs(z))))
 
 
 def sigmoid_binary_cross_entropy_backward(z: Outputs, y: Targets) -> Outputs:
     """dz = (a - y) / (a (1 - a)) * a (1 - a) = a - y."""
     z, y = _like_outputs("sigmoid_binary_cross_entropy", z, y)
-    return jax.nn.sigmoid(z) - y
+    # a by e^-|z|, which forward shares when both are compiled in one program.
+    e = jnp.exp(-jnp.abs(z))
+    a = jnp.where(z > 0, jnp.ones_like(e), e) / (1 + e)
+    return a - y
 
 
 def sigmoid_binary_cross_entropy_root_hessian(z: Outputs, y: Targets) -> Float[Array, "v m *f"]:
