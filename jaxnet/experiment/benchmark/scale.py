@@ -185,7 +185,8 @@ def _draw(out, curves):
     for along, column in panels.items():
         label = {"width": "width (neurons)", "depth": "depth (layers)", "batch": "batch (examples)"}[along]
         axes[0, column].set(ylabel="time of a step (ms)", yscale="log")
-        axes[1, column].set(ylabel="memory (MiB)", yscale="log")
+        axes[1, column].set_ylabel("memory (MiB)")
+        axes[1, column].set_yscale("log", base=2)
         for row in (0, 1):
             axes[row, column].set_xscale("log", base=2)
             axes[row, column].set_xlabel(label)
