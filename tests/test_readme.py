@@ -41,6 +41,12 @@ def test_the_three_choices_print_what_is_written_below_them(capsys):
     assert all(program.strip().count("\n") <= 10 for program in PROGRAMS[start : start + 4])
 
 
+def test_the_deep_network_prints_what_is_written_below_it(capsys, optax_promotion):
+    (program,) = (text for text in PROGRAMS if "jn.repeat" in text)
+    exec(program, {})
+    assert capsys.readouterr().out in PRINTED
+
+
 def test_the_table_of_the_first_examples_network_is_what_summary_gives():
     names: dict = {}
     exec(PROGRAMS[0].split("z, cache =")[0], names)
