@@ -5,11 +5,9 @@ from _start import start
 
 def load():
     """The program, once its packages are there."""
-    from jaxnet.experiment.config import TrainConfig
-    from jaxnet.experiment.options import parse
     from jaxnet.experiment.run import main
 
-    return lambda: main(parse(TrainConfig))
+    return main
 
 
 if __name__ == "__main__":

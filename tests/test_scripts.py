@@ -85,7 +85,10 @@ def test_one_claim_of_the_lesson(tmp_path):
     assert (tmp_path / "lesson" / "activations.svg").exists()
 
 
-def test_ctrl_c_is_one_line_and_status_130(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "status", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_ctrl_c_and_sigterm_are_one_line_and_a_status_and_the_run_goes_on(number, status, word, tmp_path):
     # A shell that runs the tests in its background has them, and their children, ignore Ctrl-C.
     heed = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
     training = subprocess.Popen(
@@ -99,13 +102,23 @@ def test_ctrl_c_is_one_line_and_status_130(tmp_path):
         try:
             while not training.stdout.readline().startswith("epoch"):
                 assert training.poll() is None
-            training.send_signal(signal.SIGINT)
+            training.send_signal(number)
             _, stderr = training.communicate(timeout=60)
         finally:
             training.kill()
-    assert training.returncode == 130
-    assert re.fullmatch(r"interrupted: run holds config.json, metrics.jsonl \(\d+ epochs?\), but no model\n", stderr)
-    assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") >= 1
+    assert training.returncode == status
+    told = re.fullmatch(
+        word + r": run holds config.json, metrics.jsonl \((\d+) epochs?\), checkpoints/step-\d+, but no model; "
+        r"--resume run goes on\n",
+        stderr,
+    )
+    epochs = int(told[1])
+    assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") == epochs >= 1
+    more = ("--resume", "run", "--epochs", str(epochs + 2))
+    again = call("train", *more, where=tmp_path)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert f": {epochs} epochs, " in again.stdout
+    assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") == epochs + 2
 
 
 def test_a_terminal_shows_a_progress_bar(tmp_path):

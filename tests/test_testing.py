@@ -240,7 +240,7 @@ def embedding(entries, features):
 def test_relu_at_zero_has_its_documented_value(key):
     x = jax.random.normal(key, (EXAMPLES, INPUTS)).at[1].set(0.0)
     check_layer(jn.relu, x, key)
-    one_at_zero = jn.relu._replace(backward=lambda p, a, da: (p, jnp.where(a >= 0, da, 0 * da)))
+    one_at_zero = jn.relu._replace(forward=lambda p, z: (jax.nn.relu(z), z >= 0))
     with pytest.raises(AssertionError, match=r"dx\["):
         check_layer(one_at_zero, x, key)
 

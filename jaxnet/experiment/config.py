@@ -5,6 +5,7 @@ import math
 from typing import Literal
 
 from jaxnet.experiment.errors import BadInput
+from jaxnet.experiment.schedule import Schedule
 
 Activation = Literal["relu", "leaky_relu", "tanh", "sigmoid", "softplus", "identity"]
 OutputActivation = Literal["auto", "identity", "sigmoid", "tanh", "relu", "leaky_relu", "softplus"]
@@ -75,11 +76,18 @@ class TrainConfig:
     """The run's folder; by default the first free runs/DATA-1, runs/DATA-2, ..."""
     overwrite: bool = False
     """Replace an existing run folder."""
+    checkpoint_every: str = "60s"
+    """Save all that the run is: every 500 (steps), 60s or 2epochs; 0: never. Ctrl-C and SIGTERM save too, unless 0."""
+    keep: int = 3
+    """How many checkpoints stay, the newest ones."""
+    resume: str | None = None
+    """A run's folder, to go on from its newest checkpoint as if it had never stopped. Its options hold; more --epochs
+    may be given."""
     compilation_cache: bool = True
     """Keep compiled programs in the user's cache folder, so that a run like an earlier one starts at once."""
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("epochs", 1), ("early_stopping", 0), ("seed", 0)):
+        for name, least in (("batch_size", 1), ("epochs", 1), ("early_stopping", 0), ("seed", 0), ("keep", 1)):
             value = getattr(self, name)
             if value < least:
                 raise BadInput(f"{_option(name)}: expected an integer of at least {least}, got {value}")
@@ -98,6 +106,7 @@ class TrainConfig:
             raise BadInput(f"--clip-examples: expected a positive number, got {clip}")
         if not (noise >= 0 and math.isfinite(noise)):
             raise BadInput(f"--noise-multiplier: expected a number of at least 0, got {noise}")
+        Schedule.read(self.checkpoint_every)
         self._check_combinations()
 
     @property

@@ -18,6 +18,12 @@ class Failure(Exception):  # noqa: N818 a failed run, not a programming error
     status = 1
 
 
+class Terminated(Failure):
+    """A run that was asked to stop by SIGTERM, and did."""
+
+    status = 143  # 128 + SIGTERM, as shells have it
+
+
 class BadInput(Failure):
     """Input that cannot be used: the line names what, where, what was expected and what to do."""
 
@@ -56,6 +62,8 @@ def _run(program):
 def _told(error: BaseException) -> tuple[str, int] | None:
     """The line and the exit status for what is expected to go wrong."""
     match error:
+        case Terminated():
+            told = f"terminated: {error}", error.status
         case Failure():
             told = f"error: {error}", error.status
         case KeyboardInterrupt():

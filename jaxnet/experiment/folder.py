@@ -4,16 +4,21 @@ import dataclasses
 import json
 import re
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from jaxnet.experiment import checkpoint, durable
+from jaxnet.experiment.checkpoint import FOLDER as CHECKPOINTS
 from jaxnet.experiment.config import TrainConfig
-from jaxnet.experiment.errors import BadInput
+from jaxnet.experiment.errors import BadInput, Failure
 from jaxnet.experiment.loop import Epoch
 from jaxnet.experiment.model import FILE as MODEL
 
-CONFIG, METRICS, RESULT, FIGURES = "config.json", "metrics.jsonl", "result.json", "figures"
-CONTENTS = {CONFIG, METRICS, RESULT, MODEL, FIGURES}
+CONFIG, METRICS, RESULT, FIGURES, LOCK = "config.json", "metrics.jsonl", "result.json", "figures", ".lock"
+CONTENTS = {CONFIG, METRICS, RESULT, MODEL, FIGURES, CHECKPOINTS}
+# Options of a resumed run that may be others than at its start.
+FREE = {"resume", "out", "overwrite", "epochs", "keep", "compilation_cache"}
 
 
 def check(config: TrainConfig) -> None:
@@ -22,7 +27,7 @@ def check(config: TrainConfig) -> None:
     Raises:
       BadInput: saying why.
     """
-    if config.out is None:
+    if config.out is None or config.resume is not None:
         return
     folder = Path(config.out)
     try:
@@ -32,7 +37,7 @@ def check(config: TrainConfig) -> None:
             return
         if not folder.is_dir():
             raise BadInput(f"--out {folder}: is a file; expected a folder, or a name that is free")
-        found = {path.name for path in folder.iterdir()}
+        found = {path.name for path in folder.iterdir()} - {LOCK}
     except OSError as error:
         raise _cannot(folder, error) from None
     if not found:
@@ -48,23 +53,30 @@ def check(config: TrainConfig) -> None:
         raise BadInput(f"--out {folder}: holds {others[0]!r}, which no run wrote; move it away, or choose another name")
 
 
-def make(config: TrainConfig) -> Path:
+def make(config: TrainConfig, stack: ExitStack) -> Path:
     """Makes the folder that the run writes into, with config.json. An earlier run stays until `finish`.
 
+    Args:
+      config: the options.
+      stack: at whose end the folder is no longer locked.
+
     Raises:
-      BadInput: when it cannot be written.
+      BadInput: when it cannot be written, or another run writes there.
     """
     folder = Path(config.out) if config.out is not None else None
     try:
         if folder is None:
             folder = _make_numbered(config)
-        elif folder.is_dir() and any(folder.iterdir()):
+            _lock(folder, stack)
+        elif folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
+            _lock(folder, stack)
             folder = _beside(folder)
             if folder.exists():
                 shutil.rmtree(folder)
             folder.mkdir()
         else:
             folder.mkdir(parents=True, exist_ok=True)
+            _lock(folder, stack)
         (folder / FIGURES).mkdir(exist_ok=True)
         write_json(folder / CONFIG, dataclasses.asdict(config))
     except OSError as error:
@@ -72,9 +84,83 @@ def make(config: TrainConfig) -> Path:
     return folder
 
 
+def again(config: TrainConfig, stack: ExitStack) -> Path:
+    """Opens the folder of the run that is to go on.
+
+    Args:
+      config: the options.
+      stack: at whose end the folder is no longer locked.
+
+    Raises:
+      BadInput: when it holds no run, a finished one, or one with other options, or another process writes there.
+    """
+    assert config.resume is not None
+    folder = Path(config.resume)
+    stored = read_config(folder)
+    for name, value in dataclasses.asdict(config).items():
+        before = dataclasses.asdict(stored)[name]
+        if name not in FREE and value != before:
+            option = "--" + name.replace("_", "-")
+            raise BadInput(
+                f"{option} {_told(value)}: the run in {folder} was started with {_told(before)}; leave it out"
+            )
+    if (folder / RESULT).exists() and config.epochs <= stored.epochs:
+        raise BadInput(f"--resume {folder}: the run is finished; give it more --epochs than {stored.epochs} to go on")
+    try:
+        _lock(folder, stack)
+        (folder / FIGURES).mkdir(exist_ok=True)
+        durable.write(folder / CONFIG, _json(dataclasses.asdict(config) | {"resume": None, "out": stored.out}))
+    except OSError as error:
+        raise _cannot(folder, error, "--resume") from None
+    return folder
+
+
+def read_config(folder: Path) -> TrainConfig:
+    """The options of a run.
+
+    Raises:
+      BadInput: when the folder holds none.
+    """
+    try:
+        stored = json.loads((folder / CONFIG).read_text())
+        lists = {name: tuple(value) for name, value in stored.items() if isinstance(value, list)}
+        return TrainConfig(**stored | lists)
+    except OSError as error:
+        raise BadInput(f"--resume {folder}: holds no run ({CONFIG}: {error.strerror})") from None
+    except (ValueError, TypeError, AttributeError):
+        raise BadInput(f"--resume {folder}: {CONFIG} is damaged, or of another version of jaxnet") from None
+
+
+class Metrics:
+    """metrics.jsonl, a line for each epoch; a run that goes on keeps the lines of the epochs that it has."""
+
+    def __init__(self, folder: Path, metric: str) -> None:
+        self.epochs: list[Epoch] = []
+        self._path, self._metric = folder / METRICS, metric
+
+    def begin(self, epochs: tuple[Epoch, ...]) -> None:
+        """Writes the lines of the epochs that are done."""
+        self.epochs, metric = list(epochs), self._metric
+        lines = "".join(f"{metrics_line(epoch, metric)}\n" for epoch in epochs)
+        durable.write(self._path, lines.encode())
+
+    def add(self, epoch: Epoch) -> None:
+        """Writes an epoch's line.
+
+        Raises:
+          Failure: when it cannot be written.
+        """
+        self.epochs.append(epoch)
+        try:
+            with self._path.open("a") as file:
+                file.write(f"{metrics_line(epoch, self._metric)}\n")
+        except OSError as error:
+            raise Failure(f"{self._path}: cannot be written ({error.strerror})") from None
+
+
 def finish(config: TrainConfig, written: Path) -> Path:
     """Puts a finished run in the place of the one that it replaces, if any, and returns where it is."""
-    if config.out is None or written == Path(config.out):
+    if config.out is None or config.resume is not None or written == Path(config.out):
         return written
     final = Path(config.out)
     for name in CONTENTS:
@@ -94,13 +180,17 @@ def contents(folder: Path) -> str:
     found = [name for name in (CONFIG, METRICS, MODEL, RESULT) if (folder / name).is_file()]
     epochs = (folder / METRICS).read_text().count("\n") if METRICS in found else 0
     counted = "1 epoch" if epochs == 1 else f"{epochs} epochs"
-    listed = ", ".join(f"{name} ({counted})" if name == METRICS else name for name in found)
-    return f"{folder} holds {listed or 'nothing'}" + ("" if MODEL in found else ", but no model")
+    listed = [f"{name} ({counted})" if name == METRICS else name for name in found]
+    newest = next(iter(checkpoint.found(folder)), None)
+    if newest is not None:
+        listed.append(f"{CHECKPOINTS}/{newest.name}")
+    left = f"{folder} holds {', '.join(listed) or 'nothing'}" + ("" if MODEL in found else ", but no model")
+    return left if newest is None or MODEL in found else f"{left}; --resume {folder} goes on"
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes a JSON file that a person can read."""
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    durable.write(path, _json(content))
 
 
 def metrics_line(epoch: Epoch, metric: str) -> str:
@@ -115,6 +205,26 @@ def metrics_line(epoch: Epoch, metric: str) -> str:
         },
         allow_nan=False,
     )
+
+
+def _json(content):
+    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
+
+
+def _lock(folder, stack):
+    """Keeps other runs out until the stack ends; the system lets go of it when the process ends, however that is."""
+    from filelock import FileLock, Timeout
+
+    try:
+        stack.enter_context(FileLock(folder / LOCK, timeout=0))
+    except Timeout:
+        raise BadInput(f"{folder}: another run is writing there; wait for its end, or choose another folder") from None
+
+
+def _told(value):
+    if isinstance(value, (tuple, list)):
+        return " ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
 
 
 def _make_numbered(config):
@@ -136,5 +246,5 @@ def _beside(folder):
     return folder.with_name(f"{folder.name}.new")
 
 
-def _cannot(folder, error):
-    return BadInput(f"--out {folder or 'runs'}: cannot be written ({error.strerror or error})")
+def _cannot(folder, error, option="--out"):
+    return BadInput(f"{option} {folder or 'runs'}: cannot be written ({error.strerror or error})")

@@ -1,4 +1,4 @@
-"""Training, epoch by epoch: a compiled scan, then a look at the validation part."""
+"""Training, epoch by epoch: compiled scans over its batches, then a look at the validation part."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,14 +13,18 @@ from jaxtyping import Array, Float, Shaped
 from jaxnet import feedback, gradient, per_example
 from jaxnet.experiment import model, optimizers
 from jaxnet.experiment.config import TrainConfig
-from jaxnet.experiment.errors import Failure, interrupted
+from jaxnet.experiment.errors import Failure
 from jaxnet.experiment.problem import Problem, loss_of
+from jaxnet.experiment.schedule import Schedule
 from jaxnet.experiment.split import Part, Split
-from jaxnet.experiment.stream import Rows, blocks, make_streamed_epoch
+from jaxnet.experiment.stream import Rows, blocks, most_batches, pieces
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
 from jaxnet.precision import mixed_precision
-from jaxnet.training import TrainState, make_epoch, make_steps
+from jaxnet.training import TrainState, batch_weights, epoch_order, make_steps
+
+# Of the batches that are gathered at a time.
+PIECE_BYTES = 64 * 2**20
 
 
 class Epoch(NamedTuple):
@@ -48,63 +52,145 @@ class Trained(NamedTuple):
     kept: Epoch
 
 
-def train(config: TrainConfig, problem: Problem, parts: Split) -> Iterator[Epoch | Trained]:
-    """Yields each `Epoch` as it ends, and last `Trained`.
+class Position(NamedTuple):
+    """All that a run is between two of its steps: from here it goes on as if it had never stopped.
+
+    Attributes:
+      state: of the training.
+      losses: of the epoch's batches so far.
+      best: the parameters with the least validation loss, where early stopping looks for them.
+      epochs: those that have ended.
+      best_epoch: after which `best` stood; 0 before there is one.
+      seconds: of training so far.
+    """
+
+    state: TrainState
+    losses: np.ndarray
+    best: Any
+    epochs: tuple[Epoch, ...]
+    best_epoch: int
+    seconds: float
+
+    @property
+    def step(self) -> int:
+        """Updates so far."""
+        return int(self.state.step)
+
+
+def train(
+    config: TrainConfig,
+    problem: Problem,
+    parts: Split,
+    stop: Callable[[], bool] = lambda: False,
+    restore: Callable[[Position], Position] = lambda start: start,
+) -> Iterator[Epoch | Position | Trained]:
+    """Yields each `Epoch` as it ends, a `Position` when a checkpoint is due or a stop is asked for, and last `Trained`.
 
     With early stopping the parameters of the best validation loss are kept, otherwise the last ones.
+
+    Args:
+      config, problem, parts: what is trained.
+      stop: asked between pieces of an epoch.
+      restore: from the position at the start, which tells shapes and dtypes, to that where the run goes on.
 
     Raises:
       Failure: when the loss is no longer finite.
     """
-    features = parts.train.x.shape[1]
+    features, dtype = parts.train.x.shape[1], config.parameters_dtype
     net, loss = make_network(config, problem, features), loss_of(problem)
     trained_net = mixed_precision(net) if config.dtype == "bfloat16" else net
-    batch_size = min(config.batch_size, len(parts.train.y))
-    start, order, noise, back = _keys(config.seed)
+    examples = len(parts.train.y)
+    batch_size = min(config.batch_size, examples)
+    start, order_key, noise, back = _keys(config.seed)
     optimizer = optimizers.make_optimizer(config, trained_net, loss, batch_size, noise)
     params = jax.jit(net.init)(start)
-    state = jax.jit(partial(TrainState.create, optimizer=optimizer))(params, key=order)
-    gradient_of = make_value_and_grad(config, trained_net, params, features, back)
-    if isinstance(parts.train.x, Rows):
-        steps = make_steps(trained_net, loss, optimizer, value_and_grad=gradient_of)
-        streamed = make_streamed_epoch(steps, problem, batch_size, config.parameters_dtype)
-        on_disk = parts.train.x, parts.train.y
+    state = jax.jit(partial(TrainState.create, optimizer=optimizer))(params, key=order_key)
+    steps = make_steps(
+        trained_net, loss, optimizer, value_and_grad=make_value_and_grad(config, trained_net, params, features, back)
+    )
+    judge = _judge(net, loss, problem, parts.validation, dtype)
+    pieces_of, most = _pieces(parts.train, problem, dtype, batch_size)
+    order_of = jax.jit(epoch_order, static_argnums=(2, 3))
+    weights = None if examples % batch_size == 0 else np.asarray(batch_weights(examples, batch_size))
+    schedule = Schedule.read(config.checkpoint_every)
 
-        def epoch(state):
-            return streamed(state, *on_disk)
-    else:
-        whole = make_epoch(trained_net, loss, optimizer, batch_size, value_and_grad=gradient_of)
-        (on_device,) = blocks_of(parts.train, problem, config.parameters_dtype)()
+    no_losses = np.zeros(0, dtype)
+    best = jax.tree.map(jnp.copy, params) if config.early_stopping else ()
+    state, at_first, best, done_before, best_epoch, seconds = restore(Position(state, no_losses, best, (), 0, 0.0))
+    epochs, batches = list(done_before), -(-examples // batch_size)
+    losses: list[Any] = [at_first]
+    saved, began = time.monotonic(), time.perf_counter() - seconds
 
-        def epoch(state):
-            return whole(state, *on_device)
+    def here(losses):
+        done = np.concatenate([no_losses, *map(np.asarray, losses)])
+        return Position(state, done, best, tuple(epochs), best_epoch, time.perf_counter() - began)
 
-    evaluate = make_evaluate(net, loss, problem)
-    validation = blocks_of(parts.validation, problem, config.parameters_dtype)
-
-    began, kept = time.perf_counter(), None
-    for number in range(1, config.epochs + 1):
-        state, metrics = epoch(state)
-        evaluated = [(len(x), evaluate(state.params, x, y)) for x, y in validation()]
-        train_loss, evaluated = jax.device_get((metrics["loss"], evaluated))
-        counts, measured = zip(*evaluated, strict=True)
-        validation_loss, metric = (np.average(values, axis=0, weights=counts) for values in zip(*measured, strict=True))
-        value = problem.metric_of(np.asarray(metric))
-        ended = Epoch(number, float(train_loss), float(validation_loss), value, time.perf_counter() - began)
-        if interrupted():
-            raise KeyboardInterrupt
+    for number in range(len(epochs) + 1, config.epochs + 1):
+        if _is_over(config, epochs, best_epoch):
+            break
+        done, before = sum(map(len, losses)), (number - 1) * batches
+        order = order_of(order_key, number - 1, examples, batch_size)
+        cuts = schedule.cuts(done, batches, before, most)
+        for (first, end), (x, y) in zip(cuts, pieces_of(order, cuts), strict=True):
+            state, metrics = steps(state, x, y, None if weights is None else weights[first:end])
+            # Not more than two pieces are handed to the device at a time.
+            jax.block_until_ready(losses[-1])
+            losses.append(metrics["loss"])
+            if end < batches and (stop() or schedule.due(before + end, None, saved)):
+                yield here(losses)
+                saved = time.monotonic()
+        state = state._replace(epoch=jnp.asarray(number, jnp.int32))
+        validation_loss, value = judge(state.params)
+        train_loss = _mean(np.concatenate(jax.device_get(losses)), examples, batch_size)
+        losses = [no_losses]
+        ended = Epoch(number, train_loss, validation_loss, value, time.perf_counter() - began)
         if not np.isfinite(ended.train_loss + ended.validation_loss):
             raise Failure(f"the loss is no longer finite in epoch {number}; {_remedy(config, problem)}")
-        yield ended
-        if not config.early_stopping:
-            kept = Trained(state.params, ended)
-        elif kept is None or ended.validation_loss < kept.kept.validation_loss:
+        epochs.append(ended)
+        if config.early_stopping and (not best_epoch or ended.validation_loss < epochs[best_epoch - 1].validation_loss):
             # A copy, because the next epoch takes over the state's memory.
-            kept = Trained(jax.tree.map(jnp.copy, state.params), ended)
-        elif number - kept.kept.number >= config.early_stopping:
-            break
-    assert kept is not None
-    yield kept
+            best, best_epoch = jax.tree.map(jnp.copy, state.params), number
+        yield ended
+        if stop() or schedule.due(number * batches, number, saved):
+            yield here(losses)
+            saved = time.monotonic()
+    yield Trained(best, epochs[best_epoch - 1]) if config.early_stopping else Trained(state.params, epochs[-1])
+
+
+def _judge(net, loss, problem, part, dtype):
+    """params -> the mean loss over a part, and its accuracy or RMSE."""
+    evaluate, blocks = make_evaluate(net, loss, problem), blocks_of(part, problem, dtype)
+
+    def judge(params):
+        evaluated = [(len(x), evaluate(params, x, y)) for x, y in blocks()]
+        counts, measured = zip(*jax.device_get(evaluated), strict=True)
+        loss, metric = (np.average(values, axis=0, weights=counts) for values in zip(*measured, strict=True))
+        return float(loss), problem.metric_of(np.asarray(metric))
+
+    return judge
+
+
+def _is_over(config, epochs, best_epoch):
+    return bool(config.early_stopping and best_epoch and len(epochs) - best_epoch >= config.early_stopping)
+
+
+def _mean(losses, examples, batch_size):
+    """Over all examples of an epoch, from the means over its batches."""
+    counts = np.full(len(losses), batch_size)
+    counts[-1] = examples - batch_size * (len(losses) - 1)
+    return float(np.average(losses, weights=counts))
+
+
+def _pieces(part, problem, dtype, batch_size):
+    """(order, cuts) -> the batches of each piece, one piece after the other; and the most batches in a piece."""
+    features = part.x.shape[1]
+    if isinstance(part.x, Rows):
+        on_disk, most = (part.x, part.y), most_batches(batch_size, features, dtype)
+        return lambda order, cuts: pieces(*on_disk, np.asarray(order), cuts, problem, dtype), most
+    (on_device,) = blocks_of(part, problem, dtype)()
+    gather = jax.jit(lambda x, y, rows: (x[rows], y[rows]))
+    most = max(1, PIECE_BYTES // (batch_size * features * np.dtype(dtype).itemsize))
+    return lambda order, cuts: (gather(*on_device, order[first:end]) for first, end in cuts), most
 
 
 # Compiled as one, here and where parameters and state are made: one by one, operations take longer to compile.

@@ -14,12 +14,13 @@ Config = TypeVar("Config")
 NUMBERS = {int: "an integer", float: "a number"}
 
 
-def parse(config: type[Config], arguments: Sequence[str] | None = None) -> Config:
+def parse(config: type[Config], arguments: Sequence[str] | None = None, default: Config | None = None) -> Config:
     """Reads `--name value` options into a dataclass.
 
     Args:
       config: a frozen dataclass; its docstrings are the help.
       arguments: the command line without the program's name; that of this process by default.
+      default: what is not given is as there; by default as the dataclass has it.
 
     Raises:
       BadInput: naming the option, what was expected and the nearest name.
@@ -31,7 +32,7 @@ def parse(config: type[Config], arguments: Sequence[str] | None = None) -> Confi
     refusal = io.StringIO()
     try:
         with contextlib.redirect_stderr(refusal):
-            return tyro.cli(config, args=arguments)
+            return tyro.cli(config, args=arguments, default=tyro.MISSING_NONPROP if default is None else default)
     except SystemExit as exit_:
         if exit_.code in (0, None):
             raise

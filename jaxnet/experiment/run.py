@@ -1,6 +1,10 @@
 """A whole run, from options to a folder of results."""
 
+import dataclasses
+import signal
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -11,12 +15,16 @@ import numpy as np
 from jaxnet.experiment import data, figures, folder, loop, model, optimizers
 from jaxnet.experiment.cache import use_compilation_cache
 from jaxnet.experiment.config import TrainConfig
-from jaxnet.experiment.errors import Failure
-from jaxnet.experiment.loop import Epoch, Trained
+from jaxnet.experiment.errors import Failure, Terminated
+from jaxnet.experiment.loop import Epoch, Position, Trained
+from jaxnet.experiment.options import parse
 from jaxnet.experiment.problem import Problem, loss_of, pose
 from jaxnet.experiment.progress import progress
+from jaxnet.experiment.resumption import fingerprint, resume, save
+from jaxnet.experiment.schedule import Schedule
 from jaxnet.experiment.scores import scores
 from jaxnet.experiment.split import Split, split
+from jaxnet.experiment.stopping import on_signals
 from jaxnet.experiment.table import Table
 
 WAYS_BACK = {
@@ -40,8 +48,15 @@ def device() -> str:
     return found.platform if found.device_kind.lower() == found.platform else f"{found.platform} ({found.device_kind})"
 
 
-def main(config: TrainConfig) -> dict[str, Any]:
-    """`run`, as a script's process does it: with JAX's compilation cache."""
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """`run`, as a script's process does it: with a command line, and JAX's compilation cache.
+
+    Args:
+      arguments: without the program's name; those of this process by default.
+    """
+    config = parse(TrainConfig, arguments)
+    if config.resume is not None:
+        config = parse(TrainConfig, arguments, default=folder.read_config(Path(config.resume)))
     if config.compilation_cache:
         use_compilation_cache()
     return run(config)
@@ -66,20 +81,21 @@ def run(config: TrainConfig) -> dict[str, Any]:
         parts, problem = split(table, problem, config.seed)
         print(f"device     {found}")
         _print_plan(config, table, problem, parts)
-        out = folder.make(config)
-        try:
-            result = _fill(out, config, table, problem, parts)
-            result["seconds"] = round(time.perf_counter() - started, 3)
-            folder.write_json(out / folder.RESULT, result)
-            out = folder.finish(config, out)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(folder.contents(out)) from None
-        except Failure as failure:
-            raise Failure(f"{failure}; {folder.contents(out)}") from None
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            raise Failure(f"out of memory on {device()}; lower --hidden or --batch-size") from None
+        with ExitStack() as stack:
+            out = folder.again(config, stack) if config.resume is not None else folder.make(config, stack)
+            try:
+                result = _fill(out, config, table, problem, parts)
+                result["seconds"] = round(time.perf_counter() - started, 3)
+                folder.write_json(out / folder.RESULT, result)
+                out = folder.finish(config, out)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(folder.contents(out)) from None
+            except Failure as failure:
+                raise type(failure)(f"{failure}; {folder.contents(out)}".removeprefix("; ")) from None
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error):
+                    raise
+                raise Failure(f"out of memory on {device()}; lower --hidden or --batch-size") from None
     _print_result(out, result)
     return result
 
@@ -88,15 +104,7 @@ def _fill(out: Path, config: TrainConfig, table: Table, problem: Problem, parts:
     """Everything but result.json, which is returned."""
     # Matplotlib is loaded while XLA compiles, which leaves Python alone.
     Thread(target=figures.get_ready, daemon=True).start()
-    epochs: list[Epoch] = []
-    with (out / folder.METRICS).open("w") as metrics, progress(config.epochs, problem.metric) as show:
-        for step in loop.train(config, problem, parts):
-            if isinstance(step, Trained):
-                trained = step
-                break
-            epochs.append(step)
-            print(folder.metrics_line(step, problem.metric), file=metrics, flush=True)
-            show(step)
+    trained, epochs = _train(out, config, table, problem, parts)
     finished = model.Model(
         sizes=model.sizes_of(config, table.x.shape[1], problem),
         activation=config.activation,
@@ -109,6 +117,34 @@ def _fill(out: Path, config: TrainConfig, table: Table, problem: Problem, parts:
     result, predicted = _test(config, problem, parts, trained)
     _draw(out / folder.FIGURES, epochs, trained, finished, parts, predicted)
     return result | {"kept_epoch": trained.kept.number, "epochs": len(epochs), "device": device()}
+
+
+def _train(out, config, table, problem, parts):
+    """The outcome and all epochs; metrics.jsonl and checkpoints are written as it goes on."""
+    about = {"config": dataclasses.asdict(config), "data": fingerprint(table)}
+    metrics = folder.Metrics(out, problem.metric)
+
+    def restore(start):
+        position = start if config.resume is None else resume(out, start, about)
+        metrics.begin(position.epochs)
+        return position
+
+    with on_signals() as stop, progress(config.epochs, problem.metric) as show:
+        for event in loop.train(config, problem, parts, stop, restore):
+            match event:
+                case Trained():
+                    return event, metrics.epochs
+                case Epoch():
+                    metrics.add(event)
+                    show(event)
+                case Position():
+                    if Schedule.read(config.checkpoint_every).every:
+                        save(out, event, about, config.keep)
+                    if stop.signal == signal.SIGTERM:
+                        raise Terminated("")
+                    if stop():
+                        raise KeyboardInterrupt
+    raise AssertionError("training ended without an outcome")
 
 
 def _test(config, problem, parts, trained):

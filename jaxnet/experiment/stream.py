@@ -1,17 +1,14 @@
 """Data that stays on disk: rows are read and standardised in blocks, the next one while the device computes."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.experiment.errors import interrupted
 from jaxnet.experiment.problem import Problem
-from jaxnet.training import Metrics, TrainState, batch_weights, epoch_mean, epoch_order
 
 # Of a block on the device. Two are there at a time, and one more on its way.
 BLOCK_BYTES = 8 * 2**20
@@ -47,42 +44,38 @@ class Rows(NamedTuple):
         return read
 
 
-def make_streamed_epoch(
-    steps: Callable[..., tuple[TrainState, Metrics]], problem: Problem, batch_size: int, dtype: str
-) -> Callable[[TrainState, Rows, np.ndarray], tuple[TrainState, Metrics]]:
-    """An epoch as `make_epoch` has it, the same batches in the same order, over rows on disk.
+def most_batches(batch_size: int, features: int, dtype: str) -> int:
+    """How many batches make up a block."""
+    return max(1, BLOCK_BYTES // (batch_size * features * np.dtype(dtype).itemsize))
+
+
+def pieces(
+    x: Rows,
+    y: np.ndarray,
+    order: np.ndarray,
+    cuts: Sequence[tuple[int, int]],
+    problem: Problem,
+    dtype: str,
+) -> Iterator[tuple[jax.Array, jax.Array]]:
+    """Inputs (k, m, features) and encoded targets (k, m, ...) of some batches of an epoch, read ahead.
 
     Args:
-      steps: as `make_steps` makes it.
+      x, y: the examples.
+      order: (batches, m), which examples make up each batch.
+      cuts: from which batch to which, piece after piece.
       problem: encodes the targets.
-      batch_size: examples in a minibatch.
       dtype: of inputs and targets on the device.
     """
 
-    def epoch(state, x, y):
-        examples, features = x.shape
-        order = np.asarray(epoch_order(state.key, state.epoch, examples, batch_size))
-        weights = None if examples % batch_size == 0 else np.asarray(batch_weights(examples, batch_size))
-        many = max(1, BLOCK_BYTES // (batch_size * features * np.dtype(dtype).itemsize))
+    def piece(cut):
+        start, end = cut
+        rows = order[start:end]
+        inputs = x.read(rows.ravel(), dtype).reshape(*rows.shape, x.shape[1])
+        targets = problem.encode(y[rows.ravel()], dtype)
+        return inputs, targets.reshape(*rows.shape, *targets.shape[1:])
 
-        def block(start):
-            rows = order[start : start + many]
-            inputs = x.read(rows.ravel(), dtype).reshape(*rows.shape, features)
-            targets = problem.encode(y[rows.ravel()], dtype)
-            return inputs, targets.reshape(*rows.shape, *targets.shape[1:]), _part(weights, start, many)
-
-        values: list[Any] = []
-        for arrays in _ahead(block, range(0, len(order), many)):
-            state, metrics = steps(state, *jax.device_put(arrays))
-            values.append(metrics["loss"])
-            # Not more than two blocks are handed to the device at a time.
-            jax.block_until_ready(values[-2:-1])
-            if interrupted():
-                raise KeyboardInterrupt
-        mean = epoch_mean(jnp.concatenate(values), examples, batch_size)
-        return state._replace(epoch=state.epoch + 1), {"loss": mean}
-
-    return epoch
+    for arrays in _ahead(piece, cuts):
+        yield jax.device_put(arrays)
 
 
 def blocks(x: Rows, y: np.ndarray, problem: Problem, dtype: str) -> Iterator[tuple[jax.Array, jax.Array]]:
@@ -115,7 +108,3 @@ def _ahead(make, arguments):
                 yield made.result()
         if coming is not None:
             yield coming.result()
-
-
-def _part(weights, start, many):
-    return None if weights is None else weights[start : start + many]

@@ -147,8 +147,8 @@ def check_network(
     """Asserts that the gradients of a network's loss are those of `jax.grad`, by whichever door they are asked for.
 
     All that `check_vjp` asserts of the examples' losses, as functions of parameters and input: the parameters'
-    gradients by `value_and_grad` with a weight for each example, the input's by `with_hand_derived_vjp` under
-    `jax.vjp`; and `value_and_grad` of the mean loss.
+    gradients by `value_and_grad` reading a weighted total, the input's by `with_hand_derived_vjp` under `jax.vjp`; and
+    `value_and_grad` of the mean loss.
 
     Args:
       net: any network.
@@ -161,12 +161,14 @@ def check_network(
       AssertionError: as `check_vjp` does.
     """
     value_and_grad, apply = gradient.value_and_grad(net, loss), gradient.with_hand_derived_vjp(net)
+    # Weights that meet the examples in the reading, and not at the output, show examples that were mixed up.
+    read = gradient.value_and_grad(net, loss, read=per_example.total)
 
     def losses(params, x, y):
         return loss.forward(net.apply(params, x), y)
 
     def pullback(params, x, y, dlosses):
-        _, grads = value_and_grad(params, x, y, dlosses)
+        _, grads = read(params, x, y, dlosses)
         values, inside = jax.vjp(lambda x: loss.forward(apply(params, x), y), x)
         return values, (grads, *inside(dlosses))
 

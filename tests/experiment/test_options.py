@@ -38,6 +38,9 @@ def test_every_option_is_read():
         "stream": True,
         "out": "somewhere",
         "overwrite": True,
+        "checkpoint_every": "2epochs",
+        "keep": 5,
+        "resume": "elsewhere",
         "compilation_cache": False,
     }
     assert options.keys() == {field.name for field in dataclasses.fields(TrainConfig)}

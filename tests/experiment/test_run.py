@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import signal
+from contextlib import ExitStack
 from typing import get_args
 
 import jax
@@ -58,6 +61,7 @@ def test_every_data_set_gives_a_whole_folder(name, tmp_path):
         "result.json",
         "model.npz",
         "figures",
+        ".lock",
     }
 
 
@@ -226,18 +230,34 @@ def test_a_loss_that_is_no_longer_finite_ends_the_run(tmp_path):
     assert not (tmp_path / "run" / "result.json").exists()
 
 
-def test_ctrl_c_says_what_the_folder_holds(tmp_path, monkeypatch):
-    def interrupted(config, problem, parts):
-        epochs = train_loop(config, problem, parts)
-        yield next(epochs)
-        yield next(epochs)
-        raise KeyboardInterrupt
+def ctrl_c_after(monkeypatch, epochs, number=signal.SIGINT):
+    """Sends this process a signal when so many epochs are done, as a person would."""
+    add = folder.Metrics.add
 
-    train_loop = loop.train
-    monkeypatch.setattr(loop, "train", interrupted)
+    def added(self, epoch):
+        add(self, epoch)
+        if epoch.number == epochs:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(folder.Metrics, "add", added)
+
+
+def test_ctrl_c_saves_and_says_what_the_folder_holds(tmp_path, monkeypatch):
+    ctrl_c_after(monkeypatch, epochs=2)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        train(tmp_path, data="iris", batch_size=15)
+    run = tmp_path / "run"
+    assert str(stopped.value) == (
+        f"{run} holds config.json, metrics.jsonl (2 epochs), checkpoints/step-000000014, but no model; "
+        f"--resume {run} goes on"
+    )
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_ctrl_c_without_checkpoints_says_so(tmp_path, monkeypatch):
+    ctrl_c_after(monkeypatch, epochs=2)
     with pytest.raises(KeyboardInterrupt, match=r"run holds config.json, metrics.jsonl \(2 epochs\), but no model$"):
-        train(tmp_path, data="iris")
-    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+        train(tmp_path, data="iris", checkpoint_every="0")
 
 
 def test_an_existing_run_is_kept_unless_told_otherwise(tmp_path):
@@ -281,10 +301,11 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 def test_without_a_name_the_first_free_number_is_taken_at_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "digits-2").mkdir(parents=True)
-    made = [str(folder.make(TrainConfig())) for _ in range(3)]
-    assert made == ["runs/digits-1", "runs/digits-3", "runs/digits-4"]
-    assert str(folder.make(TrainConfig(data="../some where/my data.csv"))) == "runs/my-data-1"
-    assert len(folder.make(TrainConfig(data=200 * "n")).name) == 52
+    with ExitStack() as stack:
+        made = [str(folder.make(TrainConfig(), stack)) for _ in range(3)]
+        assert made == ["runs/digits-1", "runs/digits-3", "runs/digits-4"]
+        assert str(folder.make(TrainConfig(data="../some where/my data.csv"), stack)) == "runs/my-data-1"
+        assert len(folder.make(TrainConfig(data=200 * "n"), stack).name) == 52
 
 
 def test_a_replaced_run_stays_until_the_new_one_is_finished(tmp_path, monkeypatch):
@@ -321,12 +342,6 @@ def test_ctrl_c_while_the_figures_are_drawn_says_that_the_model_is_there(tmp_pat
 
     monkeypatch.setattr(figures, "draw_curves", interrupted)
     with pytest.raises(KeyboardInterrupt, match=r"run holds config.json, metrics.jsonl \(3 epochs\), model.npz$"):
-        train(tmp_path, data="iris")
-
-
-def test_a_lost_ctrl_c_still_ends_the_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "interrupted", lambda: True)
-    with pytest.raises(KeyboardInterrupt, match="but no model"):
         train(tmp_path, data="iris")
 
 

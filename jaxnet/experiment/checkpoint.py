@@ -1,0 +1,206 @@
+"""Checkpoints: Orbax keeps the arrays, a manifest of ours says what they are, and that they are as they were written.
+
+A checkpoint is a folder `checkpoints/step-000001234` with `arrays/` and `manifest.json`. It is written under another
+name, has reached the disk when it is renamed, and is verified, file by file, before it is used.
+"""
+
+import hashlib
+import json
+import platform
+import shutil
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnet.experiment import durable
+from jaxnet.experiment.errors import Failure
+
+FOLDER, ARRAYS, MANIFEST = "checkpoints", "arrays", "manifest.json"
+FORMAT = 1
+PACKAGES = ("jax", "jaxlib", "optax", "orbax-checkpoint", "numpy")
+
+
+class Checkpoint(NamedTuple):
+    """What was restored.
+
+    Attributes:
+      path: its folder.
+      arrays: a pytree, as it was saved.
+      about: the rest, as it was saved.
+      passed_over: why newer ones were not used, a line each.
+    """
+
+    path: Path
+    arrays: Any
+    about: dict[str, Any]
+    passed_over: tuple[str, ...]
+
+
+class Damaged(Exception):  # noqa: N818 told, and an older one is tried
+    """A checkpoint that is not as it was written; the message says in which way."""
+
+
+def save(run: Path, step: int, arrays: Any, about: dict[str, Any], keep: int) -> Path:
+    """Writes a checkpoint, and then removes all but the newest ones.
+
+    Args:
+      run: the run's folder.
+      step: how many updates were made.
+      arrays: a pytree of arrays; random keys may be among them.
+      about: what goes into the manifest, for JSON.
+      keep: how many checkpoints stay.
+
+    Raises:
+      Failure: when it cannot be written; the earlier ones are as they were.
+    """
+    import orbax.checkpoint as ocp
+
+    root = run / FOLDER
+    final, beside = root / f"step-{step:09d}", root / f".step-{step:09d}.new"
+    try:
+        root.mkdir(exist_ok=True)
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir()
+        plain = jax.tree.map(_plain, arrays)
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save((beside / ARRAYS).resolve(), plain)
+        files = sorted(path for path in beside.rglob("*") if path.is_file())
+        for path in files:
+            durable.fsync(path)
+        manifest = {
+            "format": FORMAT,
+            "step": step,
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+            "arrays": _described(plain),
+            "files": {
+                str(path.relative_to(beside)): {"bytes": path.stat().st_size, "sha256": durable.digest(path)}
+                for path in files
+            },
+            **about,
+        }
+        durable.write(beside / MANIFEST, _sealed(manifest))
+        for path in (*(path for path in beside.rglob("*") if path.is_dir()), beside):
+            durable.fsync(path)
+        if final.exists():
+            shutil.rmtree(final)
+        durable.rename(beside, final)
+        durable.fsync(root)
+    except Exception as error:  # Orbax has exceptions of many kinds for a disk that is full or cannot be written
+        shutil.rmtree(beside, ignore_errors=True)
+        reason = getattr(error, "strerror", None) or (str(error).strip().splitlines() or [type(error).__name__])[0]
+        others = found(run)
+        left = f"{others[0]} is as it was" if others else "there is no earlier one"
+        raise Failure(f"{final}: the checkpoint cannot be written ({reason}); {left}") from None
+    for old in found(run)[keep:]:
+        # Under another name first, so that none is ever found half removed.
+        going = old.with_name(f".{old.name}.old")
+        shutil.rmtree(going, ignore_errors=True)
+        durable.rename(old, going)
+        shutil.rmtree(going, ignore_errors=True)
+    return final
+
+
+def found(run: Path) -> list[Path]:
+    """The checkpoints of a run, newest first, whether they are whole or not."""
+    return sorted((run / FOLDER).glob("step-*"), reverse=True)
+
+
+def restore(run: Path, like: Callable[[dict[str, Any]], Any]) -> Checkpoint:
+    """The newest checkpoint that is as it was written.
+
+    Args:
+      run: the run's folder.
+      like: from what the manifest tells to a pytree with the structure, shapes and dtypes that are expected.
+
+    Raises:
+      Failure: when there is none, or its arrays are not those that are expected.
+    """
+    passed_over: list[str] = []
+    for path in found(run):
+        try:
+            manifest = verify(path)
+        except Damaged as damage:
+            passed_over.append(f"{path}: {damage}")
+            continue
+        expected = like(manifest)
+        _require_alike(path, manifest["arrays"], _described(jax.tree.map(_plain, expected)))
+        return Checkpoint(path, _load(path / ARRAYS, expected), manifest, tuple(passed_over))
+    why = "; ".join(passed_over) or "there is none"
+    raise Failure(f"{run}: holds no whole checkpoint to go on from: {why}; start the run anew with --overwrite")
+
+
+def verify(path: Path) -> dict[str, Any]:
+    """A checkpoint's manifest, after every file was compared with it.
+
+    Raises:
+      Damaged: naming the file.
+    """
+    try:
+        sealed = json.loads((path / MANIFEST).read_bytes())
+        manifest = sealed["manifest"]
+        if sealed["sha256"] != _digest(manifest):
+            raise Damaged(f"{MANIFEST} is not as it was written")
+    except FileNotFoundError:
+        raise Damaged(f"{MANIFEST} is missing") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise Damaged(f"{MANIFEST} is not as it was written") from None
+    if manifest["format"] != FORMAT:
+        raise Damaged(f"{MANIFEST} has format {manifest['format']}, expected {FORMAT}")
+    for name, told in manifest["files"].items():
+        file = path / name
+        if not file.is_file():
+            raise Damaged(f"{name} is missing")
+        if file.stat().st_size != told["bytes"]:
+            raise Damaged(f"{name} has {file.stat().st_size} bytes, expected {told['bytes']}")
+        if durable.digest(file) != told["sha256"]:
+            raise Damaged(f"{name} is not as it was written")
+    return manifest
+
+
+def _load(path, like):
+    import orbax.checkpoint as ocp
+
+    blank = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), jax.tree.map(_plain, like))
+    with ocp.StandardCheckpointer() as checkpointer:
+        arrays = checkpointer.restore(path.resolve(), blank)
+    return jax.tree.map(_as, arrays, like)
+
+
+def _plain(leaf):
+    """A random key as its numbers; any other array as it is."""
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _as(array, like):
+    if _is_key(like):
+        return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like))
+    return np.asarray(array) if isinstance(like, np.ndarray) else jnp.asarray(array)
+
+
+def _is_key(leaf):
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _described(arrays):
+    leaves, _ = jax.tree_util.tree_flatten_with_path(arrays)
+    return {jax.tree_util.keystr(path): [list(leaf.shape), str(leaf.dtype)] for path, leaf in leaves}
+
+
+def _require_alike(path, held, expected):
+    for name in {**expected, **held}:
+        if held.get(name) != expected.get(name):
+            has, wanted = (" ".join(map(str, of)) if of else "nothing" for of in (held.get(name), expected.get(name)))
+            raise Failure(f"{path}: {name} is {has} there, and {wanted} in this run")
+
+
+def _sealed(manifest):
+    return (json.dumps({"sha256": _digest(manifest), "manifest": manifest}, indent=1) + "\n").encode()
+
+
+def _digest(manifest):
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
