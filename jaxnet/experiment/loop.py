@@ -94,7 +94,7 @@ def train(
       restore: from the position at the start, which tells shapes and dtypes, to that where the run goes on.
 
     Raises:
-      Failure: when the loss is no longer finite.
+      Failure: when a loss is no longer finite, naming the first batch where it is not.
     """
     features, dtype = parts.train.x.shape[1], config.parameters_dtype
     net, loss = make_network(config, problem, features), loss_of(problem)
@@ -122,7 +122,7 @@ def train(
     saved, began = time.monotonic(), time.perf_counter() - seconds
 
     def here(losses):
-        done = np.concatenate([no_losses, *map(np.asarray, losses)])
+        done = _finite(losses, len(epochs) + 1, config, problem)
         return Position(state, done, best, tuple(epochs), best_epoch, time.perf_counter() - began)
 
     for number in range(len(epochs) + 1, config.epochs + 1):
@@ -141,11 +141,11 @@ def train(
                 saved = time.monotonic()
         state = state._replace(epoch=jnp.asarray(number, jnp.int32))
         validation_loss, value = judge(state.params)
-        train_loss = _mean(np.concatenate(jax.device_get(losses)), examples, batch_size)
+        train_loss = _mean(_finite(losses, number, config, problem), examples, batch_size)
         losses = [no_losses]
         ended = Epoch(number, train_loss, validation_loss, value, time.perf_counter() - began)
-        if not np.isfinite(ended.train_loss + ended.validation_loss):
-            raise Failure(f"the loss is no longer finite in epoch {number}; {_remedy(config, problem)}")
+        if not np.isfinite(ended.validation_loss):
+            raise Failure(f"the validation loss is not finite after epoch {number}; {_remedy(config, problem)}")
         epochs.append(ended)
         if config.early_stopping and (not best_epoch or ended.validation_loss < epochs[best_epoch - 1].validation_loss):
             # A copy, because the next epoch takes over the state's memory.
@@ -168,6 +168,15 @@ def _judge(net, loss, problem, part, dtype):
         return float(loss), problem.metric_of(np.asarray(metric))
 
     return judge
+
+
+def _finite(losses, number, config, problem):
+    """The losses of an epoch's batches so far, on the host, once it is sure that all are finite."""
+    values = np.concatenate(jax.device_get(losses))
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        raise Failure(f"the loss is no longer finite in epoch {number}, batch {bad[0] + 1}; {_remedy(config, problem)}")
+    return values
 
 
 def _is_over(config, epochs, best_epoch):

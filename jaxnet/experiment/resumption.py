@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxnet.experiment import checkpoint
@@ -19,7 +20,15 @@ STREAMED_ROWS = 1000
 
 
 def save(run: Path, position: Position, about: dict[str, Any], keep: int) -> Path:
-    """Writes a checkpoint of the position; see `checkpoint.save`."""
+    """Writes a checkpoint of the position; see `checkpoint.save`.
+
+    Raises:
+      Failure: when it cannot be written, or there are parameters that are not finite: no run is to go on from those.
+    """
+    for path, leaf in jax.tree_util.tree_flatten_with_path(position.state.params)[0]:
+        if not np.isfinite(leaf).all():
+            name = jax.tree_util.keystr(path)
+            raise Failure(f"parameters{name} are no longer finite after step {position.step}; no checkpoint is written")
     told = {
         "losses": len(position.losses),
         "epochs": [list(epoch) for epoch in position.epochs],

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 import pytest
 from filelock import FileLock
 from jax.experimental.compilation_cache import compilation_cache
 
+import jaxnet as jn
 from jaxnet.experiment import checkpoint, durable, folder
 from jaxnet.experiment.config import TrainConfig
 from jaxnet.experiment.errors import BadInput, Failure, Terminated
@@ -437,6 +439,23 @@ print(os.waitstatus_to_exitcode(status), file=sys.stderr)
 """
     )
     assert done.stderr.splitlines()[-2:] == ["stopped at once", "130"]
+
+
+def test_no_checkpoint_holds_what_is_not_finite(tmp_path):
+    changes = {"data": "diabetes", "optimizer": "sgd", "checkpoint_every": "1", "keep": 1000}
+    with pytest.raises(Failure, match=r"no longer finite (in epoch 1, batch \d+|after step \d+)"):
+        run(options(tmp_path / "run", **changes, learning_rate=30.0))
+    kept = checkpoint.found(tmp_path / "run")
+    assert kept
+    state = jn.TrainState.create(jn.mlp((10, 8, 1)).init(jax.random.key(0)), optax.sgd(1.0))
+    for path in kept:
+        (tmp_path / "one" / "checkpoints").mkdir(parents=True)
+        shutil.copytree(path, tmp_path / "one" / "checkpoints" / path.name)
+        found = checkpoint.restore(
+            tmp_path / "one", lambda told: {"state": state, "best": (), "losses": np.zeros(told["losses"], np.float32)}
+        )
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found.arrays["state"].params))
+        shutil.rmtree(tmp_path / "one")
 
 
 @pytest.mark.parametrize(("text", "schedule"), [

@@ -1,0 +1,137 @@
+"""A trained model for use without this library: as a compiled function, or as arrays with their names.
+
+The function takes raw features and gives what `scripts/predict.py` prints: standardisation, network, and probabilities
+or values in the target's units.
+"""
+
+import dataclasses
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+import numpy as np
+import tyro
+from jaxtyping import Array, Float
+
+from jaxnet.experiment import durable, model
+from jaxnet.experiment.errors import BadInput
+from jaxnet.experiment.model import Model
+
+To = Literal["stablehlo", "safetensors", "npz"]
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportConfig:
+    """Take a trained network elsewhere."""
+
+    run: Annotated[str, tyro.conf.Positional] = dataclasses.field(metadata={"positional": True})
+    """The folder of a finished run."""
+    to: To = "stablehlo"
+    """stablehlo: a function for jax.export, for any number of examples, on CPU, CUDA and TPU; safetensors or npz: the
+    arrays by name, in the order of their use."""
+    out: str | None = None
+    """The file; by default model.stablehlo, model.safetensors or arrays.npz in the run's folder."""
+    overwrite: bool = False
+    """Replace an existing file."""
+
+
+def export(config: ExportConfig) -> Path:
+    """Writes the file, and returns where it is.
+
+    Raises:
+      BadInput: when the run holds no model, or the file exists already or cannot be written.
+    """
+    trained = model.load(Path(config.run))
+    names = {"stablehlo": "model.stablehlo", "safetensors": "model.safetensors", "npz": "arrays.npz"}
+    out = Path(config.out) if config.out is not None else Path(config.run) / names[config.to]
+    if out.exists() and not config.overwrite:
+        raise BadInput(f"--out {out}: exists already; choose another name, or replace it with --overwrite")
+    content = {"stablehlo": stablehlo, "safetensors": safetensors, "npz": npz}[config.to](trained)
+    try:
+        durable.write(out, content)
+    except OSError as error:
+        raise BadInput(f"--out {out}: cannot be written ({error.strerror})") from None
+    print(f"written    {out} ({len(content):,} bytes): {_use(config.to, trained)}")
+    return out
+
+
+def function(trained: Model) -> Callable[[Float[Array, "m i"]], Float[Array, "m o"]]:
+    """From raw features to probabilities, (m, classes), or values in the targets' units, (m, targets)."""
+    net = model.network(trained.sizes, trained.activation, trained.problem.output_activation)
+    dtype = np.dtype(jax.tree.leaves(trained.params)[0].dtype)
+    mean, factor = trained.standardisation
+    # The mean in two parts, so that a feature far from 0 loses no digits: x - high is exact where it is near the mean.
+    high = mean.astype(dtype)
+    low = (mean - high).astype(dtype)
+    problem = trained.problem
+
+    def predict(x):
+        z = net.apply(trained.params, ((x - high[None]) - low[None]) * factor.astype(dtype)[None])
+        if problem.classes:
+            return problem.probabilities(z)
+        return z * problem.scale.astype(dtype)[None] + problem.mean.astype(dtype)[None]
+
+    return predict
+
+
+def stablehlo(trained: Model) -> bytes:
+    """`function`, lowered for all `PLATFORMS` and any number of examples: what `jax.export.deserialize` reads."""
+    from jax import export as jax_export
+
+    dtype = np.dtype(jax.tree.leaves(trained.params)[0].dtype)
+    with jax.enable_x64(dtype == np.float64):
+        (m,) = jax_export.symbolic_shape("m")
+        x = jax.ShapeDtypeStruct((m, len(trained.features)), dtype)
+        exported = jax_export.export(jax.jit(function(trained)), platforms=PLATFORMS)(x)
+        return bytes(exported.serialize())
+
+
+def safetensors(trained: Model) -> bytes:
+    """The arrays by name, with what they mean as JSON in the file's metadata."""
+    from safetensors.numpy import save
+
+    return save(_arrays(trained), {"jaxnet": json.dumps(_description(trained))})
+
+
+def npz(trained: Model) -> bytes:
+    """The arrays by name, with what they mean as JSON in the array 'description'."""
+    file = io.BytesIO()
+    np.savez(file, description=np.array(json.dumps(_description(trained))), **_arrays(trained))
+    return file.getvalue()
+
+
+def _arrays(trained):
+    """mean and factor of the features; W1, b1, W2, ...; mean and scale of the targets, where they are numbers."""
+    layers = [layer for layer in trained.params if layer != ()]
+    arrays: dict[str, Any] = {"features_mean": trained.standardisation.mean}
+    arrays["features_factor"] = trained.standardisation.factor
+    for number, layer in enumerate(layers, start=1):
+        arrays |= {f"W{number}": layer.W, f"b{number}": layer.b}
+    if not trained.problem.classes:
+        arrays |= {"targets_mean": trained.problem.mean, "targets_scale": trained.problem.scale}
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+
+def _description(trained):
+    problem = trained.problem
+    return {
+        "sizes": trained.sizes,
+        "activation": trained.activation,
+        "output_activation": problem.output_activation,
+        "loss": problem.loss,
+        "features": trained.features,
+        "classes": problem.classes,
+        "targets": problem.targets,
+        "use": "z = a W^T + b from a = (x - features_mean) * features_factor on, layer by layer",
+    }
+
+
+def _use(to, trained):
+    if to == "stablehlo":
+        dtype = jax.tree.leaves(trained.params)[0].dtype
+        return f"jax.export.deserialize(bytes).call(x) with x (m, {len(trained.features)}) {dtype}"
+    return f"{', '.join(_arrays(trained))}"

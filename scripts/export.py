@@ -1,0 +1,15 @@
+"""Takes a network that scripts/train.py trained elsewhere: `python scripts/export.py RUN --to safetensors`."""
+
+from _start import start
+
+
+def load():
+    """The program, once its packages are there."""
+    from jaxnet.experiment.export import ExportConfig, export
+    from jaxnet.experiment.options import parse
+
+    return lambda: export(parse(ExportConfig))
+
+
+if __name__ == "__main__":
+    start(load)
