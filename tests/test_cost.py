@@ -13,14 +13,16 @@ NETS = {
     "784-512-512-10": ((784, 512, 512, 10), 128),
     "784-1024-1024-1024-10": ((784, 1024, 1024, 1024, 10), 512),
 }
+LOSSES = ("softmax_cross_entropy_with_integer_labels", "half_squared_error", "sigmoid_binary_cross_entropy")
 ACTIVATIONS = {"relu": jn.relu, "leaky_relu": jn.leaky_relu(), "tanh": jn.tanh, "sigmoid": jn.sigmoid}
 
 
 @pytest.mark.parametrize(
-    "loss_name", ["softmax_cross_entropy_with_integer_labels", "half_squared_error", "sigmoid_binary_cross_entropy"]
+    ("name", "loss_name"),
+    # A softmax over a single class is always 1.
+    [(name, loss) for name in NETS for loss in LOSSES if not (name == "3-4-1" and "softmax" in loss)],
 )
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("name", NETS)
 def test_the_gradient_by_hand_takes_no_more_operations_and_memory_than_autodiff(name, activation, loss_name):
     sizes, batch = NETS[name]
     net, loss = jn.mlp(sizes, ACTIVATIONS[activation]), getattr(jn.losses, loss_name)
