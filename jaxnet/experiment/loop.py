@@ -111,7 +111,7 @@ def train(
     judge = _judge(net, loss, problem, parts.validation, dtype)
     pieces_of, most = _pieces(parts.train, problem, dtype, batch_size)
     order_of = jax.jit(epoch_order, static_argnums=(2, 3))
-    weights = None if examples % batch_size == 0 else np.asarray(batch_weights(examples, batch_size))
+    weights = _weights(examples, batch_size)
     schedule = Schedule.read(config.checkpoint_every)
 
     no_losses = np.zeros(0, dtype)
@@ -170,6 +170,13 @@ def _judge(net, loss, problem, part, dtype):
     return judge
 
 
+def _weights(examples, batch_size):
+    """Of each batch's examples, where the last batch is filled up; None elsewhere."""
+    if examples % batch_size == 0:
+        return None
+    return jax.device_get(jax.jit(batch_weights, static_argnums=(0, 1))(examples, batch_size))
+
+
 def _finite(losses, number, config, problem):
     """The losses of an epoch's batches so far, on the host, once it is sure that all are finite."""
     values = np.concatenate(jax.device_get(losses))
@@ -205,7 +212,8 @@ def _pieces(part, problem, dtype, batch_size):
 # Compiled as one, here and where parameters and state are made: one by one, operations take longer to compile.
 @jax.jit
 def _keys(seed):
-    return tuple(jax.random.fold_in(jax.random.key(seed), number) for number in range(4))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(4))
+    return keys[0], keys[1], keys[2], keys[3]
 
 
 def _remedy(config, problem):

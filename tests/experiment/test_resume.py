@@ -86,13 +86,14 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_from_every_checkpoint_the_run_is_the_one_that_never_stopped(case, tmp_path):
+def test_a_run_that_goes_on_is_the_one_that_never_stopped(case, tmp_path):
     changes = {"checkpoint_every": "5", **CASES[case], "keep": 1000}
     whole = tmp_path / "whole"
     run(options(whole, **changes))
     steps = [int(path.name.removeprefix("step-")) for path in checkpoint.found(whole)]
     assert len(steps) >= 3
-    for step in {steps[0], steps[len(steps) // 2], steps[-1]}:
+    # Of each kind of run from one place in the middle; of the plainest, from its first and its last too.
+    for step in {steps[len(steps) // 2]} if CASES[case] else {steps[0], steps[len(steps) // 2], steps[-1]}:
         again = tmp_path / f"from-{step}"
         copy_at(whole, again, step)
         run(dataclasses.replace(options(whole, **changes), resume=str(again)))
