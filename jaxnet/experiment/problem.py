@@ -70,7 +70,7 @@ class Problem(NamedTuple):
     def predict(self, z: jax.Array) -> np.ndarray:
         """From outputs to probabilities (m, classes), or to values (m, targets) in the targets' own units."""
         if self.classes:
-            # Compiled as one: operation by operation takes longer to compile. A method of ours has no hash, as jit needs.
+            # Compiled as one: operation by operation takes longer. A method of ours has no hash, which jit needs.
             return np.asarray(jax.jit(lambda z: self.probabilities(z))(z))  # noqa: PLW0108
         # In float64, since units may be such that float32 overflows.
         return np.asarray(z, np.float64) * self.scale + self.mean
