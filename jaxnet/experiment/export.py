@@ -5,6 +5,7 @@ or values in the target's units.
 """
 
 import dataclasses
+import importlib.util
 import io
 import json
 from collections.abc import Callable
@@ -17,10 +18,11 @@ import tyro
 from jaxtyping import Array, Float
 
 from jaxnet.experiment import durable, model
-from jaxnet.experiment.errors import BadInput
+from jaxnet.experiment.errors import BadInput, Failure
 from jaxnet.experiment.model import Model
 
 To = Literal["stablehlo", "safetensors", "npz"]
+NEEDS = {"stablehlo": "flatbuffers", "safetensors": "safetensors"}
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
@@ -44,8 +46,12 @@ def export(config: ExportConfig) -> Path:
 
     Raises:
       BadInput: when the run holds no model, or the file exists already or cannot be written.
+      Failure: when a package is missing.
     """
     trained = model.load(Path(config.run))
+    needed = NEEDS.get(config.to)
+    if needed is not None and importlib.util.find_spec(needed) is None:
+        raise Failure(f"--to {config.to}: the package {needed} is not installed; pip install -e '.[export]' brings it")
     names = {"stablehlo": "model.stablehlo", "safetensors": "model.safetensors", "npz": "arrays.npz"}
     out = Path(config.out) if config.out is not None else Path(config.run) / names[config.to]
     if out.exists() and not config.overwrite:

@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from jaxnet.experiment import model
 from jaxnet.experiment.config import TrainConfig
-from jaxnet.experiment.errors import BadInput
+from jaxnet.experiment.errors import BadInput, Failure
 from jaxnet.experiment.export import PLATFORMS, ExportConfig, export, function
 from jaxnet.experiment.run import run
 from jaxnet.experiment.split import Standardisation
@@ -117,7 +117,7 @@ def test_misuse_is_named(tmp_path):
     assert str(error.value) == f"{tmp_path}/none: no such folder; expected the folder of a finished run"
 
 
-def test_an_existing_file_is_kept_unless_told_otherwise(tmp_path, monkeypatch):
+def test_an_existing_file_is_kept_and_a_missing_package_named(tmp_path, monkeypatch):
     monkeypatch.setattr("jaxnet.experiment.run._draw", lambda *arguments: None)
     out = tmp_path / "run"
     run(TrainConfig(data="iris", out=str(out), epochs=1, hidden=()))
@@ -126,5 +126,12 @@ def test_an_existing_file_is_kept_unless_told_otherwise(tmp_path, monkeypatch):
         export(ExportConfig(str(out), to="npz"))
     assert str(error.value) == f"--out {file}: exists already; choose another name, or replace it with --overwrite"
     export(ExportConfig(str(out), to="npz", overwrite=True))
+    with monkeypatch.context() as patched:
+        patched.setattr("importlib.util.find_spec", lambda name: None)
+        with pytest.raises(Failure) as failure:
+            export(ExportConfig(str(out)))
+    assert str(failure.value) == (
+        "--to stablehlo: the package flatbuffers is not installed; pip install -e '.[export]' brings it"
+    )
     with pytest.raises(BadInput, match=r"cannot be written \(No such file or directory\)$"):
         export(ExportConfig(str(out), out=str(tmp_path / "no" / "file")))
