@@ -182,7 +182,8 @@ jax.config.update("jax_compilation_cache_dir", kept)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 random.seed(int(seed))
 module._draw = lambda *arguments: None
-options = dict(data="iris", hidden=(8,), epochs=200, batch_size=16, checkpoint_every="37", keep=2)
+# Long enough for many kills, however fast the machine is.
+options = dict(data="iris", hidden=(8,), epochs=1000, batch_size=16, checkpoint_every="37", keep=2)
 
 def go(out):
     resume = out if os.path.exists(os.path.join(out, "config.json")) else None
