@@ -173,7 +173,7 @@ def forked(program, *arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
-def test_fifty_kills_at_random_times_leave_a_run_that_finishes_as_if_there_had_been_none(compiled, tmp_path):
+def test_up_to_fifty_kills_at_random_times_leave_a_run_that_finishes_as_if_there_had_been_none(compiled, tmp_path):
     done = forked(
         """
 whole, where, kept, seed = sys.argv[1:]
