@@ -19,9 +19,10 @@ import numpy as np
 
 from jaxnet.experiment import durable
 from jaxnet.experiment.errors import Failure
+from jaxnet.experiment.processes import by_first
 
 FOLDER, ARRAYS, MANIFEST = "checkpoints", "arrays", "manifest.json"
-FORMAT = 1
+FORMAT = 2
 PACKAGES = ("jax", "jaxlib", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -62,47 +63,61 @@ def save(run: Path, step: int, arrays: Any, about: dict[str, Any], keep: int) ->
 
     root = run / FOLDER
     final, beside = root / f"step-{step:09d}", root / f".step-{step:09d}.new"
-    try:
+
+    def make_ready():
         root.mkdir(exist_ok=True)
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir()
+
+    try:
+        by_first(make_ready)
         plain = jax.tree.map(_plain, arrays)
+        # Every process writes what its devices hold.
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save((beside / ARRAYS).resolve(), plain)
-        files = sorted(path for path in beside.rglob("*") if path.is_file())
-        for path in files:
-            durable.fsync(path)
-        manifest = {
-            "format": FORMAT,
-            "step": step,
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-            "arrays": _described(plain),
-            "files": {
-                str(path.relative_to(beside)): {"bytes": path.stat().st_size, "sha256": durable.digest(path)}
-                for path in files
-            },
-            **about,
-        }
-        durable.write(beside / MANIFEST, _sealed(manifest))
-        for path in (*(path for path in beside.rglob("*") if path.is_dir()), beside):
-            durable.fsync(path)
-        if final.exists():
-            shutil.rmtree(final)
-        durable.rename(beside, final)
-        durable.fsync(root)
+        by_first(lambda: _seal(beside, final, step, plain, about))
     except Exception as error:  # Orbax has exceptions of many kinds for a disk that is full or cannot be written
         shutil.rmtree(beside, ignore_errors=True)
         reason = getattr(error, "strerror", None) or (str(error).strip().splitlines() or [type(error).__name__])[0]
         others = found(run)
         left = f"{others[0]} is as it was" if others else "there is no earlier one"
         raise Failure(f"{final}: the checkpoint cannot be written ({reason}); {left}") from None
-    for old in found(run)[keep:]:
-        # Under another name first, so that none is ever found half removed.
-        going = old.with_name(f".{old.name}.old")
-        shutil.rmtree(going, ignore_errors=True)
-        durable.rename(old, going)
-        shutil.rmtree(going, ignore_errors=True)
+    by_first(lambda: _remove(found(run)[keep:]))
     return final
+
+
+def _seal(beside, final, step, plain, about):
+    """Has all reach the disk, with the manifest last, and gives the checkpoint its name."""
+    files = sorted(path for path in beside.rglob("*") if path.is_file())
+    for path in files:
+        durable.fsync(path)
+    manifest = {
+        "format": FORMAT,
+        "step": step,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "arrays": _described(plain),
+        "files": {
+            str(path.relative_to(beside)): {"bytes": path.stat().st_size, "sha256": durable.digest(path)}
+            for path in files
+        },
+        **about,
+    }
+    durable.write(beside / MANIFEST, _sealed(manifest))
+    for path in (*(path for path in beside.rglob("*") if path.is_dir()), beside):
+        durable.fsync(path)
+    if final.exists():
+        shutil.rmtree(final)
+    durable.rename(beside, final)
+    durable.fsync(final.parent)
+
+
+def _remove(old):
+    for path in old:
+        # Under another name first, so that none is ever found half removed.
+        going = path.with_name(f".{path.name}.old")
+        shutil.rmtree(going, ignore_errors=True)
+        durable.rename(path, going)
+        shutil.rmtree(going, ignore_errors=True)
 
 
 def found(run: Path) -> list[Path]:
@@ -120,18 +135,28 @@ def restore(run: Path, like: Callable[[dict[str, Any]], Any]) -> Checkpoint:
     Raises:
       Failure: when there is none, or its arrays are not those that are expected.
     """
-    passed_over: list[str] = []
+    chosen, passed_over = by_first(lambda: _newest_whole(run))
+    if chosen is None:
+        why = "; ".join(passed_over) or "there is none"
+        raise Failure(f"{run}: holds no whole checkpoint to go on from: {why}; start the run anew with --overwrite")
+    path = Path(chosen)
+    manifest = json.loads((path / MANIFEST).read_bytes())["manifest"]
+    expected = like(manifest)
+    _require_alike(path, manifest["arrays"], _described(jax.tree.map(_plain, expected)))
+    return Checkpoint(path, _load(path / ARRAYS, expected), manifest, tuple(passed_over))
+
+
+def _newest_whole(run):
+    """The path of the newest checkpoint that is as it was written, or None; and why newer ones are not used."""
+    passed_over = []
     for path in found(run):
         try:
-            manifest = verify(path)
+            verify(path)
         except Damaged as damage:
             passed_over.append(f"{path}: {damage}")
-            continue
-        expected = like(manifest)
-        _require_alike(path, manifest["arrays"], _described(jax.tree.map(_plain, expected)))
-        return Checkpoint(path, _load(path / ARRAYS, expected), manifest, tuple(passed_over))
-    why = "; ".join(passed_over) or "there is none"
-    raise Failure(f"{run}: holds no whole checkpoint to go on from: {why}; start the run anew with --overwrite")
+        else:
+            return str(path), passed_over
+    return None, passed_over
 
 
 def verify(path: Path) -> dict[str, Any]:
@@ -165,10 +190,15 @@ def verify(path: Path) -> dict[str, Any]:
 def _load(path, like):
     import orbax.checkpoint as ocp
 
-    blank = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), jax.tree.map(_plain, like))
+    # Whatever devices they were on, they come back to where this run has them.
+    blank = jax.tree.map(_blank, jax.tree.map(_plain, like))
     with ocp.StandardCheckpointer() as checkpointer:
         arrays = checkpointer.restore(path.resolve(), blank)
     return jax.tree.map(_as, arrays, like)
+
+
+def _blank(leaf):
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))
 
 
 def _plain(leaf):

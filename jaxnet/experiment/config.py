@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from typing import Literal
 
 from jaxnet.experiment.errors import BadInput
@@ -83,6 +84,28 @@ class TrainConfig:
     resume: str | None = None
     """A run's folder, to go on from its newest checkpoint as if it had never stopped. Its options hold; more --epochs
     may be given."""
+    on_nan: Literal["stop", "skip", "rollback"] = "stop"
+    """When a loss or gradient is no longer finite: stop, and say where it arose; skip the batch; or go back to the
+    newest checkpoint and see the examples in another order."""
+    diagnostics: bool = False
+    """After each epoch, of each layer: the gradient's norm, the update's size to the weights', dead and saturated
+    units; in metrics.jsonl and a figure."""
+    tensorboard: bool = False
+    """Write the metrics for TensorBoard too, into the run's folder."""
+    profile: bool = False
+    """Write a jax.profiler trace of a few steps into the run's folder."""
+    mesh: str | None = None
+    """Devices to split over: data=4 for the examples of each batch, model=2 for the neurons, or data=4,model=2. By
+    default one device; with --distributed all, for examples."""
+    distributed: bool = False
+    """This is one process of several, on as many machines or on one; each is started with the same options. What the
+    next three say is found out under Slurm, MPI, Kubernetes and on Cloud TPUs."""
+    coordinator: str | None = None
+    """HOST:PORT of the first process, at which the others find it."""
+    processes: int | None = None
+    """How many processes there are."""
+    process_id: int | None = None
+    """Which one this is, from 0 on."""
     compilation_cache: bool = True
     """Keep compiled programs in the user's cache folder, so that a run like an earlier one starts at once."""
 
@@ -115,6 +138,19 @@ class TrainConfig:
         return "float32" if self.dtype == "bfloat16" else self.dtype
 
     def _check_combinations(self) -> None:
+        if self.on_nan == "rollback" and not Schedule.read(self.checkpoint_every).every:
+            raise BadInput("--on-nan rollback: goes back to checkpoints, and --checkpoint-every 0 writes none")
+        for name in ("coordinator", "processes", "process_id"):
+            if getattr(self, name) is not None and not self.distributed:
+                raise BadInput(f"{_option(name)}: is for a run of several processes; add --distributed")
+        read_mesh(self.mesh, 1)
+        count, number = self.processes, self.process_id
+        if count is not None and count < 1:
+            raise BadInput(f"--processes: expected an integer of at least 1, got {count}")
+        if number is not None and not 0 <= number < (count or 2**31):
+            raise BadInput(f"--process-id: expected an integer from 0 to --processes - 1, got {number}")
+        if self.coordinator is not None and not re.fullmatch(r"\S+:\d{1,5}", self.coordinator):
+            raise BadInput(f"--coordinator: expected HOST:PORT, as 10.0.0.1:1234; got {self.coordinator!r}")
         if self.noise_multiplier and self.clip_examples is None:
             raise BadInput("--noise-multiplier: is in units of --clip-examples, which is missing")
         if self.noise_multiplier and self.optimizer == "kfac":
@@ -127,3 +163,20 @@ class TrainConfig:
 
 def _option(name):
     return "--" + name.replace("_", "-")
+
+
+def read_mesh(text: str | None, devices: int) -> tuple[int, int]:
+    """From 'data=4,model=2', in any order, either left out, to (4, 2); from None to (devices, 1).
+
+    Raises:
+      BadInput: when it is something else.
+    """
+    if text is None:
+        return devices, 1
+    sizes = {}
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(data|model)\s*=\s*([1-9]\d{0,5})\s*", part)
+        if match is None or match[1] in sizes:
+            raise BadInput(f"--mesh: expected numbers of devices, as data=4,model=2; got {text!r}")
+        sizes[match[1]] = int(match[2])
+    return sizes.get("data", 1), sizes.get("model", 1)

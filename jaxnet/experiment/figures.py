@@ -72,6 +72,37 @@ def draw_curves(path: Path, epochs: list[Epoch], problem: Problem, kept: Epoch) 
     _save(plt, figure, path)
 
 
+def draw_diagnostics(path: Path, epochs: list[Epoch]) -> None:
+    """What `--diagnostics` measured of each layer, against the epoch."""
+    plt = _pyplot()
+    measured = {epoch.number: epoch.diagnostics["layers"] for epoch in epochs if epoch.diagnostics is not None}
+    panels = {
+        "gradient_norm": ("Gradient", "norm"),
+        "update_to_weight": ("Update", "norm, relative to the weights'"),
+        "dead": ("Dead units", "% of the layer's"),
+        "saturated": ("Flat slopes", "% of units and examples"),
+    }
+    figure, grid = plt.subplots(2, 2, figsize=(9, 6.5), layout="constrained")
+    for axes, (name, (title, label)) in zip(grid.flat, panels.items(), strict=True):
+        share = name in ("dead", "saturated")
+        for number in range(len(next(iter(measured.values())))):
+            values = [layers[number].get(name) for layers in measured.values()]
+            if any(value is not None for value in values):
+                scaled = [np.nan if value is None else value * (100 if share else 1) for value in values]
+                colour = CLASS_COLOURS[number % len(CLASS_COLOURS)]
+                marker = "." if len(measured) == 1 else None
+                axes.plot(list(measured), scaled, color=colour, marker=marker, label=f"layer {number + 1}")
+        if share:
+            axes.set_ylim(-3, 103)
+        elif any(np.nanmax(line.get_ydata()) > 0 for line in axes.lines):
+            axes.set_yscale("log")
+        axes.set(title=title, xlabel="epoch", ylabel=label)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(8, len(labels)), frameon=False)
+    _save(plt, figure, path)
+
+
 def draw_confusion(path: Path, predicted: np.ndarray, y: np.ndarray, classes: tuple[str, ...]) -> None:
     """How many test examples of each class (row) were given to each class (column)."""
     plt = _pyplot()

@@ -152,7 +152,7 @@ def _mapped_examples(path, x, name="x"):
     if x.dtype.kind not in "fiub" or x.ndim < 2:
         raise BadInput(f"--data {path}: expected x of numbers, (examples, features), got {x.dtype} {x.shape}")
     x = x.reshape(len(x), -1)
-    for start, values in in_blocks(x):
+    for start, values in in_blocks(x, shared=True):
         _require_finite(path, name, values, start)
     return x
 

@@ -14,11 +14,16 @@ from jaxnet.experiment.config import TrainConfig
 from jaxnet.experiment.errors import BadInput, Failure
 from jaxnet.experiment.loop import Epoch
 from jaxnet.experiment.model import FILE as MODEL
+from jaxnet.experiment.processes import is_first
+from jaxnet.experiment.tensorboard import FOLDER as TENSORBOARD
 
 CONFIG, METRICS, RESULT, FIGURES, LOCK = "config.json", "metrics.jsonl", "result.json", "figures", ".lock"
-CONTENTS = {CONFIG, METRICS, RESULT, MODEL, FIGURES, CHECKPOINTS}
+PROFILE = "profile"
+CONTENTS = {CONFIG, METRICS, RESULT, MODEL, FIGURES, CHECKPOINTS, PROFILE, TENSORBOARD}
+# Options that are about one start of a run, and are given anew when it goes on.
+OF_A_START = {"distributed", "coordinator", "processes", "process_id", "profile"}
 # Options of a resumed run that may be others than at its start.
-FREE = {"resume", "out", "overwrite", "epochs", "keep", "compilation_cache"}
+FREE = {"resume", "out", "overwrite", "epochs", "keep", "compilation_cache", "diagnostics", "tensorboard", "mesh"}
 
 
 def check(config: TrainConfig) -> None:
@@ -99,7 +104,7 @@ def again(config: TrainConfig, stack: ExitStack) -> Path:
     stored = read_config(folder)
     for name, value in dataclasses.asdict(config).items():
         before = dataclasses.asdict(stored)[name]
-        if name not in FREE and value != before:
+        if name not in FREE | OF_A_START and value != before:
             option = "--" + name.replace("_", "-")
             raise BadInput(
                 f"{option} {_told(value)}: the run in {folder} was started with {_told(before)}; leave it out"
@@ -124,7 +129,8 @@ def read_config(folder: Path) -> TrainConfig:
     try:
         stored = json.loads((folder / CONFIG).read_text())
         lists = {name: tuple(value) for name, value in stored.items() if isinstance(value, list)}
-        return TrainConfig(**stored | lists)
+        kept = {name: value for name, value in (stored | lists).items() if name not in OF_A_START}
+        return TrainConfig(**kept)
     except OSError as error:
         raise BadInput(f"--resume {folder}: holds no run ({CONFIG}: {error.strerror})") from None
     except (ValueError, TypeError, AttributeError):
@@ -132,7 +138,7 @@ def read_config(folder: Path) -> TrainConfig:
 
 
 class Metrics:
-    """metrics.jsonl, a line for each epoch; a run that goes on keeps the lines of the epochs that it has."""
+    """metrics.jsonl, a line for each epoch, by the first process; a run that goes on keeps those of its epochs."""
 
     def __init__(self, folder: Path, metric: str) -> None:
         self.epochs: list[Epoch] = []
@@ -151,6 +157,8 @@ class Metrics:
           Failure: when it cannot be written.
         """
         self.epochs.append(epoch)
+        if not is_first():
+            return
         try:
             with self._path.open("a") as file:
                 file.write(f"{metrics_line(epoch, self._metric)}\n")
@@ -195,16 +203,16 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def metrics_line(epoch: Epoch, metric: str) -> str:
     """An epoch as a line of metrics.jsonl."""
-    return json.dumps(
-        {
-            "epoch": epoch.number,
-            "train_loss": epoch.train_loss,
-            "validation_loss": epoch.validation_loss,
-            f"validation_{metric}": epoch.validation_metric,
-            "seconds": round(epoch.seconds, 4),
-        },
-        allow_nan=False,
-    )
+    line: dict[str, Any] = {
+        "epoch": epoch.number,
+        "train_loss": epoch.train_loss,
+        "validation_loss": epoch.validation_loss,
+        f"validation_{metric}": epoch.validation_metric,
+        "seconds": round(epoch.seconds, 4),
+    }
+    asked_for = {"skipped": epoch.skipped, "diagnostics": epoch.diagnostics}
+    line |= {name: value for name, value in asked_for.items() if value is not None}
+    return json.dumps(line, allow_nan=False)
 
 
 def _json(content):

@@ -1,30 +1,27 @@
 """Training, epoch by epoch: compiled scans over its batches, then a look at the validation part."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
 
-from jaxnet import feedback, gradient, per_example
-from jaxnet.experiment import model, optimizers
+from jaxnet.experiment import faults, optimizers
+from jaxnet.experiment.batches import Batches, blocks_of
 from jaxnet.experiment.config import TrainConfig
-from jaxnet.experiment.errors import Failure
-from jaxnet.experiment.problem import Problem, loss_of
+from jaxnet.experiment.diagnostics import make_diagnose
+from jaxnet.experiment.faults import Fault
+from jaxnet.experiment.mesh import Layout
+from jaxnet.experiment.objective import make_judge, make_objective
+from jaxnet.experiment.problem import Problem
 from jaxnet.experiment.schedule import Schedule
-from jaxnet.experiment.split import Part, Split
-from jaxnet.experiment.stream import Rows, blocks, most_batches, pieces
-from jaxnet.layer import Layer
-from jaxnet.losses import Loss
-from jaxnet.precision import mixed_precision
-from jaxnet.training import TrainState, batch_weights, epoch_order, make_steps
-
-# Of the batches that are gathered at a time.
-PIECE_BYTES = 64 * 2**20
+from jaxnet.experiment.split import Split
+from jaxnet.experiment.tracing import trace_steps
+from jaxnet.training import TrainState
 
 
 class Epoch(NamedTuple):
@@ -36,6 +33,8 @@ class Epoch(NamedTuple):
       validation_loss: after the epoch.
       validation_metric: accuracy, or RMSE in the target's units.
       seconds: since training began, compilation included.
+      skipped: batches passed over, with `--on-nan skip`; else None.
+      diagnostics: with `--diagnostics`; else None.
     """
 
     number: int
@@ -43,6 +42,8 @@ class Epoch(NamedTuple):
     validation_loss: float
     validation_metric: float
     seconds: float
+    skipped: int | None = None
+    diagnostics: dict[str, Any] | None = None
 
 
 class Trained(NamedTuple):
@@ -62,6 +63,7 @@ class Position(NamedTuple):
       epochs: those that have ended.
       best_epoch: after which `best` stood; 0 before there is one.
       seconds: of training so far.
+      rolled_back: to which steps; from there on the examples of that epoch are in another order.
     """
 
     state: TrainState
@@ -70,6 +72,7 @@ class Position(NamedTuple):
     epochs: tuple[Epoch, ...]
     best_epoch: int
     seconds: float
+    rolled_back: tuple[int, ...] = ()
 
     @property
     def step(self) -> int:
@@ -81,139 +84,129 @@ def train(
     config: TrainConfig,
     problem: Problem,
     parts: Split,
-    stop: Callable[[], bool] = lambda: False,
+    layout: Layout,
+    pause: Callable[[bool], bool] = lambda due: due,
     restore: Callable[[Position], Position] = lambda start: start,
+    trace_to: Path | None = None,
 ) -> Iterator[Epoch | Position | Trained]:
-    """Yields each `Epoch` as it ends, a `Position` when a checkpoint is due or a stop is asked for, and last `Trained`.
+    """Yields each `Epoch` as it ends, a `Position` when one is asked for, and last `Trained`.
 
     With early stopping the parameters of the best validation loss are kept, otherwise the last ones.
 
     Args:
       config, problem, parts: what is trained.
-      stop: asked between pieces of an epoch.
+      layout: of the mesh.
+      pause: asked between pieces of an epoch, and told whether a checkpoint is due: whether to yield a position.
       restore: from the position at the start, which tells shapes and dtypes, to that where the run goes on.
+      trace_to: a folder for the profile of a few steps, if any.
 
     Raises:
-      Failure: when a loss is no longer finite, naming the first batch where it is not.
+      Fault: when a loss or parameters are no longer finite, naming the step, and where in it that arose.
     """
-    features, dtype = parts.train.x.shape[1], config.parameters_dtype
-    net, loss = make_network(config, problem, features), loss_of(problem)
-    trained_net = mixed_precision(net) if config.dtype == "bfloat16" else net
-    examples = len(parts.train.y)
-    batch_size = min(config.batch_size, examples)
-    start, order_key, noise, back = _keys(config.seed)
-    optimizer = optimizers.make_optimizer(config, trained_net, loss, batch_size, noise)
-    params = jax.jit(net.init)(start)
-    state = jax.jit(partial(TrainState.create, optimizer=optimizer))(params, key=order_key)
-    steps = make_steps(
-        trained_net, loss, optimizer, value_and_grad=make_value_and_grad(config, trained_net, params, features, back)
-    )
-    judge = _judge(net, loss, problem, parts.validation, dtype)
-    pieces_of, most = _pieces(parts.train, problem, dtype, batch_size)
-    order_of = jax.jit(epoch_order, static_argnums=(2, 3))
-    weights = _weights(examples, batch_size)
+    features, examples = parts.train.x.shape[1], len(parts.train.y)
+    objective = make_objective(config, problem, features, min(config.batch_size, examples), layout)
+    batches = Batches(parts.train, problem, config, layout, objective.order_key)
+    validation = blocks_of(parts.validation, problem, config.parameters_dtype, layout)
+    judge = make_judge(objective.net, objective.loss, problem, validation, layout)
+    diagnose = make_diagnose(objective, parts.train, problem, config, layout) if config.diagnostics else None
     schedule = Schedule.read(config.checkpoint_every)
 
-    no_losses = np.zeros(0, dtype)
-    best = jax.tree.map(jnp.copy, params) if config.early_stopping else ()
-    state, at_first, best, done_before, best_epoch, seconds = restore(Position(state, no_losses, best, (), 0, 0.0))
-    epochs, batches = list(done_before), -(-examples // batch_size)
-    losses: list[Any] = [at_first]
-    saved, began = time.monotonic(), time.perf_counter() - seconds
+    no_losses = np.zeros(0, config.parameters_dtype)
+    best = _copy(objective.state.params) if config.early_stopping else ()
+    position = restore(Position(objective.state, no_losses, best, (), 0, 0.0))
+    if trace_to is not None:
+        trace_steps(trace_to, objective.steps, position.state, batches)
+    saved, began = time.monotonic(), time.perf_counter() - position.seconds
 
-    def here(losses):
-        done = _finite(losses, len(epochs) + 1, config, problem)
-        return Position(state, done, best, tuple(epochs), best_epoch, time.perf_counter() - began)
+    def is_due(step, epoch=None):
+        return pause(schedule.due(step, epoch, saved))
 
-    for number in range(len(epochs) + 1, config.epochs + 1):
-        if _is_over(config, epochs, best_epoch):
-            break
-        done, before = sum(map(len, losses)), (number - 1) * batches
-        order = order_of(order_key, number - 1, examples, batch_size)
-        cuts = schedule.cuts(done, batches, before, most)
-        for (first, end), (x, y) in zip(cuts, pieces_of(order, cuts), strict=True):
-            state, metrics = steps(state, x, y, None if weights is None else weights[first:end])
+    while len(position.epochs) < config.epochs and not _is_over(config, position):
+        start, number = position, len(position.epochs) + 1
+        before = (number - 1) * batches.number
+        order = batches.order(number - 1, _redrawn(start.rolled_back, before, batches.number))
+        cuts = schedule.cuts(len(start.losses), batches.number, before, batches.most)
+        again = partial(
+            _fault, config, problem, objective, layout, batches, order, cuts, number, _copy(start.state), start.step
+        )
+        state, losses, skipped_before = start.state, [start.losses], _skipped(config, start.state)
+        for (_, end), batch in zip(cuts, batches.pieces(order, cuts), strict=True):
+            state, metrics = objective.steps(state, *batch)
             # Not more than two pieces are handed to the device at a time.
-            jax.block_until_ready(losses[-1])
+            losses[-1] = _settled(losses[-1], config, again)
             losses.append(metrics["loss"])
-            if end < batches and (stop() or schedule.due(before + end, None, saved)):
-                yield here(losses)
+            if end < batches.number and is_due(before + end):
+                losses[-1] = _settled(losses[-1], config, again)
+                seconds = time.perf_counter() - began
+                yield start._replace(state=state, losses=np.concatenate(losses), seconds=seconds)
                 saved = time.monotonic()
-        state = state._replace(epoch=jnp.asarray(number, jnp.int32))
-        validation_loss, value = judge(state.params)
-        train_loss = _mean(_finite(losses, number, config, problem), examples, batch_size)
-        losses = [no_losses]
-        ended = Epoch(number, train_loss, validation_loss, value, time.perf_counter() - began)
-        if not np.isfinite(ended.validation_loss):
-            raise Failure(f"the validation loss is not finite after epoch {number}; {_remedy(config, problem)}")
-        epochs.append(ended)
-        if config.early_stopping and (not best_epoch or ended.validation_loss < epochs[best_epoch - 1].validation_loss):
+        losses[-1] = _settled(losses[-1], config, again)
+        state = state._replace(epoch=state.epoch + 1)
+        train_loss, (validation_loss, value) = _mean(np.concatenate(losses), batches), judge(state.params)
+        if not np.isfinite([train_loss, validation_loss]).all():
+            raise again(f"the {'training' if np.isnan(train_loss) else 'validation'} loss")
+        skipped = None if skipped_before is None else _skipped(config, state) - skipped_before
+        measured = None if diagnose is None else diagnose(state)
+        seconds = time.perf_counter() - began
+        epochs = (*start.epochs, Epoch(number, train_loss, validation_loss, value, seconds, skipped, measured))
+        position = start._replace(state=state, losses=no_losses, epochs=epochs, seconds=seconds)
+        if config.early_stopping and _is_best(position):
             # A copy, because the next epoch takes over the state's memory.
-            best, best_epoch = jax.tree.map(jnp.copy, state.params), number
-        yield ended
-        if stop() or schedule.due(number * batches, number, saved):
-            yield here(losses)
+            position = position._replace(best=_copy(state.params), best_epoch=number)
+        yield epochs[-1]
+        if is_due(before + batches.number, number):
+            yield position
             saved = time.monotonic()
-    yield Trained(best, epochs[best_epoch - 1]) if config.early_stopping else Trained(state.params, epochs[-1])
+    kept = position.best_epoch if config.early_stopping else len(position.epochs)
+    yield Trained(position.best if config.early_stopping else position.state.params, position.epochs[kept - 1])
 
 
-def _judge(net, loss, problem, part, dtype):
-    """params -> the mean loss over a part, and its accuracy or RMSE."""
-    evaluate, blocks = make_evaluate(net, loss, problem), blocks_of(part, problem, dtype)
-
-    def judge(params):
-        evaluated = [(len(x), evaluate(params, x, y)) for x, y in blocks()]
-        counts, measured = zip(*jax.device_get(evaluated), strict=True)
-        loss, metric = (np.average(values, axis=0, weights=counts) for values in zip(*measured, strict=True))
-        return float(loss), problem.metric_of(np.asarray(metric))
-
-    return judge
-
-
-def _weights(examples, batch_size):
-    """Of each batch's examples, where the last batch is filled up; None elsewhere."""
-    if examples % batch_size == 0:
-        return None
-    return jax.device_get(jax.jit(batch_weights, static_argnums=(0, 1))(examples, batch_size))
-
-
-def _finite(losses, number, config, problem):
-    """The losses of an epoch's batches so far, on the host, once it is sure that all are finite."""
-    values = np.concatenate(jax.device_get(losses))
-    bad = np.flatnonzero(~np.isfinite(values))
-    if len(bad):
-        raise Failure(f"the loss is no longer finite in epoch {number}, batch {bad[0] + 1}; {_remedy(config, problem)}")
+def _settled(losses, config, again):
+    """Losses of a piece on the host, once it is sure that all are finite, or may be otherwise."""
+    values = np.asarray(losses)
+    if config.on_nan != "skip" and not np.isfinite(values).all():
+        raise again("the loss")
     return values
 
 
-def _is_over(config, epochs, best_epoch):
-    return bool(config.early_stopping and best_epoch and len(epochs) - best_epoch >= config.early_stopping)
+def _fault(config, problem, objective, layout, batches, order, cuts, number, state, step, what):
+    """What went wrong in an epoch, found by making its steps again from the given state."""
+    remedy = _remedy(config, problem)
+    found = faults.find(objective, layout, state, batches.pieces(order, cuts))
+    if found is None:
+        return Fault(
+            f"{what} is not finite after epoch {number}, though every step's loss and parameters are; {remedy}"
+        )
+    index, first, told = found
+    at = f"epoch {number}, batch {cuts[0][0] + index + 1} (step {step + index + 1})"
+    return Fault(f"{first} is no longer finite in {at}: {told}; {remedy}")
 
 
-def _mean(losses, examples, batch_size):
-    """Over all examples of an epoch, from the means over its batches."""
-    counts = np.full(len(losses), batch_size)
-    counts[-1] = examples - batch_size * (len(losses) - 1)
-    return float(np.average(losses, weights=counts))
+def _redrawn(rolled_back, before, batches):
+    """From which batch on an epoch's examples are drawn anew, and by which number, for each time the run went back."""
+    return [(step - before, k) for k, step in enumerate(rolled_back, start=1) if 0 <= step - before < batches]
 
 
-def _pieces(part, problem, dtype, batch_size):
-    """(order, cuts) -> the batches of each piece, one piece after the other; and the most batches in a piece."""
-    features = part.x.shape[1]
-    if isinstance(part.x, Rows):
-        on_disk, most = (part.x, part.y), most_batches(batch_size, features, dtype)
-        return lambda order, cuts: pieces(*on_disk, np.asarray(order), cuts, problem, dtype), most
-    (on_device,) = blocks_of(part, problem, dtype)()
-    gather = jax.jit(lambda x, y, rows: (x[rows], y[rows]))
-    most = max(1, PIECE_BYTES // (batch_size * features * np.dtype(dtype).itemsize))
-    return lambda order, cuts: (gather(*on_device, order[first:end]) for first, end in cuts), most
+def _skipped(config, state):
+    return int(optimizers.skipped(state.opt_state)) if config.on_nan == "skip" else None
 
 
-# Compiled as one, here and where parameters and state are made: one by one, operations take longer to compile.
-@jax.jit
-def _keys(seed):
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(4))
-    return keys[0], keys[1], keys[2], keys[3]
+def _is_over(config, position):
+    past = len(position.epochs) - position.best_epoch
+    return bool(config.early_stopping and position.best_epoch and past >= config.early_stopping)
+
+
+def _is_best(position):
+    epochs = position.epochs
+    return not position.best_epoch or epochs[-1].validation_loss < epochs[position.best_epoch - 1].validation_loss
+
+
+def _mean(losses, batches):
+    """Over the examples of an epoch, from the means over its batches; batches that were passed over do not count."""
+    counts = np.full(len(losses), batches.batch_size)
+    counts[-1] = batches.examples - batches.batch_size * (len(losses) - 1)
+    seen = np.isfinite(losses)
+    return float(np.average(losses[seen], weights=counts[seen])) if seen.any() else np.nan
 
 
 def _remedy(config, problem):
@@ -224,61 +217,6 @@ def _remedy(config, problem):
     return f"{lower} or look for extreme values in the data"
 
 
-def make_network(config: TrainConfig, problem: Problem, features: int) -> Layer:
-    """The network that the options ask for, for so many features."""
-    sizes = model.sizes_of(config, features, problem)
-    return model.network(sizes, config.activation, problem.output_activation, config.init)
-
-
-def make_evaluate(net: Layer, loss: Loss, problem: Problem) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """(params, x, y) -> (mean loss, metric), jit-compiled."""
-
-    def evaluate(params, x, y):
-        z = net.apply(params, x)
-        return loss.forward(z, y).mean(), problem.measure(z, y)
-
-    return jax.jit(evaluate)
-
-
-def blocks_of(
-    part: Part, problem: Problem, dtype: str
-) -> Callable[[], Iterable[tuple[Float[Array, "m i"], Shaped[Array, "m ..."]]]]:
-    """() -> inputs and encoded targets on the device: all in one block that stays there, or one after the other."""
-    if isinstance(part.x, Rows):
-        return partial(blocks, part.x, part.y, problem, dtype)
-    whole = jnp.asarray(part.x, dtype), jnp.asarray(problem.encode(part.y, dtype))
-    return lambda: [whole]
-
-
-def make_value_and_grad(
-    config: TrainConfig, net: Layer, params: Any, features: int, key: jax.Array
-) -> Callable[[Layer, Loss], Callable[..., Any]]:
-    """What `make_epoch` takes for `--backward`, `--feedback` and `--clip-examples`.
-
-    Args:
-      config: the options.
-      net, params: the network, and its parameters at the start.
-      features: of its input.
-      key: of random feedback weights.
-    """
-    if config.backward == "autodiff":
-        return _autodiff_value_and_grad
-    x = jax.ShapeDtypeStruct((1, features), config.parameters_dtype)
-    backward = {
-        "transpose": lambda: net.backward,
-        "random": lambda: feedback.alignment(net, net.init(key)),
-        "sign": lambda: feedback.sign_symmetry(net),
-        "direct": lambda: feedback.direct(net, feedback.direct_weights(net, params, x, key)),
-    }[config.feedback]()
-    read = None if config.clip_examples is None else per_example.clipped(config.clip_examples)
-    return partial(gradient.value_and_grad, backward=backward, read=read)
-
-
-def _autodiff_value_and_grad(net, loss):
-    """The same function as `jaxnet.value_and_grad`, by jax.grad."""
-
-    def weighted_loss(params, x, y, weights=None):
-        losses = loss.forward(net.apply(params, x), y)
-        return losses.mean() if weights is None else (losses * weights.astype(losses.dtype)).sum()
-
-    return jax.value_and_grad(weighted_loss)
+@jax.jit
+def _copy(tree):
+    return jax.tree.map(jnp.copy, tree)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxnet.experiment.errors import BadInput
@@ -11,10 +12,16 @@ from jaxnet.experiment.errors import BadInput
 BLOCK_NUMBERS = 2**23
 
 
-def in_blocks(x: np.ndarray, rows: np.ndarray | None = None) -> Iterator[tuple[int, np.ndarray]]:
-    """(start, values) of some 64 MiB each: the rows of x (examples, features), or those given, as float64."""
+def in_blocks(
+    x: np.ndarray, rows: np.ndarray | None = None, *, shared: bool = False
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(start, values) of some 64 MiB each: the rows of x (examples, features), or those given, as float64.
+
+    With `shared`, each of a run's processes gets other blocks.
+    """
     many = max(1, BLOCK_NUMBERS // max(1, x.shape[1]))
-    for start in range(0, len(x) if rows is None else len(rows), many):
+    starts = range(0, len(x) if rows is None else len(rows), many)
+    for start in starts[jax.process_index() :: jax.process_count()] if shared else starts:
         at: Any = slice(start, start + many)
         with np.errstate(over="ignore"):
             yield start, np.asarray(x[at if rows is None else rows[at]], np.float64)

@@ -11,6 +11,8 @@ from jaxnet.losses import Loss
 DECOUPLED = ("adamw", "nadamw", "lion")
 RATES = {"sgd": 0.1, "momentum": 0.01, "nesterov": 0.01, "adagrad": 0.01, "lion": 3e-4}
 USUAL_RATE = 1e-3
+# Gradients that are not finite, one after the other.
+NEVER_ACCEPTED = 2**31 - 1
 
 
 def learning_rate(config: TrainConfig) -> float | None:
@@ -29,7 +31,7 @@ def weight_decay(config: TrainConfig) -> float:
 
 def make_optimizer(
     config: TrainConfig, net: Layer, loss: Loss, batch_size: int, key: jax.Array
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """The optimizer of the options. Weight decay is for leaves with two axes or more: it spares biases.
 
     Args:
@@ -39,11 +41,19 @@ def make_optimizer(
       key: of the noise, and of K-FAC's labels.
     """
     optimizer = _without_noise(config, net, loss, key)
-    if not config.noise_multiplier:
-        return optimizer
-    assert config.clip_examples is not None
-    noise = optimizers.private_noise(config.clip_examples, config.noise_multiplier, batch_size, key)
-    return optax.chain(noise, optimizer)
+    if config.noise_multiplier:
+        assert config.clip_examples is not None
+        noise = optimizers.private_noise(config.clip_examples, config.noise_multiplier, batch_size, key)
+        optimizer = optax.chain(noise, optimizer)
+    if config.on_nan == "skip":
+        optimizer = optax.apply_if_finite(optimizer, max_consecutive_errors=NEVER_ACCEPTED)
+    return optax.with_extra_args_support(optimizer)
+
+
+def skipped(opt_state: optax.OptState) -> jax.Array:
+    """How many batches `--on-nan skip` has passed over."""
+    assert isinstance(opt_state, optax.ApplyIfFiniteState)
+    return opt_state.total_notfinite
 
 
 def _without_noise(config, net, loss, key):

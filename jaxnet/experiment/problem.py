@@ -81,15 +81,15 @@ class Problem(NamedTuple):
         return "accuracy" if self.classes else "rmse"
 
     def measure(self, z: jax.Array, y: jax.Array) -> jax.Array:
-        """What `metric_of` needs, from outputs and encoded targets: the share of right classes, or mean squares."""
+        """What the mean of is for `metric_of`, (m,) or (m, targets): whether the class is right, or squared errors."""
         if not self.classes:
-            return ((z - y) ** 2).mean(axis=0)
+            return (z - y) ** 2
         if self.loss != "softmax_cross_entropy_with_integer_labels":
             y = y[:, 0].astype(int) if self._one_probability else y.argmax(1)
-        return (self.probabilities(z).argmax(1) == y).astype(z.dtype).mean()
+        return (self.probabilities(z).argmax(1) == y).astype(z.dtype)
 
     def metric_of(self, measured: np.ndarray) -> float:
-        """Accuracy, or the RMSE over all targets in their own units."""
+        """From the mean of `measure`: accuracy, or the RMSE over all targets in their own units."""
         if self.classes:
             return float(measured)
         return float(np.sqrt((np.asarray(measured, np.float64) * self.scale**2).mean()))

@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnet.experiment import checkpoint
+from jaxnet.experiment import checkpoint, processes
 from jaxnet.experiment.errors import Failure
+from jaxnet.experiment.faults import all_finite
 from jaxnet.experiment.loop import Epoch, Position
 from jaxnet.experiment.mapped import in_blocks
 from jaxnet.experiment.table import Table
@@ -26,7 +27,7 @@ def save(run: Path, position: Position, about: dict[str, Any], keep: int) -> Pat
       Failure: when it cannot be written, or there are parameters that are not finite: no run is to go on from those.
     """
     for path, leaf in jax.tree_util.tree_flatten_with_path(position.state.params)[0]:
-        if not np.isfinite(leaf).all():
+        if not all_finite(leaf):
             name = jax.tree_util.keystr(path)
             raise Failure(f"parameters{name} are no longer finite after step {position.step}; no checkpoint is written")
     told = {
@@ -34,6 +35,7 @@ def save(run: Path, position: Position, about: dict[str, Any], keep: int) -> Pat
         "epochs": [list(epoch) for epoch in position.epochs],
         "best_epoch": position.best_epoch,
         "seconds": position.seconds,
+        "rolled_back": position.rolled_back,
     }
     return checkpoint.save(run, position.step, _arrays(position), about | told, keep)
 
@@ -58,14 +60,18 @@ def resume(run: Path, start: Position, about: dict[str, Any]) -> Position:
         print(f"resumed    {run}: has no checkpoint yet; from the start")
         return start
     restored = checkpoint.restore(run, like)
-    for line in restored.passed_over:
+    for line in restored.passed_over if processes.is_first() else ():
         print(f"passed over {line}", file=sys.stderr)
     if restored.about["data"] != about["data"]:
         raise Failure(f"{restored.path}: was trained on other data than --data {about['config']['data']} holds now")
-    epochs = tuple(Epoch(*values) for values in restored.about["epochs"])
-    best_epoch, seconds = restored.about["best_epoch"], restored.about["seconds"]
-    position = start._replace(**restored.arrays, epochs=epochs, best_epoch=best_epoch, seconds=seconds)
-    print(f"resumed    {restored.path}: {len(epochs)} epochs, {position.step} steps")
+    told = {
+        "epochs": tuple(Epoch(*values) for values in restored.about["epochs"]),
+        "best_epoch": restored.about["best_epoch"],
+        "seconds": restored.about["seconds"],
+        "rolled_back": tuple(restored.about["rolled_back"]),
+    }
+    position = start._replace(**restored.arrays, **told)
+    print(f"resumed    {restored.path}: {len(position.epochs)} epochs, {position.step} steps")
     return position
 
 

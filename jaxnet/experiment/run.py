@@ -1,31 +1,29 @@
 """A whole run, from options to a folder of results."""
 
-import dataclasses
-import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.experiment import data, figures, folder, loop, model, optimizers
+from jaxnet.experiment import data, figures, folder, model, optimizers, processes
+from jaxnet.experiment.batches import blocks_of
 from jaxnet.experiment.cache import use_compilation_cache
 from jaxnet.experiment.config import TrainConfig
-from jaxnet.experiment.errors import Failure, Terminated
-from jaxnet.experiment.loop import Epoch, Position, Trained
+from jaxnet.experiment.errors import Failure
+from jaxnet.experiment.mesh import make_layout
+from jaxnet.experiment.objective import make_network
 from jaxnet.experiment.options import parse
-from jaxnet.experiment.problem import Problem, loss_of, pose
-from jaxnet.experiment.progress import progress
-from jaxnet.experiment.resumption import fingerprint, resume, save
-from jaxnet.experiment.schedule import Schedule
+from jaxnet.experiment.problem import loss_of, pose
+from jaxnet.experiment.recording import train_and_record
 from jaxnet.experiment.scores import scores
-from jaxnet.experiment.split import Split, split
-from jaxnet.experiment.stopping import on_signals
-from jaxnet.experiment.table import Table
+from jaxnet.experiment.split import split
 
 WAYS_BACK = {
     "random": "fixed random weights",
@@ -59,11 +57,18 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         config = parse(TrainConfig, arguments, default=folder.read_config(Path(config.resume)))
     if config.compilation_cache:
         use_compilation_cache()
-    return run(config)
+    if not config.distributed:
+        return run(config)
+    with processes.connected(config) as named:
+        return run(config, named)
 
 
-def run(config: TrainConfig) -> dict[str, Any]:
+def run(config: TrainConfig, named: Callable[[str], None] = lambda folder: None) -> dict[str, Any]:
     """Loads, trains, tests, and fills the run's folder.
+
+    Args:
+      config: the options.
+      named: is told the run's folder, once it is there.
 
     Returns:
       What result.json holds.
@@ -73,93 +78,79 @@ def run(config: TrainConfig) -> dict[str, Any]:
       Failure: when training cannot go on.
     """
     started = time.perf_counter()
-    folder.check(config)
-    found = device()
-    with jax.enable_x64(config.dtype == "float64"):
-        table = data.load(config.data, config.target, stream=config.stream)
+    processes.by_first(lambda: folder.check(config))
+    found = processes.together(device)
+    layout = processes.together(lambda: make_layout(config))
+    with ExitStack() as stack:
+        stack.enter_context(processes.alone_heard())
+        stack.enter_context(jax.enable_x64(config.dtype == "float64"))
+        table = processes.together(lambda: data.load(config.data, config.target, stream=config.stream))
         problem, table = pose(table, config)
         parts, problem = split(table, problem, config.seed)
-        print(f"device     {found}")
-        _print_plan(config, table, problem, parts)
-        with ExitStack() as stack:
-            out = folder.again(config, stack) if config.resume is not None else folder.make(config, stack)
-            try:
-                result = _fill(out, config, table, problem, parts)
-                result["seconds"] = round(time.perf_counter() - started, 3)
-                folder.write_json(out / folder.RESULT, result)
-                out = folder.finish(config, out)
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt(folder.contents(out)) from None
-            except Failure as failure:
-                raise type(failure)(f"{failure}; {folder.contents(out)}".removeprefix("; ")) from None
-            except jax.errors.JaxRuntimeError as error:
-                if "RESOURCE_EXHAUSTED" not in str(error):
-                    raise
-                raise Failure(f"out of memory on {device()}; lower --hidden or --batch-size") from None
-    _print_result(out, result)
+        _print_plan(config, table, problem, parts, found, layout)
+        open_folder = folder.make if config.resume is None else folder.again
+        out = Path(processes.by_first(lambda: str(open_folder(config, stack))))
+        named(str(out))
+        try:
+            result = _fill(out, config, table, problem, parts, layout)
+            result["seconds"] = round(time.perf_counter() - started, 3)
+            out = Path(processes.by_first(lambda: str(_finish(out, config, result))))
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(folder.contents(out)) from None
+        except Failure as failure:
+            raise type(failure)(f"{failure}; {folder.contents(out)}".removeprefix("; ")) from None
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise Failure(f"out of memory on {device()}; lower --hidden or --batch-size") from None
+        _print_result(out, result)
     return result
 
 
-def _fill(out: Path, config: TrainConfig, table: Table, problem: Problem, parts: Split) -> dict[str, Any]:
+def _fill(out, config, table, problem, parts, layout):
     """Everything but result.json, which is returned."""
-    # Matplotlib is loaded while XLA compiles, which leaves Python alone.
-    Thread(target=figures.get_ready, daemon=True).start()
-    trained, epochs = _train(out, config, table, problem, parts)
+    if processes.is_first():
+        # Matplotlib is loaded while XLA compiles, which leaves Python alone.
+        Thread(target=figures.get_ready, daemon=True).start()
+    trained, epochs = train_and_record(out, config, table, problem, parts, layout)
+    params = layout.fetch(trained.params)
     finished = model.Model(
         sizes=model.sizes_of(config, table.x.shape[1], problem),
         activation=config.activation,
-        params=jax.tree.map(np.asarray, trained.params),
+        params=params,
         standardisation=parts.standardisation,
         problem=problem,
         features=table.features,
     )
-    model.save(out, finished)
-    result, predicted = _test(config, problem, parts, trained)
-    _draw(out / folder.FIGURES, epochs, trained, finished, parts, predicted)
+    result, predicted = _test(config, problem, parts, trained.params, layout)
+
+    def write():
+        model.save(out, finished)
+        _draw(out / folder.FIGURES, epochs, trained, finished, parts, predicted)
+
+    processes.by_first(write)
     return result | {"kept_epoch": trained.kept.number, "epochs": len(epochs), "device": device()}
 
 
-def _train(out, config, table, problem, parts):
-    """The outcome and all epochs; metrics.jsonl and checkpoints are written as it goes on."""
-    about = {"config": dataclasses.asdict(config), "data": fingerprint(table)}
-    metrics = folder.Metrics(out, problem.metric)
-
-    def restore(start):
-        position = start if config.resume is None else resume(out, start, about)
-        metrics.begin(position.epochs)
-        return position
-
-    with on_signals() as stop, progress(config.epochs, problem.metric) as show:
-        for event in loop.train(config, problem, parts, stop, restore):
-            match event:
-                case Trained():
-                    return event, metrics.epochs
-                case Epoch():
-                    metrics.add(event)
-                    show(event)
-                case Position():
-                    if Schedule.read(config.checkpoint_every).every:
-                        save(out, event, about, config.keep)
-                    if stop.signal == signal.SIGTERM:
-                        raise Terminated("")
-                    if stop():
-                        raise KeyboardInterrupt
-    raise AssertionError("training ended without an outcome")
+def _finish(out, config, result):
+    """Writes result.json, with which a run is complete, and returns where the run is from now on."""
+    folder.write_json(out / folder.RESULT, result)
+    return folder.finish(config, out)
 
 
-def _test(config, problem, parts, trained):
-    net, loss = loop.make_network(config, problem, parts.train.x.shape[1]), loss_of(problem)
+def _test(config, problem, parts, params, layout):
+    net, loss = make_network(config, problem, parts.train.x.shape[1]), loss_of(problem)
 
-    @jax.jit
+    @partial(jax.jit, out_shardings=layout.places())
     def outputs_and_losses(params, x, y):
         z = net.apply(params, x)
         return z, loss.forward(z, y)
 
     outputs, losses = [], []
-    for x, y in loop.blocks_of(parts.test, problem, config.parameters_dtype)():
-        z, values = outputs_and_losses(trained.params, x, y)
-        outputs.append(problem.predict(z))
-        losses.append(np.asarray(values))
+    for x, y, _, rows in blocks_of(parts.test, problem, config.parameters_dtype, layout)():
+        z, values = jax.device_get(outputs_and_losses(params, x, y))
+        outputs.append(problem.predict(jnp.asarray(z[:rows])))
+        losses.append(values[:rows])
     predicted = np.concatenate(outputs)
     measured = scores(problem, predicted, parts.test.y)
     targets = measured.pop("targets", None)
@@ -171,6 +162,8 @@ def _test(config, problem, parts, trained):
 def _draw(where, epochs, trained, finished, parts, predicted):
     problem, test = finished.problem, parts.test
     figures.draw_curves(where / "loss.png", epochs, problem, trained.kept)
+    if any(epoch.diagnostics for epoch in epochs):
+        figures.draw_diagnostics(where / "diagnostics.png", epochs)
     if not problem.classes:
         figures.draw_predictions(where / "predictions.png", predicted, test.y, problem.targets)
         return
@@ -180,7 +173,10 @@ def _draw(where, epochs, trained, finished, parts, predicted):
         figures.draw_boundary(where / "boundary.png", finished, x, test.y)
 
 
-def _print_plan(config, table, problem, parts):
+def _print_plan(config, table, problem, parts, found, layout):
+    devices, several = layout.mesh.shape, jax.process_count() > 1
+    over = f", {devices['data']} for examples x {devices['model']} for neurons" if layout.mesh.size > 1 else ""
+    print(f"device     {found}{over}" + (f", in {jax.process_count()} processes" if several else ""))
     sizes = model.sizes_of(config, table.x.shape[1], problem)
     counts = f"{len(parts.train.y)} training, {len(parts.validation.y)} validation, {len(parts.test.y)} test examples"
     streamed = ", streamed from disk" if config.stream else ""

@@ -7,6 +7,7 @@ import numpy as np
 from jaxnet.experiment.errors import BadInput
 from jaxnet.experiment.mapped import in_blocks
 from jaxnet.experiment.problem import Problem, scaled_to
+from jaxnet.experiment.processes import gathered, together
 from jaxnet.experiment.stream import Rows
 from jaxnet.experiment.table import Table
 
@@ -111,8 +112,12 @@ def _inputs(table, standardisation):
     if not isinstance(table.x, np.memmap):
         x = standardise(table, standardisation)
         return lambda rows: x[rows]
-    for start, values in in_blocks(table.x):
-        _require_near(table, table.features, values, standardisation(values), start)
+
+    def require_near():
+        for start, values in in_blocks(table.x, shared=True):
+            _require_near(table, table.features, values, standardisation(values), start)
+
+    together(require_near)
     return lambda rows: Rows(table.x, rows, standardisation)
 
 
@@ -130,13 +135,15 @@ def _standardisation_of(x: np.ndarray, rows: np.ndarray) -> Standardisation:
     rows = np.sort(rows)
     total = np.zeros(x.shape[1])
     low, high = np.full_like(total, np.inf), np.full_like(total, -np.inf)
-    for _, values in in_blocks(x, rows):
+    for _, values in in_blocks(x, rows, shared=True):
         total += values.sum(axis=0)
         low, high = np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0))
-    mean = total / len(rows)
+    mean = gathered(total).sum(axis=0) / len(rows)
+    low, high = gathered(low).min(axis=0), gathered(high).max(axis=0)
     squares = np.zeros_like(mean)
-    for _, values in in_blocks(x, rows):
+    for _, values in in_blocks(x, rows, shared=True):
         squares += ((values - mean) ** 2).sum(axis=0)
+    squares = gathered(squares).sum(axis=0)
     # By largest and smallest: rounding gives some constant columns a standard deviation just above 0.
     constant = low == high
     deviation = np.where(constant, 1.0, np.sqrt(squares / len(rows)))

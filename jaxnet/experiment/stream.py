@@ -3,11 +3,12 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from jaxnet.experiment.mesh import Layout
 from jaxnet.experiment.problem import Problem
 
 # Of a block on the device. Two are there at a time, and one more on its way.
@@ -44,6 +45,21 @@ class Rows(NamedTuple):
         return read
 
 
+class Block(NamedTuple):
+    """Examples of a part on the mesh, filled up to what its devices divide.
+
+    Attributes:
+      x, y: inputs and encoded targets.
+      weights: 1 for each example, 0 for what fills up.
+      rows: how many examples these are.
+    """
+
+    x: jax.Array
+    y: jax.Array
+    weights: jax.Array
+    rows: int
+
+
 def most_batches(batch_size: int, features: int, dtype: str) -> int:
     """How many batches make up a block."""
     return max(1, BLOCK_BYTES // (batch_size * features * np.dtype(dtype).itemsize))
@@ -52,42 +68,63 @@ def most_batches(batch_size: int, features: int, dtype: str) -> int:
 def pieces(
     x: Rows,
     y: np.ndarray,
-    order: np.ndarray,
-    cuts: Sequence[tuple[int, int]],
     problem: Problem,
     dtype: str,
+    layout: Layout,
+    order: np.ndarray,
+    cuts: Sequence[tuple[int, int]],
 ) -> Iterator[tuple[jax.Array, jax.Array]]:
     """Inputs (k, m, features) and encoded targets (k, m, ...) of some batches of an epoch, read ahead.
 
     Args:
       x, y: the examples.
-      order: (batches, m), which examples make up each batch.
-      cuts: from which batch to which, piece after piece.
       problem: encodes the targets.
       dtype: of inputs and targets on the device.
+      layout: which process reads which rows.
+      order: (batches, m), which examples make up each batch.
+      cuts: from which batch to which, piece after piece.
     """
+    target = problem.encode(y[:1], dtype).shape[1:]
 
     def piece(cut):
-        start, end = cut
-        rows = order[start:end]
-        inputs = x.read(rows.ravel(), dtype).reshape(*rows.shape, x.shape[1])
-        targets = problem.encode(y[rows.ravel()], dtype)
-        return inputs, targets.reshape(*rows.shape, *targets.shape[1:])
+        rows = order[slice(*cut)]
 
-    for arrays in _ahead(piece, cuts):
-        yield jax.device_put(arrays)
+        def inputs(index):
+            at = rows[index[:2]]
+            return x.read(at.ravel(), dtype).reshape(*at.shape, x.shape[1])
+
+        def targets(index):
+            at = rows[index[:2]]
+            return problem.encode(y[at.ravel()], dtype).reshape(*at.shape, *target)
+
+        over = (None, "data")
+        return layout.put(inputs, (*rows.shape, x.shape[1]), *over), layout.put(targets, rows.shape + target, *over)
+
+    yield from _ahead(piece, cuts)
 
 
-def blocks(x: Rows, y: np.ndarray, problem: Problem, dtype: str) -> Iterator[tuple[jax.Array, jax.Array]]:
-    """Inputs and encoded targets on the device, block after block, in their order."""
-    many = max(1, BLOCK_BYTES // (x.shape[1] * np.dtype(dtype).itemsize))
+def blocks(x: Rows, y: np.ndarray, problem: Problem, dtype: str, layout: Layout) -> Iterator[Block]:
+    """The examples on the mesh, block after block, in their order."""
+    many = layout.padded(max(1, BLOCK_BYTES // (x.shape[1] * np.dtype(dtype).itemsize)))
+    starts = range(0, len(y), many)
+    return _ahead(lambda start: block(x, y, slice(start, start + many), problem, dtype, layout), starts)
 
-    def block(start):
-        at = slice(start, start + many)
-        return x.read(at, dtype), problem.encode(y[at], dtype)
 
-    for arrays in _ahead(block, range(0, len(y), many)):
-        yield jax.device_put(arrays)
+def block(x: Any, y: np.ndarray, at: slice, problem: Problem, dtype: str, layout: Layout) -> Block:
+    """Some examples of `Rows`, or of an array, one block."""
+    places = np.arange(len(y))[at]
+    rows = len(places)
+    # What fills up is the first example again.
+    padded = np.pad(places, (0, layout.padded(rows) - rows), constant_values=places[0])
+    weights = (np.arange(len(padded)) < rows).astype(dtype)
+    read = (lambda rows: x.read(rows, dtype)) if isinstance(x, Rows) else (lambda rows: x[rows].astype(dtype))
+    target = problem.encode(y[:1], dtype).shape[1:]
+    return Block(
+        layout.put(lambda index: read(padded[index[0]]), (len(padded), x.shape[1]), "data"),
+        layout.put(lambda index: problem.encode(y[padded[index[0]]], dtype), (len(padded), *target), "data"),
+        layout.put(lambda index: weights[index], weights.shape, "data"),
+        rows,
+    )
 
 
 def _aligned(shape, dtype):
@@ -100,10 +137,17 @@ def _aligned(shape, dtype):
 
 def _ahead(make, arguments):
     """The results of `make`, each of which is made while the one before is in use."""
+    # What is switched on for a block of a program holds in its own thread only.
+    in_64_bits = jax.dtypes.canonicalize_dtype(np.float64) == np.float64
+
+    def make_here(argument):
+        with jax.enable_x64(in_64_bits):
+            return make(argument)
+
     with ThreadPoolExecutor(1) as thread:
         coming = None
         for argument in arguments:
-            made, coming = coming, thread.submit(make, argument)
+            made, coming = coming, thread.submit(make_here, argument)
             if made is not None:
                 yield made.result()
         if coming is not None:

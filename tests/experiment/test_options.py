@@ -41,6 +41,15 @@ def test_every_option_is_read():
         "checkpoint_every": "2epochs",
         "keep": 5,
         "resume": "elsewhere",
+        "on_nan": "rollback",
+        "diagnostics": True,
+        "tensorboard": True,
+        "profile": True,
+        "mesh": "data=4,model=2",
+        "distributed": True,
+        "coordinator": "localhost:1234",
+        "processes": 3,
+        "process_id": 2,
         "compilation_cache": False,
     }
     assert options.keys() == {field.name for field in dataclasses.fields(TrainConfig)}
@@ -101,6 +110,20 @@ def test_no_hidden_layer_is_a_linear_model():
             "--clip-examples 1 --backward autodiff",
             "--clip-examples: needs --backward hand; jax.grad gives no example's gradient",
         ),
+        (
+            "--on-nan rollback --checkpoint-every 0",
+            "--on-nan rollback: goes back to checkpoints, and --checkpoint-every 0 writes none",
+        ),
+        ("--mesh data=4,nodes=2", "--mesh: expected numbers of devices, as data=4,model=2; got 'data=4,nodes=2'"),
+        ("--mesh data=2,data=2", "--mesh: expected numbers of devices, as data=4,model=2; got 'data=2,data=2'"),
+        ("--mesh 8", "--mesh: expected numbers of devices, as data=4,model=2; got '8'"),
+        ("--processes 2", "--processes: is for a run of several processes; add --distributed"),
+        ("--distributed --processes 0", "--processes: expected an integer of at least 1, got 0"),
+        (
+            "--distributed --processes 2 --process-id 2",
+            "--process-id: expected an integer from 0 to --processes - 1, got 2",
+        ),
+        ("--distributed --coordinator here", "--coordinator: expected HOST:PORT, as 10.0.0.1:1234; got 'here'"),
         (
             "--feedback signs",
             "--feedback: expected one of transpose, random, sign, direct; got 'signs'; did you mean sign?",

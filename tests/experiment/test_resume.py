@@ -124,7 +124,7 @@ def test_a_finished_run_goes_on_with_more_epochs(tmp_path):
 
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
 def test_a_signal_saves_inside_of_an_epoch_and_the_run_goes_on(number, kind, tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxnet.experiment.loop.PIECE_BYTES", 16 * 4 * 4 * 3)
+    monkeypatch.setattr("jaxnet.experiment.batches.PIECE_BYTES", 16 * 4 * 4 * 3)
     run(options(tmp_path / "whole"))
     cuts, handed_out = Schedule.cuts, []
 

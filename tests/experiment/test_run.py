@@ -14,7 +14,7 @@ import optax
 import pytest
 
 import jaxnet as jn
-from jaxnet.experiment import data, figures, folder, loop, model
+from jaxnet.experiment import data, figures, folder, model, objective
 from jaxnet.experiment.config import Feedback, Optimizer, TrainConfig
 from jaxnet.experiment.errors import BadInput, Failure
 from jaxnet.experiment.optimizers import make_optimizer
@@ -79,7 +79,7 @@ def test_the_curves_of_hand_and_autodiff_coincide(name, tmp_path):
 
 
 def test_autodiff_really_is_autodiff(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop.gradient, "value_and_grad", None)
+    monkeypatch.setattr(objective.gradient, "value_and_grad", None)
     train(tmp_path, data="iris", backward="autodiff")
     with pytest.raises(TypeError):
         train(tmp_path / "hand", data="iris", backward="hand")
@@ -135,7 +135,7 @@ def test_every_start_is_used(init):
     from jaxnet.experiment.problem import pose
 
     problem, table = pose(data.load("iris"), config)
-    W = loop.make_network(config, problem, table.x.shape[1]).init(jax.random.key(0))[0].W
+    W = objective.make_network(config, problem, table.x.shape[1]).init(jax.random.key(0))[0].W
     expected = {"zeros": 0, "small-normal": 0.01, "he": np.sqrt(2 / 4), "glorot": np.sqrt(2 / 304)}[init]
     # 1,200 weights: a standard error of 2%.
     np.testing.assert_allclose(np.std(W), expected, rtol=0.1)

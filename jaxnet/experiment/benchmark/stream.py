@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxnet.experiment import data, loop, report
 from jaxnet.experiment.config import TrainConfig
+from jaxnet.experiment.mesh import make_layout
 from jaxnet.experiment.problem import pose
 from jaxnet.experiment.report import Spread
 from jaxnet.experiment.split import split
@@ -84,4 +85,4 @@ def _epochs(folder, *, stream, rounds):
     problem, table = pose(table, config)
     parts, problem = split(table, problem, config.seed)
     with jax.enable_x64(False):
-        yield from loop.train(config, problem, parts)
+        yield from loop.train(config, problem, parts, make_layout(config))
