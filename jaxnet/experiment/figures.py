@@ -16,6 +16,10 @@ BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#666666"
 CLASS_COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000"]
 # One fewer than the colours, so that no two of the first 56 classes look the same.
 MARKERS = ["o", "^", "s", "D", "v", "P", "X"]
+# Thin lines in yellow are lost on white.
+RUN_COLOURS = [GREY if colour == "#F0E442" else colour for colour in CLASS_COLOURS]
+LINE_STYLES = ["-", "--", ":", "-."]
+MOST_LETTERS_OF_A_RUN = 60
 MOST_CLASSES_NAMED = 25
 MOST_TARGETS_DRAWN = 6
 
@@ -45,31 +49,82 @@ def draw_curves(path: Path, epochs: list[Epoch], problem: Problem, kept: Epoch) 
     """Loss, and accuracy or RMSE, against the epoch."""
     plt = _pyplot()
     numbers = [epoch.number for epoch in epochs]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.9), layout="constrained")
+    accuracy = bool(problem.classes)
+    figure, left, right = _panels(plt, [epochs], accuracy=accuracy)
     marker = "." if len(epochs) == 1 else None
     validation = {"color": ORANGE, "ls": "--", "marker": marker}
     left.plot(numbers, [epoch.train_loss for epoch in epochs], color=BLUE, marker=marker, label="training")
     left.plot(numbers, [epoch.validation_loss for epoch in epochs], **validation, label="validation")
-    if all(min(epoch.train_loss, epoch.validation_loss) > 0 for epoch in epochs):
-        left.set_yscale("log")
-    what = "cross-entropy (nats per example)" if problem.classes else "half squared error (scaled targets)"
-    left.set(xlabel="epoch", ylabel=what, title="Loss")
-
-    accuracy = bool(problem.classes)
-    values = [epoch.validation_metric * (100 if accuracy else 1) for epoch in epochs]
+    left.set_title("Loss")
+    values = _metric(epochs, accuracy=accuracy)
     right.plot(numbers, values, **validation)
     right.plot(
         [kept.number], [values[kept.number - 1]], "o", color=GREEN, label=f"parameters kept, epoch {kept.number}"
     )
-    label = "accuracy (%)" if accuracy else "RMSE (units of the target)"
-    right.set(xlabel="epoch", ylabel=label, title="Accuracy" if accuracy else "Root mean squared error")
+    right.set_title("Accuracy" if accuracy else "Root mean squared error")
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    _save(plt, figure, path)
+
+
+def draw_comparison(path: Path, runs: dict[str, list[Epoch]], *, accuracy: bool) -> None:
+    """Losses, and accuracy or RMSE, of several runs against the epoch, a colour for each run.
+
+    Args:
+      path: of the figure; its ending says in which format.
+      runs: by name, each with one epoch or more.
+      accuracy: whether the metric is the accuracy, of classes; else it is the RMSE.
+    """
+    plt = _pyplot()
+    figure, left, right = _panels(plt, list(runs.values()), accuracy=accuracy)
+    validation = []
+    for k, epochs in enumerate(runs.values()):
+        numbers = [epoch.number for epoch in epochs]
+        best = min(range(len(epochs)), key=lambda k: epochs[k].validation_loss)
+        look = {"color": RUN_COLOURS[k % len(RUN_COLOURS)], "ls": LINE_STYLES[k // len(RUN_COLOURS) % len(LINE_STYLES)]}
+        # A line of one point shows as its marker only.
+        faint = {"lw": 0.8, "alpha": 0.5, "marker": "." if len(epochs) == 1 else None}
+        solid = {"marker": "o", "ms": 5, "markevery": [best]}
+        left.plot(numbers, [epoch.train_loss for epoch in epochs], **look, **faint)
+        validation += left.plot(numbers, [epoch.validation_loss for epoch in epochs], **look, **solid)
+        right.plot(numbers, _metric(epochs, accuracy=accuracy), **look, **solid)
+    left.set_title("Loss: validation, and training (thin)")
+    right.set_title("Validation accuracy" if accuracy else "Validation RMSE")
+    _name_below(figure, validation, _short_names(tuple(runs), MOST_LETTERS_OF_A_RUN))
+    _save(plt, figure, path)
+
+
+def _name_below(figure, lines, names):
+    """A legend of as many columns as fit below the panels, in a figure that grows by it."""
+    title = "● where the validation loss is lowest"
+    for columns in (4, 3, 2, 1):
+        legend = figure.legend(lines, names, loc="outside lower center", title=title, ncols=columns, frameon=False)
+        with _letters_as_boxes():
+            extent = legend.get_window_extent()
+        if extent.width <= figure.bbox.width or columns == 1:
+            break
+        legend.remove()
+    figure.set_figheight(figure.get_figheight() + extent.height / figure.dpi)
+
+
+def _panels(plt, runs, *, accuracy):
+    """A figure with a panel for losses and one for the metric, and axes that suit the runs' epochs."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.9), layout="constrained")
+    left.set(ylabel="cross-entropy (nats per example)" if accuracy else "half squared error (scaled targets)")
+    right.set(ylabel="accuracy (%)" if accuracy else "RMSE (units of the target)")
+    if all(min(epoch.train_loss, epoch.validation_loss) > 0 for epochs in runs for epoch in epochs):
+        left.set_yscale("log")
     for axes in (left, right):
-        if len(epochs) == 1:
-            axes.set_xticks(numbers)
+        axes.set_xlabel("epoch")
+        if max(map(len, runs)) == 1:
+            axes.set_xticks([1])
         else:
             axes.xaxis.get_major_locator().set_params(integer=True)
-    _save(plt, figure, path)
+    return figure, left, right
+
+
+def _metric(epochs, *, accuracy):
+    """As it is drawn: accuracy in percent."""
+    return [epoch.validation_metric * (100 if accuracy else 1) for epoch in epochs]
 
 
 def draw_diagnostics(path: Path, epochs: list[Epoch]) -> None:
@@ -190,15 +245,21 @@ def _short(name, most=18):
     return fits.replace("$", r"\$")
 
 
-def _short_names(names):
+def _short_names(names, most=18):
     """Names that fit, numbered where some would look the same."""
-    fitting = [_short(name) for name in names]
+    fitting = [_short(name, most) for name in names]
     return fitting if len(set(fitting)) == len(names) else [f"{k}. {name}" for k, name in enumerate(fitting, 1)]
 
 
 def _save(plt, figure, path):
-    with warnings.catch_warnings():
-        # Letters that no installed font has are drawn as boxes.
-        warnings.filterwarnings("ignore", "Glyph .* missing from")
+    with _letters_as_boxes():
         figure.savefig(path)
     plt.close(figure)
+
+
+@contextlib.contextmanager
+def _letters_as_boxes():
+    """Letters that no installed font has are drawn as boxes, without a warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        yield
