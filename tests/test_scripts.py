@@ -46,6 +46,14 @@ def test_without_options_digits_are_learnt_to_97_percent(tmp_path):
     assert re.fullmatch(r"predicted  1797 examples: accuracy 99\.\d\d%", predicted)
     assert len((tmp_path / "p.csv").read_text().splitlines()) == 1798
 
+    done = call("compare", "runs/digits-1", where=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    *_, row, written = done.stdout.splitlines()
+    assert row.split()[:2] == ["digits-1", "100/100"]
+    assert f"{100 * result['test_accuracy']:.2f}% (100)" in row
+    assert written == "written    compare.png"
+    assert (tmp_path / "compare.png").exists()
+
 
 @pytest.mark.parametrize(
     ("script", "arguments", "line"),
@@ -58,6 +66,7 @@ def test_without_options_digits_are_learnt_to_97_percent(tmp_path):
             ["nowhere", "--data", "digits"],
             "error: nowhere: no such folder; expected the folder of a finished run",
         ),
+        ("compare", ["nowhere", "there"], "error: nowhere: no such folder; expected the folder of a run"),
     ],
 )
 def test_bad_input_is_one_line_on_stderr_and_status_2(script, arguments, line, tmp_path):
