@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 import tyro
 
-from jaxnet.experiment import figures
+from jaxnet.experiment.curves import draw_comparison
 from jaxnet.experiment.errors import BadInput
-from jaxnet.experiment.folder import FREE
+from jaxnet.experiment.folder import FREE, OF_A_START
 from jaxnet.experiment.history import Run, read
 
 FORMATS = (".png", ".svg", ".pdf")
 # Options that leave a run's numbers what they are.
-IGNORED = FREE | {"checkpoint_every"}
+IGNORED = FREE | OF_A_START | {"checkpoint_every"}
 KINDS = {"accuracy": "classes, with an accuracy", "rmse": "numbers, with an RMSE"}
 
 
@@ -57,9 +57,9 @@ def compare(config: CompareConfig) -> None:
             )
     named = dict(zip(distinguishing_names(folders), runs, strict=True))
     _print_table(named)
-    curves = {name: run.epochs for name, run in named.items()}
+    lines = {name: run.epochs for name, run in named.items()}
     try:
-        figures.draw_comparison(Path(config.out), curves, accuracy=runs[0].metric == "accuracy")
+        draw_comparison(Path(config.out), lines, accuracy=runs[0].metric == "accuracy")
     except OSError as error:
         raise BadInput(f"--out {config.out}: cannot be written ({error.strerror})") from None
     print(f"written    {config.out}")

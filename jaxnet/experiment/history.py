@@ -85,7 +85,8 @@ def _read_metrics(path):
             if number == 1 and "validation_rmse" in told:
                 metric = "rmse"
             names = ("train_loss", "validation_loss", f"validation_{metric}", "seconds")
-            epoch = Epoch(told["epoch"], *(float(told[name]) for name in names))
+            train, validation, value, seconds = (float(told[name]) for name in names)
+            epoch = Epoch(told["epoch"], train, validation, value, seconds)
             if epoch.number != number or not all(map(math.isfinite, epoch[1:5])):
                 raise ValueError("another epoch, or a number that is none")
         except DAMAGED:

@@ -91,7 +91,7 @@ def make_judge(
         rows, evaluated = zip(*((block.rows, evaluate(params, *block[:3])) for block in blocks()), strict=True)
         totals = zip(*jax.device_get(evaluated), strict=True)
         value, measured = (np.sum(of_blocks, axis=0, dtype=np.float64) / sum(rows) for of_blocks in totals)
-        return float(value), problem.metric_of(measured)
+        return float(value), problem.metric_of(np.asarray(measured))
 
     return judge
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxnet.experiment.drawing import pyplot
 from jaxnet.experiment.errors import BadInput
-from jaxnet.experiment.figures import _pyplot
 from jaxnet.experiment.folder import write_json
 
 BAND = 0.2
@@ -73,7 +73,7 @@ def marked(number: float, grid: Sequence[float]) -> str:
 def subplots(columns: int, rows: int = 1, **options: Any) -> tuple[Any, Any]:
     """A figure in the style of the library's others, with its panels in columns and rows."""
     size = (4.9 * columns, 4.4) if rows == 1 else (3.9 * columns, 3.1 * rows)
-    return _pyplot().subplots(rows, columns, **{"figsize": size, "layout": "constrained", **options})
+    return pyplot().subplots(rows, columns, **{"figsize": size, "layout": "constrained", **options})
 
 
 def draw_runs(axes: Any, runs: np.ndarray, **line: Any) -> None:
@@ -86,7 +86,7 @@ def draw_runs(axes: Any, runs: np.ndarray, **line: Any) -> None:
 
 def save(figure: Any, out: Path, name: str) -> None:
     """Writes NAME.png and NAME.svg, the same for the same numbers."""
-    plt = _pyplot()
+    plt = pyplot()
     with plt.rc_context({"svg.hashsalt": name}):
         figure.savefig(out / f"{name}.png", dpi=150)
         # The layout is found once, for both.
@@ -97,7 +97,7 @@ def save(figure: Any, out: Path, name: str) -> None:
 
 def close(figure: Any) -> None:
     """Frees a figure's memory."""
-    _pyplot().close(figure)
+    pyplot().close(figure)
 
 
 def _line(cells, widths):

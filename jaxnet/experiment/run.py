@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.experiment import data, figures, folder, model, optimizers, processes
+from jaxnet.experiment import curves, data, drawing, figures, folder, model, optimizers, processes
 from jaxnet.experiment.batches import blocks_of
 from jaxnet.experiment.cache import use_compilation_cache
 from jaxnet.experiment.config import TrainConfig
@@ -111,7 +111,7 @@ def _fill(out, config, table, problem, parts, layout):
     """Everything but result.json, which is returned."""
     if processes.is_first():
         # Matplotlib is loaded while XLA compiles, which leaves Python alone.
-        Thread(target=figures.get_ready, daemon=True).start()
+        Thread(target=drawing.get_ready, daemon=True).start()
     trained, epochs = train_and_record(out, config, table, problem, parts, layout)
     params = layout.fetch(trained.params)
     finished = model.Model(
@@ -161,9 +161,9 @@ def _test(config, problem, parts, params, layout):
 
 def _draw(where, epochs, trained, finished, parts, predicted):
     problem, test = finished.problem, parts.test
-    figures.draw_curves(where / "loss.png", epochs, problem, trained.kept)
+    curves.draw_curves(where / "loss.png", epochs, problem, trained.kept)
     if any(epoch.diagnostics for epoch in epochs):
-        figures.draw_diagnostics(where / "diagnostics.png", epochs)
+        curves.draw_diagnostics(where / "diagnostics.png", epochs)
     if not problem.classes:
         figures.draw_predictions(where / "predictions.png", predicted, test.y, problem.targets)
         return

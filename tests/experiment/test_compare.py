@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from jaxnet.experiment import figures, folder
+from jaxnet.experiment import curves, drawing, folder
 from jaxnet.experiment.compare import CompareConfig, compare, distinguishing_names
 from jaxnet.experiment.config import TrainConfig
 from jaxnet.experiment.errors import BadInput
@@ -50,13 +50,13 @@ def refusal(*folders, out="figure.svg"):
 def drawn(monkeypatch):
     """The figures, which stay as they were saved."""
     kept = []
-    save = figures._save
+    save = drawing.save
 
     def saving(plt, figure, path):
         kept.append(figure)
         save(plt, figure, path)
 
-    monkeypatch.setattr(figures, "_save", saving)
+    monkeypatch.setattr(curves, "save", saving)
     return kept
 
 
@@ -179,9 +179,7 @@ def test_the_figure_has_each_runs_curves_in_a_look_of_its_own(tmp_path, capsys, 
 @pytest.mark.parametrize("letters", [2, 30, 200])
 def test_the_legend_lies_below_the_panels_and_within_the_figure(tmp_path, runs, letters, drawn):
     epochs = [Epoch(number, loss, loss, 0.5, 1.0) for number, loss in enumerate(LOSSES, 1)]
-    figures.draw_comparison(
-        tmp_path / "figure.png", {f"{'W' * letters}{k}": epochs for k in range(runs)}, accuracy=True
-    )
+    curves.draw_comparison(tmp_path / "figure.png", {f"{'W' * letters}{k}": epochs for k in range(runs)}, accuracy=True)
     (figure,) = drawn
     legend = figure.legends[0].get_window_extent()
     assert legend.x0 >= 0

@@ -20,8 +20,8 @@ from jax import lax
 
 from jaxnet import feedback, gradient, losses, networks
 from jaxnet.experiment import report
+from jaxnet.experiment.drawing import BLUE, GREEN, GREY, ORANGE
 from jaxnet.experiment.errors import interrupted
-from jaxnet.experiment.figures import BLUE, GREEN, GREY, ORANGE
 from jaxnet.experiment.report import Spread
 from jaxnet.layers.activations import tanh
 from jaxnet.training import TrainState, make_epoch

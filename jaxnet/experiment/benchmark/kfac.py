@@ -18,8 +18,8 @@ import optax
 
 from jaxnet import losses, networks, optimizers
 from jaxnet.experiment import report
+from jaxnet.experiment.drawing import BLUE, GREY, ORANGE
 from jaxnet.experiment.errors import interrupted
-from jaxnet.experiment.figures import BLUE, GREY, ORANGE
 from jaxnet.experiment.report import Spread
 from jaxnet.layer import Layer
 from jaxnet.layers.activations import tanh

@@ -13,7 +13,7 @@ import optax
 from jaxnet import losses
 from jaxnet.compose import chain
 from jaxnet.experiment import report
-from jaxnet.experiment.figures import BLUE, GREEN, ORANGE
+from jaxnet.experiment.drawing import BLUE, GREEN, ORANGE
 from jaxnet.layer import Layer
 from jaxnet.layers.activations import relu
 from jaxnet.layers.dense import dense

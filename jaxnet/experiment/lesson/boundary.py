@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxnet import activations
 from jaxnet.experiment import report
-from jaxnet.experiment.figures import CLASS_COLOURS
+from jaxnet.experiment.drawing import CLASS_COLOURS
 from jaxnet.experiment.lesson import ensemble, linear_collapse
 from jaxnet.experiment.lesson.ensemble import Lab
 from jaxnet.experiment.lesson.verdict import Claim, more

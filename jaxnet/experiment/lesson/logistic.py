@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxnet import activations
 from jaxnet.experiment import report
-from jaxnet.experiment.figures import CLASS_COLOURS
+from jaxnet.experiment.drawing import CLASS_COLOURS
 from jaxnet.experiment.lesson import ensemble
 from jaxnet.experiment.lesson.ensemble import Lab, Runs, Task, Tuned
 from jaxnet.experiment.lesson.linear_collapse import collapsed

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from jaxnet.experiment import report
-from jaxnet.experiment.figures import GREY
+from jaxnet.experiment.drawing import GREY
 from jaxnet.experiment.lesson.verdict import Interval
 
 # Okabe and Ito's colours, told apart by colour-blind readers; in grey, the lines' dashes and the markers tell.

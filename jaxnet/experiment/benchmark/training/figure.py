@@ -8,7 +8,7 @@ from jaxnet.experiment import report
 from jaxnet.experiment.benchmark.training.contestants import CONTESTANTS, OURS
 from jaxnet.experiment.benchmark.training.problems import NETS, NetName
 from jaxnet.experiment.benchmark.training.standings import MEASURED, Standing
-from jaxnet.experiment.figures import BLUE, GREY, ORANGE
+from jaxnet.experiment.drawing import BLUE, GREY, ORANGE
 
 COLUMNS = 3
 # Told apart by colour, and in grey by marker and lightness.
