@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.compose import layers_of
+from jaxnet.experiment import optimizers
 from jaxnet.experiment.errors import Failure
 from jaxnet.experiment.mesh import Layout
 from jaxnet.experiment.objective import Objective
@@ -41,13 +42,13 @@ def find(
     for x, y, weights in pieces:
         before = _copy(state)
         state, metrics = objective.steps(state, x, y, weights)
-        if all_finite((state.params, metrics)):
+        if _sound(before, state, metrics):
             done += len(x)
             continue
         for number in range(len(x)):
             batch = [None if array is None else array[number : number + 1] for array in (x, y, weights)]
             state, metrics = objective.steps(_copy(before), *batch)
-            if not all_finite((state.params, metrics)):
+            if not _sound(before, state, metrics):
                 return done + number, *where(objective, *layout.fetch((_without_key(before), *batch)))
             before = state
         done += len(x)
@@ -102,6 +103,12 @@ def all_finite(tree: Any) -> bool:
 @jax.jit
 def _all_finite(tree):
     return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
+
+
+def _sound(before, after, metrics):
+    """Whether steps made nothing that is not finite, and skipped nothing."""
+    skipped = [optimizers.skipped(state.opt_state) for state in (before, after)]
+    return skipped[0] == skipped[1] and all_finite((after.params, metrics))
 
 
 def _examples(values, weights):

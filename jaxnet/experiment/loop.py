@@ -33,7 +33,7 @@ class Epoch(NamedTuple):
       validation_loss: after the epoch.
       validation_metric: accuracy, or RMSE in the target's units.
       seconds: since training began, compilation included.
-      skipped: batches passed over, with `--on-nan skip`; else None.
+      skipped: batches passed over so far, with `--on-nan skip`; else None.
       diagnostics: with `--diagnostics`; else None.
     """
 
@@ -129,7 +129,7 @@ def train(
         again = partial(
             _fault, config, problem, objective, layout, batches, order, cuts, number, _copy(start.state), start.step
         )
-        state, losses, skipped_before = start.state, [start.losses], _skipped(config, start.state)
+        state, losses, skipped_before = start.state, [start.losses], optimizers.skipped(start.state.opt_state) or 0
         for (_, end), batch in zip(cuts, batches.pieces(order, cuts), strict=True):
             state, metrics = objective.steps(state, *batch)
             # Not more than two pieces are handed to the device at a time.
@@ -142,10 +142,12 @@ def train(
                 saved = time.monotonic()
         losses[-1] = _settled(losses[-1], config, again)
         state = state._replace(epoch=state.epoch + 1)
+        skipped = optimizers.skipped(state.opt_state)
+        if skipped is not None and skipped - skipped_before == sum(map(len, losses[1:])):
+            raise Fault(f"every batch of epoch {number} was skipped: {again('the loss')}")
         train_loss, (validation_loss, value) = _mean(np.concatenate(losses), batches), judge(state.params)
-        if not np.isfinite([train_loss, validation_loss]).all():
-            raise again(f"the {'training' if np.isnan(train_loss) else 'validation'} loss")
-        skipped = None if skipped_before is None else _skipped(config, state) - skipped_before
+        if not np.isfinite(validation_loss):
+            raise again("the validation loss")
         measured = None if diagnose is None else diagnose(state)
         seconds = time.perf_counter() - began
         epochs = (*start.epochs, Epoch(number, train_loss, validation_loss, value, seconds, skipped, measured))
@@ -187,10 +189,6 @@ def _redrawn(rolled_back, before, batches):
     return [(step - before, k) for k, step in enumerate(rolled_back, start=1) if 0 <= step - before < batches]
 
 
-def _skipped(config, state):
-    return int(optimizers.skipped(state.opt_state)) if config.on_nan == "skip" else None
-
-
 def _is_over(config, position):
     past = len(position.epochs) - position.best_epoch
     return bool(config.early_stopping and position.best_epoch and past >= config.early_stopping)
@@ -206,7 +204,7 @@ def _mean(losses, batches):
     counts = np.full(len(losses), batches.batch_size)
     counts[-1] = batches.examples - batches.batch_size * (len(losses) - 1)
     seen = np.isfinite(losses)
-    return float(np.average(losses[seen], weights=counts[seen])) if seen.any() else np.nan
+    return float(np.average(losses[seen], weights=counts[seen])) if seen.any() else np.inf
 
 
 def _remedy(config, problem):

@@ -50,10 +50,9 @@ def make_optimizer(
     return optax.with_extra_args_support(optimizer)
 
 
-def skipped(opt_state: optax.OptState) -> jax.Array:
-    """How many batches `--on-nan skip` has passed over."""
-    assert isinstance(opt_state, optax.ApplyIfFiniteState)
-    return opt_state.total_notfinite
+def skipped(opt_state: optax.OptState) -> int | None:
+    """How many batches `--on-nan skip` has passed over; None with another `--on-nan`."""
+    return int(opt_state.total_notfinite) if isinstance(opt_state, optax.ApplyIfFiniteState) else None
 
 
 def _without_noise(config, net, loss, key):

@@ -4,11 +4,8 @@ import dataclasses
 import json
 import os
 import random
-import re
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -16,10 +13,11 @@ import numpy as np
 import optax
 import pytest
 from filelock import FileLock
+from forked import forked
 from jax.experimental.compilation_cache import compilation_cache
 
 import jaxnet as jn
-from jaxnet.experiment import checkpoint, durable, folder
+from jaxnet.experiment import checkpoint, folder
 from jaxnet.experiment.config import TrainConfig
 from jaxnet.experiment.errors import BadInput, Failure, Terminated
 from jaxnet.experiment.run import run
@@ -146,33 +144,6 @@ def test_a_signal_saves_inside_of_an_epoch_and_the_run_goes_on(number, kind, tmp
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 
 
-FORKED = """
-import os, random, signal, sys, time, warnings
-warnings.simplefilter("ignore")
-from jaxnet.experiment import durable
-from jaxnet.experiment.config import TrainConfig
-from jaxnet.experiment import run as module
-import orbax.checkpoint, sklearn.datasets, sklearn.model_selection, matplotlib.pyplot, filelock
-
-sys.stdout = open(os.devnull, "w")
-
-def fork(child):
-    number = os.fork()
-    if number == 0:
-        try:
-            child()
-        finally:
-            os._exit(0)
-    return number
-"""
-
-
-def forked(program, *arguments):
-    """Runs a program that forks children which share its imports, so that many may be started and killed."""
-    command = [sys.executable, "-c", FORKED + program, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-
-
 def test_up_to_fifty_kills_at_random_times_leave_a_run_that_finishes_as_if_there_had_been_none(compiled, tmp_path):
     done = forked(
         """
@@ -209,165 +180,6 @@ print(kills, file=sys.stderr)
     assert done.returncode == 0, done.stderr
     assert int(done.stderr.split()[-1]) > 10
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
-
-
-OPERATIONS = ("write_bytes", "fsync", "rename")
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_a_kill_at_any_write_fsync_or_rename_leaves_a_whole_checkpoint(when, tmp_path):
-    """The second checkpoint is killed at its first operation, at its second, and so on, until it is written."""
-    done = forked(
-        """
-from pathlib import Path
-from jaxnet.experiment import checkpoint
-import numpy as np
-where, when = Path(sys.argv[1]), sys.argv[2]
-
-def save(run, step):
-    checkpoint.save(run, step, {"state": np.full(5, step)}, {"told": step}, keep=1)
-
-def killed_at(number):
-    left = [number]
-    def wrap(operation):
-        def wrapped(*arguments):
-            left[0] -= 1
-            if left[0] == 0 and when == "before":
-                os.kill(os.getpid(), signal.SIGKILL)
-            operation(*arguments)
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return wrapped
-    for name in ("write_bytes", "fsync", "rename"):
-        setattr(durable, name, wrap(getattr(durable, name)))
-
-number, status = 0, 1
-while status:
-    number += 1
-    run = where / str(number)
-    run.mkdir()
-    def child():
-        save(run, 1)
-        killed_at(number)
-        save(run, 2)
-    _, status = os.waitpid(fork(child), 0)
-print(number, file=sys.stderr)
-""",
-        tmp_path,
-        when,
-    )
-    assert done.returncode == 0, done.stderr
-    count = int(done.stderr.split()[-1])
-    # The arrays' files, the manifest, the folders, and the old checkpoint that goes.
-    assert count > 15
-    steps = []
-    for number in range(1, count + 1):
-        restored = checkpoint.restore(tmp_path / str(number), lambda told: {"state": np.zeros(5, int)})
-        (step,) = set(restored.arrays["state"].tolist())
-        assert restored.about["told"] == step
-        assert restored.passed_over == ()
-        steps.append(step)
-    assert steps == sorted(steps)
-    assert set(steps) == {1, 2}
-
-
-@pytest.fixture
-def two(tmp_path):
-    """A run's folder with the checkpoints of two steps."""
-    for step in (1, 2):
-        checkpoint.save(tmp_path, step, {"W": np.full((30, 40), step, np.float32)}, {}, keep=2)
-    return tmp_path
-
-
-def restored(where, like=None):
-    return checkpoint.restore(where, lambda told: {"W": np.zeros((30, 40), np.float32)} if like is None else like)
-
-
-def flip(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def cut(path):
-    path.write_bytes(path.read_bytes()[:-2])
-
-
-@pytest.mark.parametrize(("damage", "told"), [
-    (flip, "is not as it was written"), (cut, "has N bytes, expected N"), (Path.unlink, "is missing"),
-])  # fmt: skip
-def test_a_damaged_file_is_named_and_the_checkpoint_before_is_used(damage, told, two):
-    newest, _ = checkpoint.found(two)
-    whole = {path: path.read_bytes() for path in newest.rglob("*") if path.is_file()}
-    assert len(whole) > 5
-    for path, content in whole.items():
-        damage(path)
-        name = str(path.relative_to(newest))
-        found = restored(two)
-        assert (found.arrays["W"] == 1).all()
-        (line,) = found.passed_over
-        expected = "is not as it was written" if name == "manifest.json" and damage is cut else told
-        assert re.sub(r"\d+", "N", line.removeprefix(f"{newest}: ")) == re.sub(r"\d+", "N", f"{name} {expected}")
-        path.write_bytes(content)
-    assert (restored(two).arrays["W"] == 2).all()
-
-
-def test_without_a_whole_checkpoint_nothing_is_used(two):
-    for path in checkpoint.found(two):
-        flip(path / "manifest.json")
-    with pytest.raises(Failure) as error:
-        restored(two)
-    second, first = checkpoint.found(two)
-    assert str(error.value) == (
-        f"{two}: holds no whole checkpoint to go on from: {second}: manifest.json is not as it was written; "
-        f"{first}: manifest.json is not as it was written; start the run anew with --overwrite"
-    )
-
-
-@pytest.mark.parametrize(("like", "told"), [
-    ({"W": np.zeros((30, 41), np.float32)}, "['W'] is [30, 40] float32 there, and [30, 41] float32 in this run"),
-    ({"W": np.zeros((30, 40), np.float64)}, "['W'] is [30, 40] float32 there, and [30, 40] float64 in this run"),
-    ({"V": np.zeros((30, 40), np.float32)}, "['V'] is nothing there, and [30, 40] float32 in this run"),
-])  # fmt: skip
-def test_other_shapes_types_and_names_are_refused(like, told, two):
-    with pytest.raises(Failure) as error:
-        restored(two, like)
-    assert str(error.value) == f"{checkpoint.found(two)[0]}: {told}"
-
-
-def test_a_disk_that_is_full_is_told_and_the_checkpoint_before_stays(two):
-    """Files of this process may not grow over 2,000 bytes, as if there were no more room."""
-    done = forked(
-        """
-import resource
-from pathlib import Path
-from jaxnet.experiment import checkpoint
-from jaxnet.experiment.errors import Failure
-import numpy as np
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-try:
-    checkpoint.save(Path(sys.argv[1]), 3, {"W": np.random.rand(30, 40).astype("f")}, {}, keep=2)
-except Failure as failure:
-    print(failure, file=sys.stderr)
-""",
-        two,
-    )
-    assert f"{two}/checkpoints/step-000000003: the checkpoint cannot be written (" in done.stderr
-    assert done.stderr.strip().endswith(f"); {two}/checkpoints/step-000000002 is as it was")
-    assert [path.name for path in sorted((two / "checkpoints").iterdir())] == ["step-000000001", "step-000000002"]
-    assert (restored(two).arrays["W"] == 2).all()
-
-
-def test_a_folder_that_cannot_be_written_is_told(two, monkeypatch):
-    def refuse(path, content):
-        raise OSError(30, "Read-only file system")
-
-    monkeypatch.setattr(durable, "write_bytes", refuse)
-    with pytest.raises(Failure) as error:
-        checkpoint.save(two, 3, {"W": np.zeros(3)}, {}, keep=2)
-    new, old = (two / "checkpoints" / f"step-00000000{step}" for step in (3, 2))
-    assert str(error.value) == (f"{new}: the checkpoint cannot be written (Read-only file system); {old} is as it was")
 
 
 def test_a_folder_in_use_is_refused_and_a_lock_left_behind_is_not(tmp_path):
@@ -426,23 +238,6 @@ def test_other_data_is_refused(tmp_path):
         run(options(tmp_path / "run", **changes, resume=str(tmp_path / "run")))
 
 
-def test_a_second_signal_ends_the_process_at_once():
-    done = forked(
-        """
-from jaxnet.experiment.stopping import on_signals
-def child():
-    with on_signals() as stop:
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop()
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(60)
-_, status = os.waitpid(fork(child), 0)
-print(os.waitstatus_to_exitcode(status), file=sys.stderr)
-"""
-    )
-    assert done.stderr.splitlines()[-2:] == ["stopped at once", "130"]
-
-
 def test_no_checkpoint_holds_what_is_not_finite(tmp_path):
     changes = {"data": "diabetes", "optimizer": "sgd", "checkpoint_every": "1", "keep": 1000}
     with pytest.raises(Failure, match=r"no longer finite (in epoch 1, batch \d+|after step \d+)"):
@@ -458,20 +253,3 @@ def test_no_checkpoint_holds_what_is_not_finite(tmp_path):
         )
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found.arrays["state"].params))
         shutil.rmtree(tmp_path / "one")
-
-
-@pytest.mark.parametrize(("text", "schedule"), [
-    ("500", Schedule(500, "steps")), ("60s", Schedule(60, "seconds")), ("2epochs", Schedule(2, "epochs")),
-    ("1epoch", Schedule(1, "epochs")), ("0", Schedule(0, "steps")),
-])  # fmt: skip
-def test_schedules_are_read(text, schedule):
-    assert Schedule.read(text) == schedule
-
-
-def test_cuts_lie_at_the_same_places_wherever_the_run_goes_on():
-    schedule = Schedule(5, "steps")
-    whole = schedule.cuts(0, batches=12, step=24, most=4)
-    assert whole == [(0, 1), (1, 4), (4, 6), (6, 8), (8, 11), (11, 12)]
-    for start, _ in whole:
-        assert schedule.cuts(start, batches=12, step=24, most=4) == [cut for cut in whole if cut[0] >= start]
-    assert Schedule(60, "seconds").cuts(3, batches=7, step=0, most=100) == [(3, 7)]

@@ -14,7 +14,7 @@ import optax
 import pytest
 
 import jaxnet as jn
-from jaxnet.experiment import data, figures, folder, model, objective
+from jaxnet.experiment import data, folder, model, objective
 from jaxnet.experiment.config import Feedback, Optimizer, TrainConfig
 from jaxnet.experiment.errors import BadInput, Failure
 from jaxnet.experiment.optimizers import make_optimizer
@@ -340,7 +340,7 @@ def test_ctrl_c_while_the_figures_are_drawn_says_that_the_model_is_there(tmp_pat
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(figures, "draw_curves", interrupted)
+    monkeypatch.setattr("jaxnet.experiment.curves.draw_curves", interrupted)
     with pytest.raises(KeyboardInterrupt, match=r"run holds config.json, metrics.jsonl \(3 epochs\), model.npz$"):
         train(tmp_path, data="iris")
 

@@ -1,0 +1,167 @@
+"""Checkpoints that are written whole or not at all, and are used only as they were written."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from forked import forked
+
+from jaxnet.experiment import checkpoint, durable
+from jaxnet.experiment.errors import Failure
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_kill_at_any_write_fsync_or_rename_leaves_a_whole_checkpoint(when, tmp_path):
+    """The second checkpoint is killed at its first operation, at its second, and so on, until it is written."""
+    done = forked(
+        """
+from pathlib import Path
+from jaxnet.experiment import checkpoint
+import numpy as np
+where, when = Path(sys.argv[1]), sys.argv[2]
+
+def save(run, step):
+    checkpoint.save(run, step, {"state": np.full(5, step)}, {"told": step}, keep=1)
+
+def killed_at(number):
+    left = [number]
+    def wrap(operation):
+        def wrapped(*arguments):
+            left[0] -= 1
+            if left[0] == 0 and when == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            operation(*arguments)
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return wrapped
+    for name in ("write_bytes", "fsync", "rename"):
+        setattr(durable, name, wrap(getattr(durable, name)))
+
+number, status = 0, 1
+while status:
+    number += 1
+    run = where / str(number)
+    run.mkdir()
+    def child():
+        save(run, 1)
+        killed_at(number)
+        save(run, 2)
+    _, status = os.waitpid(fork(child), 0)
+print(number, file=sys.stderr)
+""",
+        tmp_path,
+        when,
+    )
+    assert done.returncode == 0, done.stderr
+    count = int(done.stderr.split()[-1])
+    # The arrays' files, the manifest, the folders, and the old checkpoint that goes.
+    assert count > 15
+    steps = []
+    for number in range(1, count + 1):
+        restored = checkpoint.restore(tmp_path / str(number), lambda told: {"state": np.zeros(5, int)})
+        (step,) = set(restored.arrays["state"].tolist())
+        assert restored.about["told"] == step
+        assert restored.passed_over == ()
+        steps.append(step)
+    assert steps == sorted(steps)
+    assert set(steps) == {1, 2}
+
+
+@pytest.fixture
+def two(tmp_path):
+    """A run's folder with the checkpoints of two steps."""
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, {"W": np.full((30, 40), step, np.float32)}, {}, keep=2)
+    return tmp_path
+
+
+def restored(where, like=None):
+    return checkpoint.restore(where, lambda told: {"W": np.zeros((30, 40), np.float32)} if like is None else like)
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-2])
+
+
+@pytest.mark.parametrize(("damage", "told"), [
+    (flip, "is not as it was written"), (cut, "has N bytes, expected N"), (Path.unlink, "is missing"),
+])  # fmt: skip
+def test_a_damaged_file_is_named_and_the_checkpoint_before_is_used(damage, told, two):
+    newest, _ = checkpoint.found(two)
+    whole = {path: path.read_bytes() for path in newest.rglob("*") if path.is_file()}
+    assert len(whole) > 5
+    for path, content in whole.items():
+        damage(path)
+        name = str(path.relative_to(newest))
+        found = restored(two)
+        assert (found.arrays["W"] == 1).all()
+        (line,) = found.passed_over
+        expected = "is not as it was written" if name == "manifest.json" and damage is cut else told
+        assert re.sub(r"\d+", "N", line.removeprefix(f"{newest}: ")) == re.sub(r"\d+", "N", f"{name} {expected}")
+        path.write_bytes(content)
+    assert (restored(two).arrays["W"] == 2).all()
+
+
+def test_without_a_whole_checkpoint_nothing_is_used(two):
+    for path in checkpoint.found(two):
+        flip(path / "manifest.json")
+    with pytest.raises(Failure) as error:
+        restored(two)
+    second, first = checkpoint.found(two)
+    assert str(error.value) == (
+        f"{two}: holds no whole checkpoint to go on from: {second}: manifest.json is not as it was written; "
+        f"{first}: manifest.json is not as it was written; start the run anew with --overwrite"
+    )
+
+
+@pytest.mark.parametrize(("like", "told"), [
+    ({"W": np.zeros((30, 41), np.float32)}, "['W'] is [30, 40] float32 there, and [30, 41] float32 in this run"),
+    ({"W": np.zeros((30, 40), np.float64)}, "['W'] is [30, 40] float32 there, and [30, 40] float64 in this run"),
+    ({"V": np.zeros((30, 40), np.float32)}, "['V'] is nothing there, and [30, 40] float32 in this run"),
+])  # fmt: skip
+def test_other_shapes_types_and_names_are_refused(like, told, two):
+    with pytest.raises(Failure) as error:
+        restored(two, like)
+    assert str(error.value) == f"{checkpoint.found(two)[0]}: {told}"
+
+
+def test_a_disk_that_is_full_is_told_and_the_checkpoint_before_stays(two):
+    """Files of this process may not grow over 2,000 bytes, as if there were no more room."""
+    done = forked(
+        """
+import resource
+from pathlib import Path
+from jaxnet.experiment import checkpoint
+from jaxnet.experiment.errors import Failure
+import numpy as np
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+try:
+    checkpoint.save(Path(sys.argv[1]), 3, {"W": np.random.rand(30, 40).astype("f")}, {}, keep=2)
+except Failure as failure:
+    print(failure, file=sys.stderr)
+""",
+        two,
+    )
+    assert f"{two}/checkpoints/step-000000003: the checkpoint cannot be written (" in done.stderr
+    assert done.stderr.strip().endswith(f"); {two}/checkpoints/step-000000002 is as it was")
+    assert [path.name for path in sorted((two / "checkpoints").iterdir())] == ["step-000000001", "step-000000002"]
+    assert (restored(two).arrays["W"] == 2).all()
+
+
+def test_a_folder_that_cannot_be_written_is_told(two, monkeypatch):
+    def refuse(path, content):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(durable, "write_bytes", refuse)
+    with pytest.raises(Failure) as error:
+        checkpoint.save(two, 3, {"W": np.zeros(3)}, {}, keep=2)
+    new, old = (two / "checkpoints" / f"step-00000000{step}" for step in (3, 2))
+    assert str(error.value) == (f"{new}: the checkpoint cannot be written (Read-only file system); {old} is as it was")

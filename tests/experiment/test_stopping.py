@@ -1,0 +1,20 @@
+"""Signals that ask a run to stop."""
+
+from forked import forked
+
+
+def test_a_second_signal_ends_the_process_at_once():
+    done = forked(
+        """
+from jaxnet.experiment.stopping import on_signals
+def child():
+    with on_signals() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop()
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+_, status = os.waitpid(fork(child), 0)
+print(os.waitstatus_to_exitcode(status), file=sys.stderr)
+"""
+    )
+    assert done.stderr.splitlines()[-2:] == ["stopped at once", "130"]
