@@ -86,9 +86,19 @@ class Factored(abc.ABC):
         g = g.reshape(g.shape[0], -1)
         return _over_columns(jnp.matmul(g.T, g, out_sharding=_nowhere(g)), columns)
 
-    def kronecker_factors(self, columns: str | None = None) -> tuple[Float[Array, "..."], ...]:
-        """Matrices whose Kronecker product stands for (1/m) sum_i vec(g_i) vec(g_i)^T; here that matrix itself."""
-        return (self.block(columns) / self.examples,)
+    def kronecker_factors(
+        self, weights: Float[Array, " m"] | None, columns: str | None = None
+    ) -> tuple[Float[Array, "..."], ...]:
+        """Matrices whose Kronecker product stands for sum_i weights_i vec(g_i) vec(g_i)^T; here that matrix itself.
+
+        Args:
+          weights: (m,), at least 0; None stands for 1/m.
+          columns: as in `square_total`.
+        """
+        if weights is None:
+            return (self.block(columns) / self.examples,)
+        g = self.each()
+        return (Each(g * along_examples(jnp.sqrt(weights), g), g.ndim - 1).block(columns),)
 
     def rotated(self, bases: tuple[Float[Array, "..."], ...]) -> "Factored":
         """The gradients in other coordinates: an orthogonal matrix for each of `kronecker_factors`, axes as columns."""
@@ -188,12 +198,19 @@ class Outer(Factored):
         dz, a = self._with_positions()
         return Outer(_over_columns(dz**2, columns), a**2, self.sharding).each()
 
-    def kronecker_factors(self, columns: str | None = None) -> tuple[Float[Array, "o o"], Float[Array, "i i"]]:
-        """(1/m) sum_it dz_it dz_it^T and (1/(m T)) sum_it a_it a_it^T, T positions: KFAC-expand."""
+    def kronecker_factors(
+        self, weights: Float[Array, " m"] | None, columns: str | None = None
+    ) -> tuple[Float[Array, "o o"], Float[Array, "i i"]]:
+        """sum_it weights_i dz_it dz_it^T and (1/T) sum_it weights_i a_it a_it^T, T positions: KFAC-expand."""
         dz, a = self._with_positions()
-        among_outputs = jnp.einsum("mto,mtp->op", dz, dz, out_sharding=_nowhere(dz))
-        among_inputs = jnp.einsum("mti,mtj->ij", a, a, out_sharding=_nowhere(a))
-        return _over_columns(among_outputs, columns) / self.examples, among_inputs / (self.examples * self._positions())
+        among_outputs, among_inputs = (
+            jnp.einsum(
+                "mto,mtp->op", s if weights is None else s * along_examples(weights, s), s, out_sharding=_nowhere(s)
+            )
+            for s in (dz, a)
+        )
+        examples = self.examples if weights is None else 1
+        return _over_columns(among_outputs, columns) / examples, among_inputs / (examples * self._positions())
 
     def rotated(self, bases: tuple[Float[Array, "..."], ...]) -> "Outer":
         outputs_basis, inputs_basis = bases

@@ -55,6 +55,7 @@ def kfac(
     decay: float = 0.95,
     interval: int = 1,
     samples: int = 1,
+    batch_size: int | None = None,
     key: Key[Array, ""] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """K-FAC: the gradient preconditioned with Kronecker factors of the Fisher matrix.
@@ -79,6 +80,7 @@ def kfac(
         averages.
       interval: how many updates the factors and their inverses serve.
       samples: labels drawn for each example, for the factors.
+      batch_size: examples in a full batch, where rows of weight 0 fill up even that; the number of rows by default.
       key: from which labels are drawn; `jax.random.key(0)` by default.
 
     Returns:
@@ -117,7 +119,7 @@ def kfac(
         def renew(factors, _):
             renewals = (state.step // interval + 1).astype(damping_now.dtype)
             share = jnp.minimum(1 - 1 / renewals, decay)
-            batch = curvature.kfac(net, loss, params, x, y, sample_key, samples)
+            batch = curvature.kfac(net, loss, params, x, y, sample_key, samples, weights)
             factors = jax.tree.map(lambda old, new: share * old + (1 - share) * new, factors, batch)
             return factors, _inverses(params, factors, damping_now)
 
@@ -133,7 +135,7 @@ def kfac(
             batch = x, y, weights
             updates, foretold = _minimise_model(net, loss, params, batch, grads, (proposal, state.last), damping_now)
             change = value_fn(optax.apply_updates(params, updates)) - value
-            new_damping = jnp.maximum(_adapted(state.damping, change, foretold), least(x.shape[0]))
+            new_damping = jnp.maximum(_adapted(state.damping, change, foretold), least(batch_size or x.shape[0]))
         return updates, KfacState(state.step + 1, next_key, factors, inverses, updates, new_damping)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -159,7 +161,7 @@ def private_noise(
     Args:
       max_norm: C, to which each example's gradient is clipped, positive.
       noise_multiplier: the noise's standard deviation on the sum of the clipped gradients, in units of C, at least 0.
-      batch_size: rows in a batch, whether filled up or not.
+      batch_size: what the sum of the clipped gradients is divided by.
       key: of the noise; `jax.random.key(0)` by default.
 
     Raises:

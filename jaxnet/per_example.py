@@ -153,22 +153,23 @@ def clipped_mean(dparams: PyTree[Any], max_norm: PyTree[Norm]) -> PyTree[Array]:
     return clipped(max_norm)(dparams, None)
 
 
-def clipped(max_norm: PyTree[Norm]) -> Callable[..., PyTree[Array]]:
+def clipped(max_norm: PyTree[Norm], batch_size: int | None = None) -> Callable[..., PyTree[Array]]:
     """`clipped_mean` as the `read` of `value_and_grad`.
 
     Args:
       max_norm: as for `clipped_mean`.
+      batch_size: what the sum is divided by, m; the number of rows by default.
 
     Returns:
-      `(dparams, weights) -> grads`: the clipped mean. An example of weight 0 is left out, and the sum is divided by the
-      number of rows all the same, so that an example never moves the outcome by more than C / m: what noise for
-      differential privacy is scaled to.
+      `(dparams, weights) -> grads`: the clipped mean. An example of weight 0 is left out, and the sum is divided by m
+      all the same, so that an example never moves the outcome by more than C / m: what noise for differential privacy
+      is scaled to.
     """
 
     def read(dparams, weights):
         _require_examples("clipped_mean", dparams)
         clipped_total = jax.tree.map(lambda most, part: _clipped_total(part, most, weights), max_norm, dparams)
-        return jax.tree.map(lambda leaf: leaf / _examples(dparams), clipped_total)
+        return jax.tree.map(lambda leaf: leaf / (batch_size or _examples(dparams)), clipped_total)
 
     return read
 

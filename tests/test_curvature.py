@@ -211,6 +211,20 @@ def test_kronecker_factors_are_those_of_their_definitions(name, x64, key):
         K = W.T @ K @ W
 
 
+@pytest.mark.parametrize("name", ["tanh", "residual", "repeated, recomputed", "few positions"])
+def test_weighted_kronecker_factors_are_sums_over_examples_and_leave_out_those_of_weight_zero(name, x64, key):
+    net, loss, params, x, y, _ = pose(CASES[name], key)
+    weights = jnp.array([0.4, 0.0, 0.1, 0.5, 0.0])
+    actual = jax.jit(partial(curvature.kflr, net, loss))(params, x, y, weights)
+    of_one = jax.jit(partial(curvature.kflr, net, loss))
+    each = [of_one(params, x[n : n + 1], y[n : n + 1]) for n in range(EXAMPLES)]
+    expected = jax.tree.map(lambda *factors: sum(w * f for w, f in zip(weights, factors, strict=True)), *each)
+    assert_close(actual, expected)
+    drawn = curvature.kfac(net, loss, params, x, y, key, weights=weights)
+    moved = curvature.kfac(net, loss, params, x.at[1].add(3), y, key, weights=weights)
+    assert_close(moved, drawn)
+
+
 @pytest.mark.parametrize("positions", [(), (3,)], ids=["without positions", "with positions"])
 @pytest.mark.parametrize("sizes", [(4, 3), (4, 3, 5, 2)], ids=["one layer", "a deep linear network"])
 def test_kronecker_factors_are_exact_for_linear_networks_and_squared_error(sizes, positions, x64, key):

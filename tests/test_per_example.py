@@ -187,6 +187,8 @@ def test_clipped_leaves_out_examples_of_weight_zero_and_still_divides_by_the_row
     expected = weighted(np.where(np.arange(EXAMPLES) < 4, factors, 0) / EXAMPLES, formed)
     weights = jnp.array([0.25] * 4 + [0.0] * 2)
     assert_close(per_example.clipped(most)(dparams, weights), expected)
+    of_four = jax.tree.map(lambda leaf: leaf * EXAMPLES / 4, expected)
+    assert_close(per_example.clipped(most, batch_size=4)(dparams, weights), of_four)
 
 
 def test_an_example_without_gradient_is_clipped_to_nothing_and_differentiable(x64):

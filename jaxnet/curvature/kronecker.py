@@ -27,13 +27,16 @@ from jaxnet.recompute import recomputed_of
 from jaxnet.repeat import repeated_of, stacked, taken_apart
 
 
-def kronecker(net: Layer, columns: Columns, params: Any, x: Array, y: Any) -> PyTree[tuple[Array, ...]]:
+def kronecker(
+    net: Layer, columns: Columns, params: Any, x: Array, y: Any, weights: Float[Array, " m"] | None = None
+) -> PyTree[tuple[Array, ...]]:
     """Kronecker factors for any columns: B = (1/m) sum_vn dz_vn dz_vn^T, A = (1/m) sum_n a_n a_n^T.
 
     Args:
       net, params: the network.
       columns: what is sent back: `exact(loss)`, `sampled(loss, key)`, `empirical(loss)`, or your own `(z, y) -> S`.
       x, y: m examples.
+      weights: (m,), at least 0, in place of 1/m; a zero leaves an example out, such as one that only fills up a batch.
 
     Returns:
       The structure of the parameters, with a pair (B (o, o), A (i, i)) at a weight (o, i), so that B kron A is the
@@ -46,12 +49,14 @@ def kronecker(net: Layer, columns: Columns, params: Any, x: Array, y: Any) -> Py
     """
 
     def read(dparams):
-        return map_leaves(lambda leaf: leaf.kronecker_factors(AXIS), dparams)
+        return map_leaves(lambda leaf: leaf.kronecker_factors(weights, AXIS), dparams)
 
     return send_back(net, columns, params, x, y, read)
 
 
-def kflr(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> PyTree[tuple[Array, ...]]:
+def kflr(
+    net: Layer, loss: Loss, params: Any, x: Array, y: Any, weights: Float[Array, " m"] | None = None
+) -> PyTree[tuple[Array, ...]]:
     """Kronecker factors of the GGN by exact columns: B = (1/m) sum_vn S_vn S_vn^T at the layer's outputs.
 
     As BackPACK scales them: with the loss's S carrying 1/sqrt(m), the factors are sum_vn S S^T and A^T A / m.
@@ -59,17 +64,25 @@ def kflr(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> PyTree[tuple[
     Args:
       net, loss, params: the network and its loss.
       x, y: m examples.
+      weights: as for `kronecker`.
 
     Returns:
       As `kronecker` returns them.
 
     Source: Botev et al., Practical Gauss-Newton optimisation for deep learning, 2017, where it is KFLR.
     """
-    return kronecker(net, exact(loss), params, x, y)
+    return kronecker(net, exact(loss), params, x, y, weights)
 
 
 def kfac(
-    net: Layer, loss: Loss, params: Any, x: Array, y: Any, key: jax.Array, samples: int = 1
+    net: Layer,
+    loss: Loss,
+    params: Any,
+    x: Array,
+    y: Any,
+    key: jax.Array,
+    samples: int = 1,
+    weights: Float[Array, " m"] | None = None,
 ) -> PyTree[tuple[Array, ...]]:
     """Kronecker factors of the Fisher matrix by labels drawn from the model: as `kflr`, with fewer columns.
 
@@ -82,13 +95,14 @@ def kfac(
       y: their labels, of which only the shape counts.
       key: of the draws.
       samples: draws for each example.
+      weights: as for `kronecker`.
 
     Returns:
       As `kronecker` returns them.
 
     Source: Martens and Grosse, 2015, sections 3 and 5.
     """
-    return kronecker(net, sampled(loss, key, samples), params, x, y)
+    return kronecker(net, sampled(loss, key, samples), params, x, y, weights)
 
 
 def kfra(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> PyTree[tuple[Array, ...]]:

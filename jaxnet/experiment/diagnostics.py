@@ -54,7 +54,7 @@ def make_diagnose(
         updates = jax.tree.map(jnp.subtract, after.params, state.params)
         layers = [
             {
-                "gradient_norm": optax.global_norm(of_grads),
+                "gradient_norm": optax.tree.norm(of_grads),
                 "update_to_weight": jnp.linalg.norm(of_updates.W) / jnp.linalg.norm(of_params.W),
             }
             for of_params, of_grads, of_updates in zip(state.params, grads, updates, strict=True)
@@ -62,7 +62,7 @@ def make_diagnose(
         ]
         for number, shares in enumerate(_flat_shares(objective.net, state.params, *many)):
             layers[number] |= shares
-        return {"gradient_norm": optax.global_norm(grads), "layers": layers}
+        return {"gradient_norm": optax.tree.norm(grads), "layers": layers}
 
     return lambda state: jax.tree.map(_number, layout.fetch(measure(state, batch, many)))
 
@@ -76,8 +76,8 @@ def _flat_shares(net, params, x, y, weights):
             _, slope = layer.backward(of_layer, cache, jnp.ones_like(x))
             flat = jnp.abs(slope) < FLAT * _steepest(layer)
             yield {
-                "dead": (flat | ~real[:, None]).all(axis=0).mean(),
-                "saturated": jnp.where(real[:, None], flat, False).mean() * len(real) / real.sum(),
+                "dead": (flat | ~real[:, None]).all(axis=0).astype(x.dtype).mean(),
+                "saturated": (weights @ flat.astype(x.dtype)).mean() / weights.sum(),
             }
 
 

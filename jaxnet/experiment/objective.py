@@ -63,7 +63,7 @@ def make_objective(config: TrainConfig, problem: Problem, features: int, batch_s
     create = partial(TrainState.create, optimizer=optimizer)
     places = layout.of_state(jax.eval_shape(create, blank, key=order_key))
     state = jax.jit(create, out_shardings=places)(params, key=order_key)
-    value_and_grad = make_value_and_grad(config, trained_net, params, features, back)
+    value_and_grad = make_value_and_grad(config, trained_net, params, features, batch_size, back)
     steps = make_steps(trained_net, loss, optimizer, value_and_grad=value_and_grad)
     # A place for every array: the compiler may otherwise move the state about, and then compiles again.
     steps = jax.jit(steps, donate_argnums=0, out_shardings=(places, layout.places()))
@@ -97,7 +97,7 @@ def make_judge(
 
 
 def make_value_and_grad(
-    config: TrainConfig, net: Layer, params: Any, features: int, key: jax.Array
+    config: TrainConfig, net: Layer, params: Any, features: int, batch_size: int, key: jax.Array
 ) -> Callable[[Layer, Loss], Callable[..., Any]]:
     """What `make_steps` takes for `--backward`, `--feedback`, `--clip-examples` and `--on-nan`.
 
@@ -105,13 +105,14 @@ def make_value_and_grad(
       config: the options.
       net, params: the network, and its parameters at the start.
       features: of its input.
+      batch_size: examples in a batch, without what fills it up.
       key: of random feedback weights.
     """
-    chosen = _chosen(config, net, params, features, key)
+    chosen = _chosen(config, net, params, features, batch_size, key)
     return _refusing(chosen) if config.on_nan == "skip" else chosen
 
 
-def _chosen(config, net, params, features, key):
+def _chosen(config, net, params, features, batch_size, key):
     if config.backward == "autodiff":
         return _autodiff_value_and_grad
     x = jax.ShapeDtypeStruct((1, features), config.parameters_dtype)
@@ -121,7 +122,7 @@ def _chosen(config, net, params, features, key):
         "sign": lambda: feedback.sign_symmetry(net),
         "direct": lambda: feedback.direct(net, feedback.direct_weights(net, params, x, key)),
     }[config.feedback]()
-    read = None if config.clip_examples is None else per_example.clipped(config.clip_examples)
+    read = None if config.clip_examples is None else per_example.clipped(config.clip_examples, batch_size)
     return partial(gradient.value_and_grad, backward=backward, read=read)
 
 

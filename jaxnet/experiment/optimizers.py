@@ -37,10 +37,10 @@ def make_optimizer(
     Args:
       config: the options.
       net, loss: what K-FAC takes the curvature of.
-      batch_size: rows in a batch, which the noise is scaled to.
+      batch_size: examples in a batch, without what fills it up.
       key: of the noise, and of K-FAC's labels.
     """
-    optimizer = _without_noise(config, net, loss, key)
+    optimizer = _without_noise(config, net, loss, batch_size, key)
     if config.noise_multiplier:
         assert config.clip_examples is not None
         noise = optimizers.private_noise(config.clip_examples, config.noise_multiplier, batch_size, key)
@@ -55,7 +55,7 @@ def skipped(opt_state: optax.OptState) -> int | None:
     return int(opt_state.total_notfinite) if isinstance(opt_state, optax.ApplyIfFiniteState) else None
 
 
-def _without_noise(config, net, loss, key):
+def _without_noise(config, net, loss, batch_size, key):
     rate, decay = learning_rate(config), weight_decay(config)
     if config.optimizer in DECOUPLED:
         return getattr(optax, config.optimizer)(rate, weight_decay=decay, mask=_weights)
@@ -66,7 +66,7 @@ def _without_noise(config, net, loss, key):
         "adam": lambda: optax.adam(rate),
         "rmsprop": lambda: optax.rmsprop(rate),
         "adagrad": lambda: optax.adagrad(rate),
-        "kfac": lambda: optimizers.kfac(net, loss, rate, key=key),
+        "kfac": lambda: optimizers.kfac(net, loss, rate, batch_size=batch_size, key=key),
     }[config.optimizer]()
     return optax.chain(optax.add_decayed_weights(decay, mask=_weights), optimizer) if decay else optimizer
 

@@ -1,5 +1,6 @@
 """Training as a run does it: what is written as it goes on, where it stops, and where it goes back to."""
 
+import contextlib
 import dataclasses
 import signal
 import sys
@@ -52,7 +53,8 @@ def train_and_record(
             board.begin(position.epochs)
         return position._replace(rolled_back=rolled_back)
 
-    with on_signals() as stop, progress(config.epochs, problem.metric) as show:
+    writing = contextlib.nullcontext() if board is None else contextlib.closing(board)
+    with on_signals() as stop, progress(config.epochs, problem.metric) as show, writing:
         pause = partial(processes.pause, stop)
         while True:
             trace_to = out / folder.PROFILE if config.profile and fault is None else None

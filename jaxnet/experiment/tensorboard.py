@@ -24,8 +24,11 @@ class Board:
         from tensorboardX import SummaryWriter
 
         self.close()
-        purge = {"purge_step": len(epochs) + 1} if self._folder.exists() else {}
-        self._writer = SummaryWriter(str(self._folder), write_to_disk=True, **purge)
+        earlier = len(list(self._folder.glob("events.*")))
+        purge_step = len(epochs) + 1 if earlier else None
+        # Files are named by the second, and there may be two in one.
+        suffix = f".{earlier}"
+        self._writer = SummaryWriter(str(self._folder), purge_step=purge_step, filename_suffix=suffix)
 
     def add(self, epoch: Epoch) -> None:
         """An epoch's numbers."""
@@ -45,10 +48,10 @@ def scalars(epoch: Epoch, metric: str) -> dict[str, float]:
         "loss/training": epoch.train_loss,
         "loss/validation": epoch.validation_loss,
         f"{metric}/validation": epoch.validation_metric,
-        "skipped batches": epoch.skipped,
+        "skipped_batches": epoch.skipped,
     }
     if epoch.diagnostics is not None:
-        named["gradient norm/all"] = epoch.diagnostics["gradient_norm"]
+        named["gradient_norm/all"] = epoch.diagnostics["gradient_norm"]
         for number, layer in enumerate(epoch.diagnostics["layers"], start=1):
-            named |= {f"{name.replace('_', ' ')}/layer {number}": value for name, value in layer.items()}
+            named |= {f"{name}/layer_{number}": value for name, value in layer.items()}
     return {name: value for name, value in named.items() if value is not None}
