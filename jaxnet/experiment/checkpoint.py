@@ -76,6 +76,9 @@ def save(run: Path, step: int, arrays: Any, about: dict[str, Any], keep: int) ->
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save((beside / ARRAYS).resolve(), plain)
         by_first(lambda: _seal(beside, final, step, plain, about))
+    except jax.errors.JaxRuntimeError:
+        # Not the disk: memory, or another process of the run that is gone.
+        raise
     except Exception as error:  # Orbax has exceptions of many kinds for a disk that is full or cannot be written
         shutil.rmtree(beside, ignore_errors=True)
         reason = getattr(error, "strerror", None) or (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -54,7 +54,16 @@ class Layout(NamedTuple):
           shape: of the whole array.
           axes: as for `places`.
         """
-        return jax.make_array_from_callback(shape, self.places(*axes), read)
+        known: dict[Any, np.ndarray] = {}
+
+        def read_once(index):
+            # Devices along "model" hold the same rows.
+            key = tuple((part.start, part.stop) for part in index)
+            if key not in known:
+                known[key] = read(index)
+            return known[key]
+
+        return jax.make_array_from_callback(shape, self.places(*axes), read_once)
 
     def of_params(self, params: Any) -> Any:
         """Places for the parameters of a chain of layers; those whose widths do not divide stay whole."""

@@ -108,11 +108,17 @@ def pause(stop: Stop, due: bool) -> bool:
 
 
 @contextmanager
-def connected(config: TrainConfig) -> Iterator[Callable[[str], None]]:
+def connected(config: TrainConfig) -> Iterator[Callable[..., None]]:
     """The run's processes are joined while the block runs; yields what `sentinel` does."""
     connect(config)
     with sentinel(config.resume or config.out or "RUN") as named:
-        yield named
+        try:
+            yield named
+        except jax.errors.JaxRuntimeError as error:
+            # Another process is gone, and may be waited for in vain. The sentinel says it.
+            named(reason=(str(error).splitlines() or [""])[0])
+            sys.stdout.flush()
+            os._exit(1)
 
 
 @contextmanager
@@ -149,7 +155,7 @@ if line.strip():
 
 
 @contextmanager
-def sentinel(run: str) -> Iterator[Callable[[str], None]]:
+def sentinel(run: str) -> Iterator[Callable[..., None]]:
     """While the block runs, a small process waits beside this one, and speaks where this one is ended from outside.
 
     JAX aborts a process whose peer is gone, in a way that Python does not see.
@@ -158,23 +164,26 @@ def sentinel(run: str) -> Iterator[Callable[[str], None]]:
       run: how messages call the run.
 
     Yields:
-      A function that takes the run's folder, once it is known.
+      A function that takes the run's folder, once it is known, or the reason why this process is about to end.
     """
     command = [sys.executable, "-SE", "-c", SENTINEL]
     beside = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
     assert beside.stdin is not None
     pipe = beside.stdin
 
-    def name(run):
+    def named(now=None, reason=""):
+        nonlocal run
+        run = now or run
+        because = f" ({reason})" if reason else ""
         pipe.write(
-            "error: this process, or another one of the run, was ended from outside; start all processes again with "
-            f"--resume {run}, which goes on from the newest checkpoint\n"
+            f"error: this process, or another one of the run, was ended from outside{because}; start all processes "
+            f"again with --resume {run}, which goes on from the newest checkpoint\n"
         )
         pipe.flush()
 
-    name(run)
+    named()
     try:
-        yield name
+        yield named
     finally:
         # With an empty last line there is nothing to say.
         with contextlib.suppress(OSError):

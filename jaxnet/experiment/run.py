@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         return run(config, named)
 
 
-def run(config: TrainConfig, named: Callable[[str], None] = lambda folder: None) -> dict[str, Any]:
+def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -> dict[str, Any]:
     """Loads, trains, tests, and fills the run's folder.
 
     Args:
