@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxnet.experiment.config import TrainConfig, read_mesh
 from jaxnet.experiment.errors import BadInput
@@ -28,10 +28,10 @@ class Layout(NamedTuple):
     """A mesh of data x model devices, and where arrays lie on it.
 
     Attributes:
-      mesh: of one device by default.
+      mesh: with the axes "data" and "model"; an abstract one, without devices, tells places only.
     """
 
-    mesh: Mesh
+    mesh: Mesh | AbstractMesh
 
     @property
     def data(self) -> int:

@@ -13,7 +13,7 @@ from jaxnet.experiment.benchmark.training.problems import NetName
 from jaxnet.experiment.errors import BadInput
 from jaxnet.experiment.run import device
 
-What = Literal["training", "scale", "stream", "shell", "accelerator", "per-example", "kfac", "feedback"]
+What = Literal["training", "scale", "stream", "shell", "accelerator", "devices", "per-example", "kfac", "feedback"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,8 @@ class BenchmarkConfig:
     what: Annotated[What, tyro.conf.Positional] = dataclasses.field(metadata={"positional": True})
     """training: a step beside that of other packages; scale: time and memory against width, depth and batch;
     stream: from disk beside in memory; shell: train.py beside scripts of other packages; accelerator: the share of its
-    peak; per-example: the cost of readings; kfac: K-FAC against Adam; feedback: other ways back."""
+    peak; devices: what each of 1 to 1024 devices holds and sends, worked out; per-example: the cost of readings; kfac:
+    K-FAC against Adam; feedback: other ways back."""
     out: str | None = None
     """The folder for the results; by default benchmarks/WHAT."""
     seeds: int = 5
@@ -55,7 +56,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     Raises:
       BadInput: when the folder exists already.
     """
-    from jaxnet.experiment.benchmark import accelerator, feedback, kfac, per_example, scale, stream
+    from jaxnet.experiment.benchmark import accelerator, devices, feedback, kfac, per_example, scale, stream
     from jaxnet.experiment.benchmark.shell import run as shell
     from jaxnet.experiment.benchmark.training import run as training
 
@@ -71,6 +72,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         "stream": lambda: stream.run(out, config.seeds),
         "shell": lambda: shell.run(out, config.seeds),
         "accelerator": lambda: accelerator.run(out, config.seeds),
+        "devices": lambda: devices.run(out),
     }
     results = runs[config.what]()
     print(f"written    {out}/")
