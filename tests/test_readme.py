@@ -100,6 +100,6 @@ def test_the_options_of_the_shell_examples_exist():
     from jaxnet.experiment.options import parse
 
     lines = re.findall(r"^python scripts/train\.py (--(?!help).+)$", README, re.MULTILINE)
-    assert len(lines) == 7
+    assert len(lines) == 10
     for line in lines:
         parse(TrainConfig, line.split())

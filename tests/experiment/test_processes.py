@@ -57,22 +57,24 @@ def source(tmp_path):
     return folder
 
 
-def start(*arguments, **options):
-    """Two processes of a run."""
+def start(slurm=False, **options):
+    """Two processes of a run, told by options, or by what Slurm tells its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    line = [str(argument) for argument in arguments]
+    line = []
     for name, value in options.items():
         values = () if value is True else value if isinstance(value, tuple) else (value,)
         line += ["--" + name.replace("_", "-"), *map(str, values)]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
-    several = ["--distributed", "--coordinator", f"127.0.0.1:{port}", "--processes", "2", "--process-id"]
+    if slurm:
+        environment |= {"SLURM_JOB_ID": str(port), "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NTASKS": "2"}
     return [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *line, *several, str(number)],
+            [sys.executable, "-c", PROGRAM, *line, "--distributed"]
+            + ([] if slurm else [f"--coordinator=127.0.0.1:{port}", "--processes=2", f"--process-id={number}"]),
             cwd=ROOT,
-            env=environment,
+            env=environment | ({"SLURM_PROCID": str(number), "SLURM_LOCALID": str(number)} if slurm else {}),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -168,8 +170,9 @@ def test_a_run_is_terminated_at_one_step_then_killed_and_goes_on_as_if_nothing_h
     assert_the_same(outcome(out), expected)
 
 
-def test_what_is_wrong_is_told_by_both(tmp_path):
-    statuses, lines, _ = ended(start(data="nosuch.csv", out=tmp_path / "two"))
+@pytest.mark.parametrize("slurm", [False, True])
+def test_what_is_wrong_is_told_by_both(slurm, tmp_path):
+    statuses, lines, _ = ended(start(slurm=slurm, data="nosuch.csv", out=tmp_path / "two"))
     assert statuses == [2, 2]
     assert [of_process[0] for of_process in lines] == ["error: --data nosuch.csv: no such file or folder"] * 2
     assert not (tmp_path / "two").exists()
