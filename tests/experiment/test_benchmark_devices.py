@@ -41,7 +41,8 @@ def summed_bytes(program, data, model):
         assert match[2] == "all-reduce"
         numbers = sum(math.prod(map(int, filter(None, s.split(",")))) for s in re.findall(r"f32\[([\d,]*)\]", match[1]))
         # Neighbours on the mesh share a row of "data" and differ along "model".
-        along_model = data == 1 or (model > 1 and "{{0,1" in line)
+        neighbours = re.search(r"replica_groups=(\{\{0,1|\[\d+,\d+\]<=\[8\],)", line)
+        along_model = data == 1 or (model > 1 and neighbours is not None)
         found["model" if along_model else "data"] += 4 * numbers
     return found
 
