@@ -46,10 +46,16 @@ def load(source: str, targets: tuple[str, ...] = (), *, with_target: bool = True
     if targets and path.suffix.lower() != ".csv":
         what = "a folder has its own targets" if path.is_dir() else "a .npz file holds x and y"
         raise BadInput(f"--target: is for .csv files; {what}")
+    return _read(source, path, targets, with_target, stream)
+
+
+def _read(source, path, targets, with_target, stream):
     if path.is_dir():
         if (path / "x.npy").exists():
             return files.read_npy_folder(path, with_target=with_target, stream=stream)
         return files.read_idx_folder(path, stream=stream)
+    if not path.is_file():
+        raise BadInput(f"--data {source}: expected a file or a folder, got a device or a pipe")
     if path.suffix.lower() == ".csv":
         return files.read_csv(path, targets, with_target=with_target)
     if path.suffix.lower() == ".npz":

@@ -1,10 +1,12 @@
 """What goes wrong for a user ends in one line on stderr and an exit status, never in a traceback."""
 
 import difflib
+import errno
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 LONGEST_LINE = 600
@@ -74,6 +76,9 @@ def _told(error: BaseException) -> tuple[str, int] | None:
             told = "error: out of memory; try a smaller --hidden or less data", 1
         case BrokenPipeError():
             told = "error: standard output was closed before the end", 1
+        case OSError(errno=errno.ENAMETOOLONG):
+            # Nothing but a name that was given is too long.
+            told = f"error: {error.filename}: the name is too long; expected a shorter one", BadInput.status
         case OSError():
             told = f"error: {error.filename or 'standard output'}: {error.strerror or error}", 1
         case _:
@@ -88,7 +93,9 @@ def interrupted() -> bool:
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """'; did you mean X?' for the nearest of the names, or nothing where none is near."""
-    nearest = difflib.get_close_matches(name, list(names), n=1)
+    # Of names by the thousand, or as long as a page, the search takes minutes.
+    shorter = [near for near in islice(names, 1000) if len(near) <= 100]
+    nearest = difflib.get_close_matches(name, shorter, n=1) if len(name) <= 100 else []
     return f"; did you mean {nearest[0]}?" if nearest else ""
 
 

@@ -66,10 +66,17 @@ def export(config: ExportConfig) -> Path:
 
 
 def function(trained: Model) -> Callable[[Float[Array, "m i"]], Float[Array, "m o"]]:
-    """From raw features to probabilities, (m, classes), or values in the targets' units, (m, targets)."""
+    """From raw features to probabilities, (m, classes), or values in the targets' units, (m, targets).
+
+    Raises:
+      BadInput: when a feature or target has a scale that the parameters' dtype cannot hold.
+    """
     net = model.network(trained.sizes, trained.activation, trained.problem.output_activation)
     dtype = np.dtype(jax.tree.leaves(trained.params)[0].dtype)
     mean, factor = trained.standardisation
+    for scaling in (mean, factor, trained.problem.mean, trained.problem.scale):
+        if (np.abs(scaling) > np.finfo(dtype).max).any():
+            raise BadInput(f"--to stablehlo: the data's scale is beyond {dtype}; use --to npz, or train in float64")
     # The mean in two parts, so that a feature far from 0 loses no digits: x - high is exact where it is near the mean.
     high = mean.astype(dtype)
     low = (mean - high).astype(dtype)

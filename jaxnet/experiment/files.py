@@ -3,17 +3,22 @@
 import csv
 import gzip
 import math
+import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jaxnet.experiment.errors import BadInput, did_you_mean, some
-from jaxnet.experiment.mapped import in_blocks, map_npy
+from jaxnet.experiment.mapped import in_blocks, map_npy, quietly
+from jaxnet.experiment.memory import require_memory
 from jaxnet.experiment.table import Table
 
 # Squares of larger numbers overflow.
 LARGEST = 1e150
+# Of a class: NumPy gives each the room of the longest.
+LONGEST_NAME = 1000
 
 
 def read_csv(path: Path, targets: tuple[str, ...], *, with_target: bool = True) -> Table:
@@ -27,15 +32,14 @@ def read_csv(path: Path, targets: tuple[str, ...], *, with_target: bool = True) 
             near = did_you_mean(target, header)
             raise BadInput(f"--target: {path} has no column {target!r}{near}; its columns are {some(header)}")
     present = [target for target in targets if target in header]
-    features = [name for name in header if name not in present]
+    features = {name: position for position, name in enumerate(header) if name not in present}
     if not features:
         raise BadInput(f"--data {path}: expected at least one column beside the target")
 
     x = np.empty((len(rows), len(features)))
-    columns = [header.index(name) for name in features]
     for row, (cells, line) in enumerate(zip(rows, lines, strict=True)):
-        for column, position in enumerate(columns):
-            x[row, column] = _number(cells[position], path, row, line, features[column])
+        for column, (name, position) in enumerate(features.items()):
+            x[row, column] = _number(cells[position], path, row, line, name)
     try:
         y = _read_targets(path, header, rows, lines, present) if present else None
     except BadInput:
@@ -79,8 +83,9 @@ def _check_header(path, header):
     for separator, named in ((";", "semicolons"), ("\t", "tabs")):
         if len(header) == 1 and separator in header[0]:
             raise BadInput(f"--data {path}: expected cells separated by commas, got {named}; save it with commas")
+    first: dict[str, int] = {}
     for column, name in enumerate(header, start=1):
-        if not name or header.index(name) != column - 1:
+        if not name or first.setdefault(name, column) != column:
             what = f"{name!r} twice" if name else f"no name for column {column}"
             raise BadInput(f"--data {path}, line 1: expected a name of its own for every column, got {what}")
 
@@ -109,6 +114,10 @@ def _read_targets(path, header, rows, lines, targets):
             if not cells[column].strip():
                 where = f"--data {path}, row {row} (line {line}), column {header[column]!r}"
                 raise BadInput(f"{where}: expected a target, got an empty cell")
+            if len(cells[column]) > LONGEST_NAME:
+                where = f"--data {path}, row {row} (line {line}), column {header[column]!r}"
+                got = f"{len(cells[column])} characters"
+                raise BadInput(f"{where}: expected a target of at most {LONGEST_NAME} characters, got {got}")
     texts = np.array([[cells[column].strip() for column in columns] for cells in rows])
     # One column without a number names classes. Among numbers, a text is taken for a mistake, such as 'NA'.
     if len(targets) == 1 and not any(_as_number(text) is not None for text in texts[:, 0]):
@@ -123,18 +132,44 @@ def _read_targets(path, header, rows, lines, targets):
 
 def read_npz(path: Path, *, with_target: bool = True) -> Table:
     """Arrays x (m, ...) and y (m,) or (m, targets) of a NumPy archive; never a pickle."""
+    arrays = {}
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files if name in ("x", "y")}
-            found = ", ".join(archive.files)
+        with quietly(), path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            for name in ("x", "y") if with_target else ("x",):
+                if name not in archive.files:
+                    found = some(archive.files) or "nothing"
+                    raise BadInput(f"--data {path}: has no array {name!r}; expected x and y, got {found}")
+            for name in ("x", "y"):
+                if name in archive.files:
+                    # Told apart before values are read: an archive can promise, or unpack to, far more than it has.
+                    shape, dtype = promised(archive, name)
+                    if name == "x":
+                        _require_examples(path, shape, dtype)
+                    require_memory(path, shape)
+                    arrays[name] = archive[name]
+    except BadInput:
+        raise
     except Exception:  # a damaged archive can raise nearly anything
         raise BadInput(f"--data {path}: expected a NumPy .npz archive of plain arrays x and y") from None
-    for name in ("x", "y") if with_target else ("x",):
-        if name not in arrays:
-            raise BadInput(f"--data {path}: has no array {name!r}; expected x and y, got {found or 'nothing'}")
     x = _examples(path, arrays["x"])
     y = _npz_targets(path, arrays["y"], len(x)) if "y" in arrays else None
     return Table(str(path), x, y, tuple(f"x{column}" for column in range(x.shape[1])), _numbered_targets(y))
+
+
+def promised(archive: Any, name: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of an array in an open .npz archive, by its first bytes.
+
+    Raises:
+      ValueError: when it holds less than that, or a pickle.
+    """
+    member = archive.zip.getinfo(name if name in archive.zip.namelist() else f"{name}.npy")
+    with archive.zip.open(member) as file:
+        major, _ = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize > member.file_size:
+        raise ValueError("a pickle, or values that are not there")
+    return shape, dtype
 
 
 def read_npy_folder(folder: Path, *, with_target: bool = True, stream: bool = False) -> Table:
@@ -149,8 +184,7 @@ def read_npy_folder(folder: Path, *, with_target: bool = True, stream: bool = Fa
 
 
 def _mapped_examples(path, x, name="x"):
-    if x.dtype.kind not in "fiub" or x.ndim < 2:
-        raise BadInput(f"--data {path}: expected x of numbers, (examples, features), got {x.dtype} {x.shape}")
+    _require_examples(path, x.shape, x.dtype)
     x = x.reshape(len(x), -1)
     for start, values in in_blocks(x, shared=True):
         _require_finite(path, name, values, start)
@@ -161,9 +195,14 @@ def _numbered_targets(y):
     return ("y",) if y is None or y.ndim == 1 or y.shape[1] == 1 else tuple(f"y{k}" for k in range(y.shape[1]))
 
 
+def _require_examples(path, shape, dtype):
+    if dtype.kind not in "fiub" or len(shape) < 2 or 0 in shape:
+        raise BadInput(f"--data {path}: expected x of numbers, (examples, features), got {dtype} {shape}")
+
+
 def _examples(path, x):
-    if x.dtype.kind not in "fiub" or x.ndim < 2 or x.size == 0:
-        raise BadInput(f"--data {path}: expected x of numbers, (examples, features), got {x.dtype} {x.shape}")
+    _require_examples(path, x.shape, x.dtype)
+    require_memory(path, x.shape)
     with np.errstate(over="ignore"):
         x = x.reshape(len(x), -1).astype(np.float64)
     _require_finite(path, "x", x)
@@ -177,12 +216,24 @@ def _npz_targets(path, y, examples):
     if y.dtype.kind in "bU":
         if y.ndim == 2 and y.shape[1] > 1:
             raise BadInput(f"--data {path}: expected one target for classes, got y of {y.dtype} {y.shape}")
+        if y.dtype.kind == "U":
+            _require_names(path, y)
         return y.reshape(-1).astype(str)
+    require_memory(path, y.shape)
     with np.errstate(over="ignore"):
         y = y.reshape(examples, -1).astype(np.float64)
     _require_finite(path, "y", y)
     one_hot = y.shape[1] > 1 and np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()
     return y.argmax(axis=1).astype(str) if one_hot else y
+
+
+def _require_names(path, y):
+    """Texts can be classes' names; the bytes of an array can also be what no text is."""
+    if y.dtype.itemsize > 4 * LONGEST_NAME:
+        raise BadInput(f"--data {path}: expected y of texts of at most {LONGEST_NAME} characters, got {y.dtype}")
+    letters = np.ascontiguousarray(y).view(np.dtype(np.uint32).newbyteorder(y.dtype.byteorder))
+    if ((letters > sys.maxunicode) | ((letters >= 0xD800) & (letters < 0xE000))).any():
+        raise BadInput(f"--data {path}: expected y of texts in Unicode, got other characters")
 
 
 def _require_finite(path, name, values, start=0):
@@ -266,6 +317,8 @@ def read_idx(path: Path, *, mapped: bool = False) -> np.ndarray:
             # gzip packs at most 1032 bytes into one: a larger promise is refused before memory is asked for.
             if len(shape) < start[3] or expected > 1032 * path.stat().st_size:
                 raise BadInput(f"--data {path}: is cut short; its first bytes promise {expected} bytes of values")
+            if not mapped:
+                require_memory(path, shape)
             offset = file.tell()
             length = path.stat().st_size - offset if mapped else len(values := file.read(expected + 1))
     except (OSError, EOFError, zlib.error) as error:

@@ -14,6 +14,7 @@ from jaxnet.experiment.config import TrainConfig
 from jaxnet.experiment.errors import BadInput, Failure
 from jaxnet.experiment.loop import Epoch
 from jaxnet.experiment.model import FILE as MODEL
+from jaxnet.experiment.options import require_types
 from jaxnet.experiment.processes import is_first
 from jaxnet.experiment.tensorboard import FOLDER as TENSORBOARD
 
@@ -130,10 +131,11 @@ def read_config(folder: Path) -> TrainConfig:
         stored = json.loads((folder / CONFIG).read_text())
         lists = {name: tuple(value) for name, value in stored.items() if isinstance(value, list)}
         kept = {name: value for name, value in (stored | lists).items() if name not in OF_A_START}
+        require_types(TrainConfig, kept)
         return TrainConfig(**kept)
     except OSError as error:
         raise BadInput(f"--resume {folder}: holds no run ({CONFIG}: {error.strerror})") from None
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         raise BadInput(f"--resume {folder}: {CONFIG} is damaged, or of another version of jaxnet") from None
 
 

@@ -1,6 +1,8 @@
 """Arrays that stay on disk, and are looked at block by block: for data larger than memory."""
 
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,14 @@ def in_blocks(
             yield start, np.asarray(x[at if rows is None else rows[at]], np.float64)
 
 
+@contextmanager
+def quietly() -> Iterator[None]:
+    """NumPy warns of headers that are odd, or whose sizes overflow; those that matter are refused in words of ours."""
+    with warnings.catch_warnings(), np.errstate(over="ignore"):
+        warnings.simplefilter("ignore")
+        yield
+
+
 def map_npy(path: Path) -> np.ndarray:
     """An array of a .npy file, left on disk; never a pickle.
 
@@ -34,7 +44,10 @@ def map_npy(path: Path) -> np.ndarray:
       BadInput: when it is none, or cut short.
     """
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not path.is_file():
+            raise ValueError("a pipe would never end")
+        with quietly():
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception:  # a damaged header can raise nearly anything
         raise BadInput(f"--data {path}: expected a whole NumPy .npy file of numbers") from None
     if not isinstance(array, np.memmap):

@@ -2,14 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import numpy as np
 
 from jaxnet import activations, initializers
-from jaxnet.experiment.config import TrainConfig
+from jaxnet.experiment.config import LossName, TrainConfig
 from jaxnet.experiment.errors import BadInput
+from jaxnet.experiment.mapped import quietly
+from jaxnet.experiment.options import require_types
 from jaxnet.experiment.problem import Problem
 from jaxnet.experiment.split import Standardisation
 from jaxnet.layer import Layer
@@ -96,9 +98,8 @@ def load(folder: Path) -> Model:
     if not path.is_file():
         raise BadInput(f"{folder}: holds no trained model ({FILE}); expected the folder of a finished run")
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        return _assemble(arrays)
+        with quietly(), path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return _assemble(archive)
     except Exception:  # a damaged archive can raise nearly anything
         raise BadInput(f"{path}: is damaged; train again or restore it from a copy") from None
 
@@ -109,12 +110,16 @@ def _assemble(arrays):
     texts: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in description["problem"].items()
     }
+    require_types(Problem, texts)
     problem = Problem(**texts, mean=arrays["targets_mean"], scale=arrays["targets_scale"])
-    sizes = tuple(description["sizes"])
+    sizes, features = tuple(description["sizes"]), tuple(description["features"])
+    if not all(isinstance(name, str) for name in (*features, *problem.targets)) or not problem.targets:
+        raise ValueError("names that are none")
+    if problem.loss not in get_args(LossName) or not all(type(size) is int for size in sizes):
+        raise ValueError("another network")
     net = network(sizes, description["activation"], problem.output_activation)
     blank = jax.eval_shape(net.init, jax.random.key(0))
     params = jax.tree_util.tree_map_with_path(lambda path, leaf: _checked(arrays[_name(path)], leaf), blank)
-    features = tuple(description["features"])
     dtypes = {leaf.dtype for leaf in jax.tree.leaves(params)}
     if (len(features), problem.outputs) != (sizes[0], sizes[-1]) or len(dtypes) > 1:
         raise ValueError("parts that do not fit")
@@ -126,7 +131,7 @@ def _assemble(arrays):
 
 def _checked(array, blank):
     shape = blank.shape if hasattr(blank, "shape") else (len(blank),)
-    if array.shape != shape or array.dtype.kind != "f" or not np.isfinite(array).all():
+    if array.shape != shape or array.dtype not in (np.float32, np.float64) or not np.isfinite(array).all():
         raise ValueError("another shape, or values that are not finite")
     return array
 

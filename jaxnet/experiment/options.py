@@ -5,8 +5,8 @@ import dataclasses
 import io
 import re
 import sys
-from collections.abc import Sequence
-from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from jaxnet.experiment.errors import BadInput, did_you_mean
 
@@ -38,6 +38,30 @@ def parse(config: type[Config], arguments: Sequence[str] | None = None, default:
             raise
     _diagnose(config, arguments)
     raise BadInput(_first_sentence(refusal.getvalue()))
+
+
+def require_types(config: type, values: Mapping[str, Any]) -> None:
+    """Refuses values of other types than a dataclass has them, as a file may hold.
+
+    Raises:
+      TypeError: naming the first one.
+    """
+    types = get_type_hints(config)
+    for name, value in values.items():
+        if name in types and not _fits(value, types[name]):
+            raise TypeError(f"{name} is {value!r}; expected {types[name]}")
+
+
+def _fits(value, kind):
+    members = get_args(kind)
+    if get_origin(kind) is Literal:
+        return any(value is member or (isinstance(value, str) and value == member) for member in members)
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_fits(item, members[0]) for item in value)
+    if members:
+        return any(_fits(value, member) for member in members)
+    # In Python a truth value counts as a number.
+    return type(value) in {float: (float, int)}.get(kind, (kind,))
 
 
 def _diagnose(config, arguments):

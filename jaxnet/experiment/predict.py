@@ -45,7 +45,7 @@ def predict(config: PredictConfig) -> None:
         _write(sys.stdout, trained, predicted)
     else:
         try:
-            with out.open("w", newline="") as file:
+            with out.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
                 _write(file, trained, predicted)
         except OSError as error:
             raise BadInput(f"--out {out}: cannot be written ({error.strerror})") from None
@@ -61,15 +61,17 @@ def _load(config: PredictConfig, trained: Model) -> Table:
         table = table.test
     if table.features == trained.features:
         return table
-    missing = [name for name in trained.features if name not in table.features]
-    extra = [name for name in table.features if name not in trained.features]
+    place = {name: position for position, name in enumerate(table.features)}
+    known = set(trained.features)
+    missing = [name for name in trained.features if name not in place]
+    extra = [name for name in table.features if name not in known]
     if missing or extra:
         differences = [f"lacks {_some(missing)}" if missing else "", f"has also {_some(extra)}" if extra else ""]
         raise BadInput(
             f"--data {table.source}: expected the {len(trained.features)} columns of the training data, "
             f"but it {' and '.join(filter(None, differences))}"
         )
-    order = [table.features.index(name) for name in trained.features]
+    order = [place[name] for name in trained.features]
     return table._replace(x=table.x[:, order], features=trained.features)
 
 
