@@ -119,6 +119,23 @@ def test_without_a_learning_rate_the_update_is_the_least_of_the_quadratic_model(
         np.testing.assert_allclose(ravel_pytree(updates)[0], directions @ shares, **EXACT)
 
 
+def test_rows_that_fill_up_every_batch_change_nothing_once_its_size_is_told(problem, key):
+    params, x, y = problem
+    more = jnp.concatenate([x, 9 * x[:3]]), jnp.concatenate([y, y[:3]])
+    weights = jnp.where(jnp.arange(15) < 12, 1 / 12, 0)
+    states = []
+    for batch, chosen in (((x, y, None), {}), ((*more, weights), {"batch_size": 12})):
+        # Damping that falls to the least there is, which is 3 / m.
+        optimizer = optimizers.kfac(NET, LOSS, damping=0.26, key=key, **chosen)
+        state, grads = optimizer.init(params), gradient(params, *batch)
+        update = compiled_update(optimizer, params, *batch)
+        for _ in range(3):
+            _, state = update(grads, state)
+        states.append(state)
+    assert float(states[0].damping) == 0.25
+    assert_equal(states[1]._replace(key=None), states[0]._replace(key=None))
+
+
 def test_damping_falls_where_the_loss_falls_as_foretold_and_rises_where_it_does_not(problem, key):
     params, x, y = problem
     optimizer = optimizers.kfac(NET, LOSS, damping=0.2, least_damping=0.1, key=key)

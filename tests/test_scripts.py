@@ -66,6 +66,7 @@ def test_without_options_digits_are_learnt_to_97_percent(tmp_path):
             ["nowhere", "--data", "digits"],
             "error: nowhere: no such folder; expected the folder of a finished run",
         ),
+        ("export", ["a" * 300], f"error: {'a' * 300}: the name is too long; expected a shorter one"),
         ("compare", ["nowhere", "there"], "error: nowhere: no such folder; expected the folder of a run"),
     ],
 )

@@ -33,7 +33,7 @@ class Batches:
         self.examples = len(part.y)
         self.batch_size = min(config.batch_size, self.examples)
         self.number = -(-self.examples // self.batch_size)
-        self._key, self._padded, self._layout = key, layout.padded(self.batch_size), layout
+        self._key, self._padded = key, layout.padded(self.batch_size)
         self._weights = self._weights_of_all()
         features, dtype = part.x.shape[1], config.parameters_dtype
         if isinstance(part.x, Rows):

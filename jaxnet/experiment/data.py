@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnet.experiment import files
+from jaxnet.experiment import files, idx
 from jaxnet.experiment.errors import BadInput, did_you_mean
 from jaxnet.experiment.table import Table
 
@@ -53,7 +53,7 @@ def _read(source, path, targets, with_target, stream):
     if path.is_dir():
         if (path / "x.npy").exists():
             return files.read_npy_folder(path, with_target=with_target, stream=stream)
-        return files.read_idx_folder(path, stream=stream)
+        return idx.read_idx_folder(path, stream=stream)
     if not path.is_file():
         raise BadInput(f"--data {source}: expected a file or a folder, got a device or a pipe")
     if path.suffix.lower() == ".csv":

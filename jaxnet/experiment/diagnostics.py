@@ -69,14 +69,14 @@ def make_diagnose(
 
 def _flat_shares(net, params, x, y, weights):
     """For each layer with an activation: the shares of dead units, and of flat values."""
-    real = weights > 0
     for layer, of_layer in zip(layers_of(net) or (), params, strict=True):
         x, cache = layer.forward(of_layer, x)
         if activations.is_activation(layer) and layer != activations.identity:
             _, slope = layer.backward(of_layer, cache, jnp.ones_like(x))
             flat = jnp.abs(slope) < FLAT * _steepest(layer)
             yield {
-                "dead": (flat | ~real[:, None]).all(axis=0).astype(x.dtype).mean(),
+                # What fills up the last rows is an example too.
+                "dead": flat.all(axis=0).astype(x.dtype).mean(),
                 "saturated": (weights @ flat.astype(x.dtype)).mean() / weights.sum(),
             }
 

@@ -16,7 +16,7 @@ from jaxnet.compose import layers_of
 from jaxnet.experiment import optimizers
 from jaxnet.experiment.errors import Failure
 from jaxnet.experiment.mesh import Layout
-from jaxnet.experiment.objective import Objective
+from jaxnet.experiment.objective import Objective, copied
 from jaxnet.layers.dense import Dense
 from jaxnet.training import TrainState
 
@@ -38,16 +38,16 @@ def find(
     Returns:
       None where this time all is finite.
     """
-    done, state = 0, _copy(state)
+    done, state = 0, copied(state)
     for x, y, weights in pieces:
-        before = _copy(state)
+        before = copied(state)
         state, metrics = objective.steps(state, x, y, weights)
         if _sound(before, state, metrics):
             done += len(x)
             continue
         for number in range(len(x)):
             batch = [None if array is None else array[number : number + 1] for array in (x, y, weights)]
-            state, metrics = objective.steps(_copy(before), *batch)
+            state, metrics = objective.steps(copied(before), *batch)
             if not _sound(before, state, metrics):
                 return done + number, *where(objective, *layout.fetch((_without_key(before), *batch)))
             before = state
@@ -116,11 +116,6 @@ def _examples(values, weights):
     bad = ~np.isfinite(np.asarray(values)).reshape(len(values), -1).all(axis=1)
     real = np.ones_like(bad) if weights is None else np.asarray(weights) > 0
     return f"{(bad & real).sum()} of {real.sum()} examples"
-
-
-def _copy(state):
-    """The steps take over the memory of the state that they are given."""
-    return jax.tree.map(jnp.copy, state)
 
 
 def _without_key(state):

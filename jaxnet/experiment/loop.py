@@ -2,12 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.experiment import faults, optimizers
@@ -16,7 +13,7 @@ from jaxnet.experiment.config import TrainConfig
 from jaxnet.experiment.diagnostics import make_diagnose
 from jaxnet.experiment.faults import Fault
 from jaxnet.experiment.mesh import Layout
-from jaxnet.experiment.objective import make_judge, make_objective
+from jaxnet.experiment.objective import Objective, copied, make_judge, make_objective
 from jaxnet.experiment.problem import Problem
 from jaxnet.experiment.schedule import Schedule
 from jaxnet.experiment.split import Split
@@ -112,7 +109,7 @@ def train(
     schedule = Schedule.read(config.checkpoint_every)
 
     no_losses = np.zeros(0, config.parameters_dtype)
-    best = _copy(objective.state.params) if config.early_stopping else ()
+    best = copied(objective.state.params) if config.early_stopping else ()
     position = restore(Position(objective.state, no_losses, best, (), 0, 0.0))
     if trace_to is not None:
         trace_steps(trace_to, objective.steps, position.state, batches)
@@ -126,35 +123,33 @@ def train(
         before = (number - 1) * batches.number
         order = batches.order(number - 1, _redrawn(start.rolled_back, before, batches.number))
         cuts = schedule.cuts(len(start.losses), batches.number, before, batches.most)
-        again = partial(
-            _fault, config, problem, objective, layout, batches, order, cuts, number, _copy(start.state), start.step
+        again = _Again(
+            config, problem, objective, layout, batches, order, cuts, start._replace(state=copied(start.state))
         )
-        state, losses, skipped_before = start.state, [start.losses], optimizers.skipped(start.state.opt_state) or 0
+        state, losses = start.state, [start.losses]
         for (_, end), batch in zip(cuts, batches.pieces(order, cuts), strict=True):
             state, metrics = objective.steps(state, *batch)
             # Not more than two pieces are handed to the device at a time.
-            losses[-1] = _settled(losses[-1], config, again)
+            losses[-1] = again.settled(losses[-1])
             losses.append(metrics["loss"])
             if end < batches.number and is_due(before + end):
-                losses[-1] = _settled(losses[-1], config, again)
+                losses[-1] = again.settled(losses[-1])
                 seconds = time.perf_counter() - began
                 yield start._replace(state=state, losses=np.concatenate(losses), seconds=seconds)
                 saved = time.monotonic()
-        losses[-1] = _settled(losses[-1], config, again)
+        losses[-1] = again.settled(losses[-1])
+        again.require_some_kept(state, sum(map(len, losses[1:])))
         state = state._replace(epoch=state.epoch + 1)
-        skipped = optimizers.skipped(state.opt_state)
-        if skipped is not None and skipped - skipped_before == sum(map(len, losses[1:])):
-            raise Fault(f"every batch of epoch {number} was skipped: {again('the loss')}")
         train_loss, (validation_loss, value) = _mean(np.concatenate(losses), batches), judge(state.params)
         if not np.isfinite(validation_loss):
-            raise again("the validation loss")
+            raise again.fault("the validation loss")
         measured = None if diagnose is None else diagnose(state)
-        seconds = time.perf_counter() - began
+        seconds, skipped = time.perf_counter() - began, optimizers.skipped(state.opt_state)
         epochs = (*start.epochs, Epoch(number, train_loss, validation_loss, value, seconds, skipped, measured))
         position = start._replace(state=state, losses=no_losses, epochs=epochs, seconds=seconds)
         if config.early_stopping and _is_best(position):
             # A copy, because the next epoch takes over the state's memory.
-            position = position._replace(best=_copy(state.params), best_epoch=number)
+            position = position._replace(best=copied(state.params), best_epoch=number)
         yield epochs[-1]
         if is_due(before + batches.number, number):
             yield position
@@ -163,25 +158,43 @@ def train(
     yield Trained(position.best if config.early_stopping else position.state.params, position.epochs[kept - 1])
 
 
-def _settled(losses, config, again):
-    """Losses of a piece on the host, once it is sure that all are finite, or may be otherwise."""
-    values = np.asarray(losses)
-    if config.on_nan != "skip" and not np.isfinite(values).all():
-        raise again("the loss")
-    return values
+class _Again(NamedTuple):
+    """An epoch's steps from a position on, to be made again where something went wrong."""
 
+    config: TrainConfig
+    problem: Problem
+    objective: Objective
+    layout: Layout
+    batches: Batches
+    order: np.ndarray
+    cuts: list[tuple[int, int]]
+    start: Position
 
-def _fault(config, problem, objective, layout, batches, order, cuts, number, state, step, what):
-    """What went wrong in an epoch, found by making its steps again from the given state."""
-    remedy = _remedy(config, problem)
-    found = faults.find(objective, layout, state, batches.pieces(order, cuts))
-    if found is None:
-        return Fault(
-            f"{what} is not finite after epoch {number}, though every step's loss and parameters are; {remedy}"
-        )
-    index, first, told = found
-    at = f"epoch {number}, batch {cuts[0][0] + index + 1} (step {step + index + 1})"
-    return Fault(f"{first} is no longer finite in {at}: {told}; {remedy}")
+    def settled(self, losses):
+        """Losses of a piece on the host, once it is sure that all are finite, or may be otherwise."""
+        values = np.asarray(losses)
+        if self.config.on_nan != "skip" and not np.isfinite(values).all():
+            raise self.fault("the loss")
+        return values
+
+    def require_some_kept(self, state, steps):
+        """Refuses so many steps, to the state, that were all skipped."""
+        skipped, before = (optimizers.skipped(of.opt_state) for of in (state, self.start.state))
+        if skipped is not None and before is not None and skipped - before == steps:
+            number = len(self.start.epochs) + 1
+            raise Fault(f"every batch of epoch {number} was skipped: {self.fault('the loss')}")
+
+    def fault(self, what):
+        """What went wrong, found by making the steps again."""
+        number, remedy = len(self.start.epochs) + 1, _remedy(self.config, self.problem)
+        pieces = self.batches.pieces(self.order, self.cuts)
+        found = faults.find(self.objective, self.layout, self.start.state, pieces)
+        if found is None:
+            finite = "though every step's loss and parameters are"
+            return Fault(f"{what} is not finite after epoch {number}, {finite}; {remedy}")
+        index, first, told = found
+        at = f"epoch {number}, batch {self.cuts[0][0] + index + 1} (step {self.start.step + index + 1})"
+        return Fault(f"{first} is no longer finite in {at}: {told}; {remedy}")
 
 
 def _redrawn(rolled_back, before, batches):
@@ -213,8 +226,3 @@ def _remedy(config, problem):
     rate = optimizers.learning_rate(config)
     lower = "give a --learning-rate" if rate is None else f"lower --learning-rate ({rate:g})"
     return f"{lower} or look for extreme values in the data"
-
-
-@jax.jit
-def _copy(tree):
-    return jax.tree.map(jnp.copy, tree)

@@ -25,7 +25,7 @@ def in_blocks(
     starts = range(0, len(x) if rows is None else len(rows), many)
     for start in starts[jax.process_index() :: jax.process_count()] if shared else starts:
         at: Any = slice(start, start + many)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             yield start, np.asarray(x[at if rows is None else rows[at]], np.float64)
 
 

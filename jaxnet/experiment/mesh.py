@@ -103,12 +103,12 @@ class Layout(NamedTuple):
 
 
 def make_layout(config: TrainConfig) -> Layout:
-    """The mesh of `--mesh`; by default one device, or all devices of all processes, for examples.
+    """The mesh of `--mesh`; by default one device, or with `--distributed` all, for examples.
 
     Raises:
       BadInput: when there are fewer devices, or a process would have none of them.
     """
-    sizes = read_mesh(config.mesh, len(jax.devices()) if jax.process_count() > 1 else 1)
+    sizes = read_mesh(config.mesh, len(jax.devices()) if config.distributed else 1)
     asked, devices = math.prod(sizes), jax.devices()
     if asked > len(devices):
         simulate = f"; JAX_NUM_CPU_DEVICES={asked} simulates them" if devices[0].platform == "cpu" else ""

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from jaxnet import feedback, gradient, per_example
 from jaxnet.experiment import model, optimizers
@@ -28,7 +27,6 @@ class Objective(NamedTuple):
       net: as it is judged and saved.
       trained_net: as it is trained, in mixed precision where that is asked for.
       loss: of an example.
-      optimizer: any of optax's.
       value_and_grad: `(params, x, y, weights=None) -> (J, grads)` of the trained network.
       steps: as `jaxnet.make_steps` makes them; the state stays where it is on the mesh.
       state: at the start.
@@ -38,7 +36,6 @@ class Objective(NamedTuple):
     net: Layer
     trained_net: Layer
     loss: Loss
-    optimizer: optax.GradientTransformationExtraArgs
     value_and_grad: Callable[..., Any]
     steps: Callable[..., Any]
     state: TrainState
@@ -68,7 +65,7 @@ def make_objective(config: TrainConfig, problem: Problem, features: int, batch_s
     # A place for every array: the compiler may otherwise move the state about, and then compiles again.
     steps = jax.jit(steps, donate_argnums=0, out_shardings=(places, layout.places()))
     of_batch = value_and_grad(trained_net, loss)
-    return Objective(net, trained_net, loss, optimizer, of_batch, steps, state, order_key)
+    return Objective(net, trained_net, loss, of_batch, steps, state, order_key)
 
 
 def make_network(config: TrainConfig, problem: Problem, features: int) -> Layer:
@@ -149,6 +146,12 @@ def _refusing(value_and_grad):
         return of_batch
 
     return refusing
+
+
+@jax.jit
+def copied(tree: Any) -> Any:
+    """The same in other memory: the steps take over that of the state that they are given."""
+    return jax.tree.map(jnp.copy, tree)
 
 
 # Compiled as one, here and where parameters and state are made: one by one, operations take longer to compile.

@@ -78,8 +78,9 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
       Failure: when training cannot go on.
     """
     started = time.perf_counter()
+    # First of all: what the processes tell one another goes through JAX too.
+    found = device()
     processes.by_first(lambda: folder.check(config))
-    found = processes.together(device)
     layout = processes.together(lambda: make_layout(config))
     with ExitStack() as stack:
         stack.enter_context(processes.alone_heard())

@@ -28,7 +28,9 @@ class Standardisation(NamedTuple):
     factor: np.ndarray
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        return (x - self.mean) * self.factor
+        # What overflows is refused in words of ours.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return (x - self.mean) * self.factor
 
 
 class Part(NamedTuple):

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxnet.experiment import processes
 from jaxnet.experiment.batches import Batches
+from jaxnet.experiment.objective import copied
 from jaxnet.training import TrainState
 
 STEPS = 5
@@ -26,13 +26,9 @@ def trace_steps(folder: Path, steps: Callable[..., Any], state: TrainState, batc
     count = min(STEPS, batches.number)
     (batch,) = batches.pieces(batches.order(0), [(0, count)])
     # The first run compiles.
-    jax.block_until_ready(steps(_copy(state), *batch))
-    copied = _copy(state)
+    jax.block_until_ready(steps(copied(state), *batch))
+    again = jax.block_until_ready(copied(state))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with jax.profiler.trace(str(folder)) if processes.is_first() else contextlib.nullcontext():
-            jax.block_until_ready(steps(copied, *batch))
-
-
-def _copy(state):
-    return jax.block_until_ready(jax.tree.map(jnp.copy, state))
+            jax.block_until_ready(steps(again, *batch))

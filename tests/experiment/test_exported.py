@@ -111,6 +111,17 @@ def test_features_far_from_zero_lose_no_digits(tmp_path, monkeypatch):
     close(function(loaded)(jnp.asarray(x)), loaded.predict(far(x.astype(float))), loaded)
 
 
+def test_a_scale_beyond_the_parameters_type_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxnet.experiment.run._draw", lambda *arguments: None)
+    out = tmp_path / "run"
+    run(TrainConfig(data="diabetes", out=str(out), epochs=1, hidden=(4,)))
+    trained = model.load(out)
+    far = trained._replace(problem=trained.problem._replace(mean=np.array([1e40])))
+    with pytest.raises(BadInput) as error:
+        function(far)
+    assert str(error.value) == ("--to stablehlo: the data's scale is beyond float32; use --to npz, or train in float64")
+
+
 def test_misuse_is_named(tmp_path):
     with pytest.raises(BadInput) as error:
         export(ExportConfig(str(tmp_path / "none")))

@@ -223,6 +223,25 @@ def test_a_run_goes_back_and_sees_the_examples_in_another_order(tmp_path, fragil
     assert [{**line, "seconds": 0} for line in lines(tmp_path)] == whole
 
 
+def test_a_fault_ends_an_epoch_in_the_middle(tmp_path, monkeypatch):
+    """At the next piece but one, not at its end."""
+    monkeypatch.setattr("jaxnet.experiment.batches.PIECE_BYTES", 16 * 10 * 4)
+    made = []
+    pieces = Batches.pieces
+
+    def counted(self, order, cuts):
+        for piece in pieces(self, order, cuts):
+            made.append(piece)
+            yield piece
+
+    monkeypatch.setattr(Batches, "pieces", counted)
+    monkeypatch.setattr(faults, "find", lambda *arguments: None)
+    changes = {"data": "diabetes", "optimizer": "sgd", "learning_rate": 30.0, "hidden": (256,), "batch_size": 16}
+    with pytest.raises(Fault):
+        run(options(tmp_path, **changes))
+    assert len(made) < 10
+
+
 def test_a_run_that_goes_back_in_vain_gives_up(tmp_path):
     changes = {"data": "diabetes", "optimizer": "sgd", "learning_rate": 30.0, "checkpoint_every": "2"}
     with pytest.raises(Failure) as error:

@@ -1,7 +1,10 @@
 """Reading .csv, .npz and IDX files; every mistake is named with its place."""
 
 import gzip
+import io
+import os
 import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -328,3 +331,56 @@ def test_every_shipped_data_set_loads(name):
     assert np.isfinite(table.x).all()
     if table.y.ndim == 2:
         assert table.y.shape[1] == len(table.targets)
+
+
+def test_promises_beyond_memory_are_refused_before_there_is_room_made_for_them(write, tmp_path, monkeypatch):
+    def header(shape):
+        file = io.BytesIO()
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": shape})
+        return file.getvalue()
+
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", header((10**9, 1000)))
+        archive.writestr("y.npy", header((10**9,)))
+    assert refusal("a.npz") == "--data a.npz: expected a NumPy .npz archive of plain arrays x and y"
+    # What is there, and unpacks to more than the machine has.
+    monkeypatch.setattr("jaxnet.experiment.memory._physical", lambda: 2**20)
+    np.savez_compressed(tmp_path / "b.npz", x=np.zeros((1000, 200)), y=np.zeros(1000))
+    remedy = "and this machine has 0; a folder with x.npy, and --stream, leaves them on disk"
+    assert refusal("b.npz") == f"--data b.npz: (1000, 200) numbers take 0 GiB of memory, {remedy}"
+    write("train-images", struct.pack(">4B3I", 0, 0, 8, 3, 1000, 20, 10) + bytes(200_000))
+    write("train-labels", struct.pack(">4BI", 0, 0, 8, 1, 1000) + bytes(1000))
+    assert refusal(".") == f"--data train-images: (1000, 20, 10) numbers take 0 GiB of memory, {remedy}"
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe.csv")
+    assert refusal("pipe.csv", ("y",)) == "--data pipe.csv: expected a file or a folder, got a device or a pipe"
+    (tmp_path / "folder").mkdir()
+    os.mkfifo("folder/x.npy")
+    np.save(tmp_path / "folder" / "y.npy", np.zeros(3))
+    assert refusal("folder") == "--data folder/x.npy: expected a whole NumPy .npy file of numbers"
+
+
+def test_names_of_classes_are_texts_of_a_length_to_be_read(write, tmp_path):
+    message = (
+        "--data a.csv, row 2 (line 3), column 'kind': expected a target of at most 1000 characters, got 1001 characters"
+    )
+    assert refusal(write("a.csv", f"height,kind\n1,cat\n2,{'d' * 1001}\n"), ("kind",)) == message
+    texts = np.array(["cat", "dog"] * 5)
+    np.savez(tmp_path / "a.npz", x=np.zeros((10, 2)), y=texts.astype("U1001"))
+    assert refusal("a.npz") == "--data a.npz: expected y of texts of at most 1000 characters, got <U1001"
+    np.savez(tmp_path / "b.npz", x=np.zeros((10, 2)), y=np.full(10, 0xD800, np.uint32).view("U1"))
+    assert refusal("b.npz") == "--data b.npz: expected y of texts in Unicode, got other characters"
+
+
+def test_a_header_that_is_odd_is_refused_without_a_warning(tmp_path, monkeypatch):
+    """A warning is an error while these tests run."""
+    monkeypatch.chdir(tmp_path)
+    file = io.BytesIO()
+    np.save(file, np.zeros((4, 2)))
+    # Python 2's long integers, of which NumPy warns.
+    (tmp_path / "x.npy").write_bytes(file.getvalue().replace(b"(4, 2)", b"(4L,2)"))
+    np.save(tmp_path / "y.npy", np.arange(4) % 2)
+    assert data.load(".").x.shape == (4, 2)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from on_disk import three_classes
 
 from jaxnet.experiment import checkpoint
 from jaxnet.experiment.batches import Batches, blocks_of
@@ -80,12 +81,7 @@ def test_many_devices_train_as_one_does_in_float32(name, mesh, tmp_path):
 
 
 def test_many_devices_train_from_disk_as_one_does_in_memory(tmp_path):
-    source = tmp_path / "data"
-    source.mkdir()
-    x = np.random.default_rng(0).normal(size=(150, 4))
-    np.save(source / "x.npy", x)
-    np.save(source / "y.npy", x[:, :3].argmax(axis=1))
-    changes = {"data": str(source), "dtype": "float64"}
+    changes = {"data": str(three_classes(tmp_path / "data")), "dtype": "float64"}
     expected = trained(tmp_path / "one", **changes)
     assert_close(trained(tmp_path / "many", **changes, stream=True, mesh="data=4,model=2"), expected, CLOSE["float64"])
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from jaxnet.experiment.config import TrainConfig
-from jaxnet.experiment.errors import BadInput
+from jaxnet.experiment.errors import BadInput, did_you_mean
 from jaxnet.experiment.options import parse
 from jaxnet.experiment.predict import PredictConfig
 
@@ -144,6 +144,12 @@ def test_other_refusals_of_the_parser_are_one_line_too(line):
     assert line in str(error.value)
     assert "╭" not in str(error.value)
     assert "│" not in str(error.value)
+
+
+def test_no_name_is_near_one_as_long_as_a_page_and_few_are_searched():
+    assert did_you_mean("sead", ["seed", "s" * 10_000]) == "; did you mean seed?"
+    assert did_you_mean("s" * 101, ["s" * 100]) == ""
+    assert did_you_mean("seed", [*map(str, range(1000)), "sead"]) == ""
 
 
 def test_a_missing_argument_is_named():

@@ -123,6 +123,8 @@ def test_a_run_that_is_not_there_or_damaged_is_named(classes_run, capsys, tmp_pa
         arrays | {"features_factor": arrays["features_factor"] * np.inf},
         arrays | {"description": np.array("{}")},
         arrays | {"description": np.array("}")},
+        arrays | {"description": np.array(str(arrays["description"]).replace('"softmax', '"hard'))},
+        arrays | {"description": np.array(str(arrays["description"]).replace('"identity"', "3"))},
     ):
         np.savez(tmp_path / "damaged.npz", **arrays_damaged)
         damaged.append((tmp_path / "damaged.npz").read_bytes())

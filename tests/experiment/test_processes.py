@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from on_disk import three_classes
 
 from jaxnet.experiment.config import TrainConfig
 from jaxnet.experiment.run import run
@@ -49,12 +50,7 @@ OPTIONS = {
 
 @pytest.fixture
 def source(tmp_path):
-    folder = tmp_path / "data"
-    folder.mkdir()
-    x = np.random.default_rng(0).normal(size=(150, 4))
-    np.save(folder / "x.npy", x)
-    np.save(folder / "y.npy", x[:, :3].argmax(axis=1))
-    return folder
+    return three_classes(tmp_path / "data")
 
 
 def start(slurm=False, **options):

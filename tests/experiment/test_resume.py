@@ -15,6 +15,7 @@ import pytest
 from filelock import FileLock
 from forked import forked
 from jax.experimental.compilation_cache import compilation_cache
+from on_disk import three_classes
 
 import jaxnet as jn
 from jaxnet.experiment import checkpoint, folder
@@ -100,11 +101,7 @@ def test_a_run_that_goes_on_is_the_one_that_never_stopped(case, tmp_path):
 
 def test_from_disk_too(tmp_path, monkeypatch):
     monkeypatch.setattr("jaxnet.experiment.stream.BLOCK_BYTES", 800)
-    source = tmp_path / "data"
-    source.mkdir()
-    x = np.random.default_rng(0).normal(size=(150, 4)).astype(np.float32)
-    np.save(source / "x.npy", x)
-    np.save(source / "y.npy", x[:, :3].argmax(axis=1))
+    source = three_classes(tmp_path / "data", "float32")
     changes = {"data": str(source), "stream": True, "checkpoint_every": "4", "keep": 1000}
     run(options(tmp_path / "whole", **changes))
     copy_at(tmp_path / "whole", tmp_path / "again", 12)
@@ -219,9 +216,17 @@ def test_what_cannot_be_resumed_is_named(tmp_path):
         with pytest.raises(BadInput) as error:
             run(config)
         assert str(error.value) == message
-    (out / "config.json").write_text("{")
-    with pytest.raises(BadInput, match=r"config\.json is damaged, or of another version of jaxnet$"):
-        folder.read_config(out)
+    for content in ("{", '{"epochs": "3"}', '{"hidden": [8, null]}', "[" * 100_000):
+        (out / "config.json").write_text(content)
+        with pytest.raises(BadInput, match=r"config\.json is damaged, or of another version of jaxnet$"):
+            folder.read_config(out)
+
+
+def test_what_is_about_one_start_is_given_anew(tmp_path):
+    several = {"distributed": True, "coordinator": "127.0.0.1:1", "processes": 2, "process_id": 1, "profile": True}
+    config = options(tmp_path, **several, mesh="data=2")
+    folder.write_json(tmp_path / folder.CONFIG, dataclasses.asdict(config))
+    assert folder.read_config(tmp_path) == options(tmp_path, mesh="data=2")
 
 
 def test_other_data_is_refused(tmp_path):

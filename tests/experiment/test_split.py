@@ -9,7 +9,7 @@ from jaxnet.experiment import data
 from jaxnet.experiment.config import TrainConfig
 from jaxnet.experiment.errors import BadInput
 from jaxnet.experiment.problem import pose
-from jaxnet.experiment.split import split
+from jaxnet.experiment.split import Standardisation, split, standardise
 from jaxnet.experiment.table import Table
 
 
@@ -85,6 +85,17 @@ def test_a_value_beyond_the_networks_arithmetic_is_named():
     start, end = str(error.value).split(" is ")
     assert start == f"--data t, row {held_out + 1}, column 'b': 1e+30"
     assert re.fullmatch(r"\de\+\d\d standard deviations from the mean; expected at most 1e\+15", end)
+
+
+def test_what_overflows_is_named_without_a_warning():
+    """A warning is an error while these tests run."""
+    table = numbered(4, 20)
+    table.x[:, 2] = 0
+    table.x[3, 2] = 1e149
+    with pytest.raises(
+        BadInput, match=r"^--data t, row 4, column 'b': 1e\+149 is inf standard deviations from the mean"
+    ):
+        standardise(table, Standardisation(np.zeros(3), np.array([1.0, 1.0, 1e300])))
 
 
 def test_too_few_rows_for_the_classes_are_named():

@@ -47,7 +47,11 @@ class BenchmarkConfig:
 
 
 # Options that not all benchmarks have.
-TAKERS: dict[str, tuple[What, ...]] = {"against": ("training",), "nets": ("training",)}
+TAKERS: dict[str, tuple[What, ...]] = {
+    "against": ("training",),
+    "nets": ("training",),
+    "seeds": tuple(what for what in get_args(What) if what != "devices"),
+}
 
 
 def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
