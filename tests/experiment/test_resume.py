@@ -216,7 +216,14 @@ def test_what_cannot_be_resumed_is_named(tmp_path):
         with pytest.raises(BadInput) as error:
             run(config)
         assert str(error.value) == message
-    for content in ("{", '{"epochs": "3"}', '{"hidden": [8, null]}', "[" * 100_000):
+    for content in (
+        "{",
+        '{"epochs": "3"}',
+        '{"activation": "rleu"}',
+        '{"stream": 1}',
+        '{"hidden": [8, null]}',
+        "[" * 100_000,
+    ):
         (out / "config.json").write_text(content)
         with pytest.raises(BadInput, match=r"config\.json is damaged, or of another version of jaxnet$"):
             folder.read_config(out)
