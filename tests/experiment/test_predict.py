@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 
 import numpy as np
 import pytest
@@ -102,7 +103,7 @@ def test_other_columns_are_refused(classes_run, header, message, capsys, tmp_pat
     assert str(error.value) == expected
 
 
-def test_a_run_that_is_not_there_or_damaged_is_named(classes_run, capsys, tmp_path):
+def test_a_run_that_is_not_there_or_damaged_is_named(classes_run, capsys, tmp_path, without_shape_annotations):
     source = classes_run[1]
     with pytest.raises(BadInput, match="none: no such folder; expected the folder of a finished run$"):
         predictions(capsys, tmp_path / "none", source)
@@ -124,6 +125,7 @@ def test_a_run_that_is_not_there_or_damaged_is_named(classes_run, capsys, tmp_pa
         arrays | {"description": np.array("{}")},
         arrays | {"description": np.array("}")},
         arrays | {"description": np.array(str(arrays["description"]).replace('"softmax', '"hard'))},
+        arrays | {"description": np.array(re.sub('"kind": "[^"]*"', '"kind": 3', str(arrays["description"])))},
         arrays | {"description": np.array(str(arrays["description"]).replace('"identity"', "3"))},
     ):
         np.savez(tmp_path / "damaged.npz", **arrays_damaged)

@@ -193,7 +193,7 @@ def test_a_folder_in_use_is_refused_and_a_lock_left_behind_is_not(tmp_path):
     run(options(out, epochs=2, checkpoint_every="1epoch", resume=str(out)))
 
 
-def test_what_cannot_be_resumed_is_named(tmp_path):
+def test_what_cannot_be_resumed_is_named(tmp_path, without_shape_annotations):
     out = tmp_path / "run"
     changes = {"checkpoint_every": "1epoch", "epochs": 2}
     run(options(out, **changes))
