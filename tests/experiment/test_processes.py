@@ -108,7 +108,7 @@ def assert_the_same(actual, expected):
     """But for sums in another order, 200 steps long."""
     assert actual.keys() == expected.keys()
     for name, array in expected.items():
-        np.testing.assert_allclose(actual[name], array, rtol=0, atol=1e-11 * np.abs(array).max(initial=1), err_msg=name)
+        np.testing.assert_allclose(actual[name], array, rtol=0, atol=1e-12 * np.abs(array).max(initial=1), err_msg=name)
 
 
 @pytest.fixture
