@@ -23,6 +23,11 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_addoption(parser):
+    told = "how many cases of bad input test_fuzz runs (%(default)s); more go on where fewer end"
+    parser.addoption("--fuzz-cases", type=int, default=2000, help=told)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache_folder(tmp_path_factory):
     """Scripts that tests call keep compiled programs, and Matplotlib its fonts, there, not in the user's folder."""

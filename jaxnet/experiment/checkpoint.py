@@ -18,12 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.experiment import durable
-from jaxnet.experiment.errors import Failure
+from jaxnet.experiment.errors import BadInput, Failure
 from jaxnet.experiment.processes import by_first
 
 FOLDER, ARRAYS, MANIFEST = "checkpoints", "arrays", "manifest.json"
 FORMAT = 2
 PACKAGES = ("jax", "jaxlib", "optax", "orbax-checkpoint", "numpy")
+# What a manifest that tells something else raises where it is read.
+SENSELESS = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 
 class Checkpoint(NamedTuple):
@@ -133,15 +135,16 @@ def restore(run: Path, like: Callable[[dict[str, Any]], Any]) -> Checkpoint:
 
     Args:
       run: the run's folder.
-      like: from what the manifest tells to a pytree with the structure, shapes and dtypes that are expected.
+      like: from what the manifest tells to a pytree with the structure, shapes and dtypes that are expected; raises
+        ValueError or the like where it tells what no run does.
 
     Raises:
-      Failure: when there is none, or its arrays are not those that are expected.
+      BadInput: when there is none, or its arrays are not those that are expected, or Orbax does not read them.
     """
-    chosen, passed_over = by_first(lambda: _newest_whole(run))
+    chosen, passed_over = by_first(lambda: _newest_whole(run, like))
     if chosen is None:
         why = "; ".join(passed_over) or "there is none"
-        raise Failure(f"{run}: holds no whole checkpoint to go on from: {why}; start the run anew with --overwrite")
+        raise BadInput(f"{run}: holds no whole checkpoint to go on from: {why}; start the run anew with --overwrite")
     path = Path(chosen)
     manifest = json.loads((path / MANIFEST).read_bytes())["manifest"]
     expected = like(manifest)
@@ -149,12 +152,16 @@ def restore(run: Path, like: Callable[[dict[str, Any]], Any]) -> Checkpoint:
     return Checkpoint(path, _load(path / ARRAYS, expected), manifest, tuple(passed_over))
 
 
-def _newest_whole(run):
+def _newest_whole(run, like):
     """The path of the newest checkpoint that is as it was written, or None; and why newer ones are not used."""
     passed_over = []
     for path in found(run):
         try:
-            verify(path)
+            manifest = verify(path)
+            try:
+                like(manifest)
+            except SENSELESS:
+                raise Damaged(f"{MANIFEST} tells of no run of this version of jaxnet") from None
         except Damaged as damage:
             passed_over.append(f"{path}: {damage}")
         else:
@@ -175,19 +182,29 @@ def verify(path: Path) -> dict[str, Any]:
             raise Damaged(f"{MANIFEST} is not as it was written")
     except FileNotFoundError:
         raise Damaged(f"{MANIFEST} is missing") from None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *SENSELESS, RecursionError):
         raise Damaged(f"{MANIFEST} is not as it was written") from None
-    if manifest["format"] != FORMAT:
-        raise Damaged(f"{MANIFEST} has format {manifest['format']}, expected {FORMAT}")
-    for name, told in manifest["files"].items():
-        file = path / name
-        if not file.is_file():
-            raise Damaged(f"{name} is missing")
-        if file.stat().st_size != told["bytes"]:
-            raise Damaged(f"{name} has {file.stat().st_size} bytes, expected {told['bytes']}")
-        if durable.digest(file) != told["sha256"]:
-            raise Damaged(f"{name} is not as it was written")
+    try:
+        if manifest["format"] != FORMAT:
+            raise Damaged(f"{MANIFEST} has format {manifest['format']}, expected {FORMAT}")
+        for shape, dtype in manifest["arrays"].values():
+            tuple(shape), np.dtype(dtype)
+        for name, told in manifest["files"].items():
+            _require_as_written(path / name, name, told["bytes"], told["sha256"])
+    except OSError as error:
+        raise Damaged(f"a file cannot be read ({error.strerror})") from None
+    except SENSELESS:
+        raise Damaged(f"{MANIFEST} tells of no checkpoint of this version of jaxnet") from None
     return manifest
+
+
+def _require_as_written(file, name, size, digest):
+    if not file.is_file():
+        raise Damaged(f"{name} is missing")
+    if file.stat().st_size != size:
+        raise Damaged(f"{name} has {file.stat().st_size} bytes, expected {size}")
+    if durable.digest(file) != digest:
+        raise Damaged(f"{name} is not as it was written")
 
 
 def _load(path, like):
@@ -195,8 +212,13 @@ def _load(path, like):
 
     # Whatever devices they were on, they come back to where this run has them.
     blank = jax.tree.map(_blank, jax.tree.map(_plain, like))
-    with ocp.StandardCheckpointer() as checkpointer:
-        arrays = checkpointer.restore(path.resolve(), blank)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            arrays = checkpointer.restore(path.resolve(), blank)
+    except Exception as error:  # Orbax has exceptions of many kinds for what it does not understand
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        remedy = f"remove {path.parent} to go on from the one before, if there is one"
+        raise BadInput(f"{path}: cannot be read ({reason}); {remedy}") from None
     return jax.tree.map(_as, arrays, like)
 
 
@@ -228,7 +250,7 @@ def _require_alike(path, held, expected):
     for name in {**expected, **held}:
         if held.get(name) != expected.get(name):
             has, wanted = (" ".join(map(str, of)) if of else "nothing" for of in (held.get(name), expected.get(name)))
-            raise Failure(f"{path}: {name} is {has} there, and {wanted} in this run")
+            raise BadInput(f"{path}: {name} is {has} there, and {wanted} in this run")
 
 
 def _sealed(manifest):

@@ -1,7 +1,6 @@
 """The options of `scripts/train.py`."""
 
 import dataclasses
-import math
 import re
 from typing import Literal
 
@@ -21,6 +20,9 @@ LossName = Literal[
 Init = Literal["auto", "zeros", "small-normal", "he", "glorot"]
 Optimizer = Literal["sgd", "momentum", "nesterov", "adam", "adamw", "nadamw", "rmsprop", "adagrad", "lion", "kfac"]
 Feedback = Literal["transpose", "random", "sign", "direct"]
+
+# Of rates and factors: products of two of them fit float32.
+LARGEST = 1e18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,17 +120,14 @@ class TrainConfig:
             raise BadInput(f"--seed: expected an integer below 2^32, got {self.seed}")
         if not all(1 <= width < 2**24 for width in self.hidden):
             raise BadInput(f"--hidden: expected widths from 1 to 2^24 - 1, got {' '.join(map(str, self.hidden))}")
-        rate = self.learning_rate
-        if rate is not None and not (rate > 0 and math.isfinite(rate)):
-            raise BadInput(f"--learning-rate: expected a positive number, got {rate}")
-        decay = self.weight_decay
-        if decay is not None and not (decay >= 0 and math.isfinite(decay)):
-            raise BadInput(f"--weight-decay: expected a number of at least 0, got {decay}")
-        clip, noise = self.clip_examples, self.noise_multiplier
-        if clip is not None and not (clip > 0 and math.isfinite(clip)):
-            raise BadInput(f"--clip-examples: expected a positive number, got {clip}")
-        if not (noise >= 0 and math.isfinite(noise)):
-            raise BadInput(f"--noise-multiplier: expected a number of at least 0, got {noise}")
+        for name in ("learning_rate", "clip_examples"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= LARGEST:
+                raise BadInput(f"{_option(name)}: expected a positive number up to {LARGEST:g}, got {value}")
+        for name in ("weight_decay", "noise_multiplier"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= LARGEST:
+                raise BadInput(f"{_option(name)}: expected a number from 0 to {LARGEST:g}, got {value}")
         Schedule.read(self.checkpoint_every)
         self._check_combinations()
 

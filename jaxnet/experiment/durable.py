@@ -8,9 +8,13 @@ from pathlib import Path
 def write(path: Path, content: bytes) -> None:
     """Writes a file beside its place, has it reach the disk, and puts it there."""
     beside = path.with_name(f".{path.name}.new")
-    write_bytes(beside, content)
-    fsync(beside)
-    rename(beside, path)
+    try:
+        write_bytes(beside, content)
+        fsync(beside)
+        rename(beside, path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
     fsync(path.parent)
 
 

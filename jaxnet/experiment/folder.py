@@ -114,11 +114,23 @@ def again(config: TrainConfig, stack: ExitStack) -> Path:
         raise BadInput(f"--resume {folder}: the run is finished; give it more --epochs than {stored.epochs} to go on")
     try:
         _lock(folder, stack)
-        (folder / FIGURES).mkdir(exist_ok=True)
-        durable.write(folder / CONFIG, _json(dataclasses.asdict(config) | {"resume": None, "out": stored.out}))
     except OSError as error:
         raise _cannot(folder, error, "--resume") from None
     return folder
+
+
+def go_on(config: TrainConfig, folder: Path) -> None:
+    """Writes the options that the run goes on with, once it is sure that it does.
+
+    Raises:
+      BadInput: when they cannot be written.
+    """
+    try:
+        (folder / FIGURES).mkdir(exist_ok=True)
+        of_the_start = {"resume": None, "out": read_config(folder).out}
+        durable.write(folder / CONFIG, _json(dataclasses.asdict(config) | of_the_start))
+    except OSError as error:
+        raise _cannot(folder, error, "--resume") from None
 
 
 def read_config(folder: Path) -> TrainConfig:

@@ -53,7 +53,7 @@ def make_objective(config: TrainConfig, problem: Problem, features: int, batch_s
     """
     net, loss = make_network(config, problem, features), loss_of(problem)
     trained_net = mixed_precision(net) if config.dtype == "bfloat16" else net
-    start, order_key, noise, back = _keys(config.seed)
+    start, order_key, noise, back = _keys(np.uint32(config.seed))
     optimizer = optimizers.make_optimizer(config, trained_net, loss, batch_size, noise)
     blank = jax.eval_shape(net.init, start)
     params = jax.jit(net.init, out_shardings=layout.of_params(blank))(start)

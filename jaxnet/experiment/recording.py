@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jaxnet.experiment import folder, loop, processes
 from jaxnet.experiment.config import TrainConfig
-from jaxnet.experiment.errors import Failure, Terminated
+from jaxnet.experiment.errors import BadInput, Failure, Terminated
 from jaxnet.experiment.faults import Fault
 from jaxnet.experiment.loop import Epoch, Position, Trained
 from jaxnet.experiment.mesh import Layout
@@ -44,10 +44,17 @@ def train_and_record(
     def restore(start):
         nonlocal rolled_back
         goes_on = config.resume is not None or fault is not None
-        position = resume(out, start, about) if goes_on else start
+        try:
+            position = resume(out, start, about) if goes_on else start
+        except BadInput as error:
+            if fault is None:
+                raise
+            raise Failure(f"{fault}; there is nothing to go back to: {error}") from None
         rolled_back = position.rolled_back if fault is None else (*rolled_back, position.step)
         if rolled_back.count(position.step) > MOST_ROLLBACKS:
             raise Failure(f"{fault}; {MOST_ROLLBACKS} other orders from step {position.step} on did not help")
+        if config.resume is not None:
+            processes.by_first(lambda: folder.go_on(config, out))
         processes.by_first(lambda: metrics.begin(position.epochs))
         if board is not None:
             board.begin(position.epochs)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxnet.experiment import checkpoint, processes
-from jaxnet.experiment.errors import Failure
+from jaxnet.experiment.errors import BadInput, Failure
 from jaxnet.experiment.faults import all_finite
 from jaxnet.experiment.loop import Epoch, Position
 from jaxnet.experiment.mapped import in_blocks
@@ -49,11 +50,12 @@ def resume(run: Path, start: Position, about: dict[str, Any]) -> Position:
       about: what every checkpoint of this run tells: config and data.
 
     Raises:
-      Failure: when there is no such checkpoint, or it is one of other data.
+      BadInput: when there is no such checkpoint, or it is one of other data.
     """
 
     def like(told):
-        return _arrays(start._replace(losses=np.zeros(told["losses"], start.losses.dtype)))
+        _told(told)
+        return _arrays(start._replace(losses=np.broadcast_to(start.losses.dtype.type(0), told["losses"])))
 
     if not checkpoint.found(run):
         # Stopped before the first one was due: the start is the place to go on from.
@@ -63,16 +65,32 @@ def resume(run: Path, start: Position, about: dict[str, Any]) -> Position:
     for line in restored.passed_over if processes.is_first() else ():
         print(f"passed over {line}", file=sys.stderr)
     if restored.about["data"] != about["data"]:
-        raise Failure(f"{restored.path}: was trained on other data than --data {about['config']['data']} holds now")
-    told = {
-        "epochs": tuple(Epoch(*values) for values in restored.about["epochs"]),
-        "best_epoch": restored.about["best_epoch"],
-        "seconds": restored.about["seconds"],
-        "rolled_back": tuple(restored.about["rolled_back"]),
-    }
-    position = start._replace(**restored.arrays, **told)
+        raise BadInput(f"{restored.path}: was trained on other data than --data {about['config']['data']} holds now")
+    position = start._replace(**restored.arrays, **_told(restored.about))
     print(f"resumed    {restored.path}: {len(position.epochs)} epochs, {position.step} steps")
     return position
+
+
+def _told(manifest):
+    """What a manifest tells of a position beside its arrays.
+
+    Raises:
+      KeyError, TypeError, ValueError, OverflowError: when that is of no run.
+    """
+    epochs = tuple(Epoch(*values) for values in manifest["epochs"])
+    best_epoch, seconds, rolled_back = manifest["best_epoch"], manifest["seconds"], tuple(manifest["rolled_back"])
+    counts = (manifest["losses"], best_epoch, *rolled_back, *(epoch.skipped or 0 for epoch in epochs))
+    measured = (seconds, *(value for epoch in epochs for value in epoch[1:5]))
+    sensible = (
+        all(type(count) is int and count >= 0 for count in counts)
+        and all(map(math.isfinite, measured))
+        and [epoch.number for epoch in epochs] == list(range(1, len(epochs) + 1))
+        and best_epoch <= len(epochs)
+        and isinstance(manifest["data"], str)
+    )
+    if not sensible:
+        raise ValueError("numbers of no run")
+    return {"epochs": epochs, "best_epoch": best_epoch, "seconds": seconds, "rolled_back": rolled_back}
 
 
 def _arrays(position):

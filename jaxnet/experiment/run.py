@@ -16,7 +16,7 @@ from jaxnet.experiment import curves, data, drawing, figures, folder, model, opt
 from jaxnet.experiment.batches import blocks_of
 from jaxnet.experiment.cache import use_compilation_cache
 from jaxnet.experiment.config import TrainConfig
-from jaxnet.experiment.errors import Failure
+from jaxnet.experiment.errors import BadInput, Failure
 from jaxnet.experiment.mesh import make_layout
 from jaxnet.experiment.objective import make_network
 from jaxnet.experiment.options import parse
@@ -98,6 +98,9 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
             out = Path(processes.by_first(lambda: str(_finish(out, config, result))))
         except KeyboardInterrupt:
             raise KeyboardInterrupt(folder.contents(out)) from None
+        except BadInput:
+            # Refused before anything was written.
+            raise
         except Failure as failure:
             raise type(failure)(f"{failure}; {folder.contents(out)}".removeprefix("; ")) from None
         except jax.errors.JaxRuntimeError as error:

@@ -1,5 +1,6 @@
 """Checkpoints that are written whole or not at all, and are used only as they were written."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from forked import forked
 
 from jaxnet.experiment import checkpoint, durable
-from jaxnet.experiment.errors import Failure
+from jaxnet.experiment.errors import BadInput, Failure
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -130,6 +131,68 @@ def test_other_shapes_types_and_names_are_refused(like, told, two):
     with pytest.raises(Failure) as error:
         restored(two, like)
     assert str(error.value) == f"{checkpoint.found(two)[0]}: {told}"
+
+
+def reseal(path, change):
+    """Has a checkpoint's manifest tell something else, as if it had been written so."""
+    manifest = json.loads((path / "manifest.json").read_bytes())["manifest"]
+    (path / "manifest.json").write_bytes(checkpoint._sealed(change(manifest)))
+
+
+@pytest.mark.parametrize("change", [
+    lambda manifest: [1],
+    lambda manifest: {name: told for name, told in manifest.items() if name != "format"},
+    lambda manifest: {name: told for name, told in manifest.items() if name != "files"},
+    lambda manifest: manifest | {"files": [1]},
+    lambda manifest: manifest | {"files": {"arrays/_METADATA": 5}},
+    lambda manifest: {name: told for name, told in manifest.items() if name != "arrays"},
+    lambda manifest: manifest | {"arrays": {"['W']": 3}},
+    lambda manifest: manifest | {"arrays": {"['W']": [[30, 40], "float33"]}},
+])  # fmt: skip
+def test_a_manifest_that_tells_of_no_checkpoint_is_passed_over(change, two):
+    newest, _ = checkpoint.found(two)
+    reseal(newest, change)
+    found = restored(two)
+    assert (found.arrays["W"] == 1).all()
+    assert found.passed_over == (f"{newest}: manifest.json tells of no checkpoint of this version of jaxnet",)
+
+
+def test_a_manifest_of_another_format_and_a_file_that_cannot_be_read_are_passed_over(two):
+    newest, _ = checkpoint.found(two)
+    reseal(newest, lambda manifest: manifest | {"format": 1})
+    assert restored(two).passed_over == (f"{newest}: manifest.json has format 1, expected 2",)
+    reseal(newest, lambda manifest: manifest | {"format": 2, "files": {"x" * 300: {"bytes": 1, "sha256": ""}}})
+    assert restored(two).passed_over == (f"{newest}: a file cannot be read (File name too long)",)
+
+
+def test_what_tells_of_no_run_is_passed_over(two):
+    newest, _ = checkpoint.found(two)
+    reseal(newest, lambda manifest: manifest | {"told": -1})
+
+    def like(manifest):
+        if "told" in manifest:
+            raise ValueError("not for users")
+        return {"W": np.zeros((30, 40), np.float32)}
+
+    found = checkpoint.restore(two, like)
+    assert (found.arrays["W"] == 1).all()
+    assert found.passed_over == (f"{newest}: manifest.json tells of no run of this version of jaxnet",)
+
+
+def test_what_orbax_does_not_understand_is_named_with_what_to_do(two):
+    newest, _ = checkpoint.found(two)
+    (newest / "arrays" / "_METADATA").unlink()
+    kept = {name: told for name, told in checkpoint_files(newest).items() if name != "arrays/_METADATA"}
+    reseal(newest, lambda manifest: manifest | {"files": kept})
+    with pytest.raises(BadInput) as error:
+        restored(two)
+    assert str(error.value).startswith(f"{newest}/arrays: cannot be read (")
+    assert str(error.value).endswith(f"); remove {newest} to go on from the one before, if there is one")
+    assert "\n" not in str(error.value)
+
+
+def checkpoint_files(path):
+    return json.loads((path / "manifest.json").read_bytes())["manifest"]["files"]
 
 
 def test_a_disk_that_is_full_is_told_and_the_checkpoint_before_stays(two):

@@ -137,6 +137,11 @@ def test_an_existing_file_is_kept_and_a_missing_package_named(tmp_path, monkeypa
         export(ExportConfig(str(out), to="npz"))
     assert str(error.value) == f"--out {file}: exists already; choose another name, or replace it with --overwrite"
     export(ExportConfig(str(out), to="npz", overwrite=True))
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(BadInput) as error:
+        export(ExportConfig(str(out), to="npz", out=str(tmp_path / "folder"), overwrite=True))
+    assert str(error.value) == f"--out {tmp_path}/folder: cannot be written (Is a directory)"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "run"]
     with monkeypatch.context() as patched:
         patched.setattr("importlib.util.find_spec", lambda name: None)
         with pytest.raises(Failure) as failure:

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnet.experiment import checkpoint, faults
+from jaxnet.experiment import checkpoint, faults, recording
 from jaxnet.experiment.batches import Batches
 from jaxnet.experiment.config import TrainConfig
-from jaxnet.experiment.errors import Failure
+from jaxnet.experiment.errors import BadInput, Failure
 from jaxnet.experiment.faults import Fault
 from jaxnet.experiment.mesh import make_layout
 from jaxnet.experiment.objective import make_objective
@@ -247,6 +247,18 @@ def test_a_run_that_goes_back_in_vain_gives_up(tmp_path):
     with pytest.raises(Failure) as error:
         run(options(tmp_path, **changes, hidden=(256,), on_nan="rollback"))
     assert "; 3 other orders from step 2 on did not help; " in str(error.value)
+
+
+def test_a_run_that_finds_nothing_to_go_back_to_says_so(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise BadInput("no checkpoint is whole")
+
+    monkeypatch.setattr(recording, "resume", refuse)
+    changes = {"data": "diabetes", "optimizer": "sgd", "learning_rate": 30.0, "checkpoint_every": "2"}
+    with pytest.raises(Failure, match=r"; there is nothing to go back to: no checkpoint is whole; ") as error:
+        run(options(tmp_path, **changes, hidden=(256,), on_nan="rollback"))
+    assert error.value.status == 1
+    assert "no longer finite in epoch 1" in str(error.value)
 
 
 def first_targets_of_batches(config):

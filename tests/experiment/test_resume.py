@@ -21,6 +21,8 @@ import jaxnet as jn
 from jaxnet.experiment import checkpoint, folder
 from jaxnet.experiment.config import TrainConfig
 from jaxnet.experiment.errors import BadInput, Failure, Terminated
+from jaxnet.experiment.loop import Epoch, Position
+from jaxnet.experiment.resumption import resume, save
 from jaxnet.experiment.run import run
 from jaxnet.experiment.schedule import Schedule
 
@@ -54,6 +56,11 @@ def outcome(where):
         del told["seconds"]
     with np.load(where / "model.npz") as archive:
         return lines, result, {name: archive[name].tobytes() for name in archive.files}
+
+
+def contents(where):
+    """All files of a folder but the lock."""
+    return {path: path.read_bytes() for path in where.rglob("*") if path.is_file() and path.name != folder.LOCK}
 
 
 def options(where, **changes):
@@ -244,10 +251,57 @@ def test_other_data_is_refused(tmp_path):
     run(options(tmp_path / "run", **changes, epochs=1))
     rows[7] = rows[7].replace("7,", "8,", 1)
     source.write_text("\n".join(["p,q,y", *rows]))
-    with pytest.raises(
-        Failure, match=r"step-\d+: was trained on other data than --data .*a\.csv holds now; .*run holds"
-    ):
+    before = contents(tmp_path / "run")
+    with pytest.raises(BadInput, match=r"step-\d+: was trained on other data than --data .*a\.csv holds now$"):
         run(options(tmp_path / "run", **changes, resume=str(tmp_path / "run")))
+    # Not even the options are those of the run that did not go on.
+    assert contents(tmp_path / "run") == before
+
+
+@pytest.fixture(scope="module")
+def two_checkpoints(tmp_path_factory):
+    """A folder with checkpoints after a step, and after the second, which ended an epoch; the start; what all tell."""
+    whole, about = tmp_path_factory.mktemp("two"), {"config": {"data": "iris"}, "data": "0"}
+    state = jn.TrainState.create(jn.mlp((4, 2, 1)).init(jax.random.key(0)), optax.sgd(1.0))
+    start = Position(state, np.zeros(0, np.float32), (), (), 0, 0.0)
+    first = start._replace(state=state._replace(step=state.step + 1), losses=np.ones(1, np.float32))
+    epoch = Epoch(1, 1.0, 1.0, 1.0, 0.1, 0)
+    second = start._replace(state=state._replace(step=state.step + 2), epochs=(epoch,), best_epoch=1)
+    for position in (first, second):
+        save(whole, position, about, keep=2)
+    return whole, start, about
+
+
+def test_the_newest_of_two_checkpoints_is_used(two_checkpoints):
+    position = resume(*two_checkpoints)
+    assert (position.step, len(position.epochs), position.best_epoch) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("change", [
+    lambda told: told.pop("epochs"),
+    lambda told: told.update(epochs=3),
+    lambda told: told["epochs"].append([2]),
+    lambda told: told["epochs"][0].__setitem__(0, 2),
+    lambda told: told["epochs"][0].__setitem__(1, float("nan")),
+    lambda told: told["epochs"][0].__setitem__(5, 0.5),
+    lambda told: told.update(best_epoch=2),
+    lambda told: told.update(best_epoch=True),
+    lambda told: told.update(seconds="long"),
+    lambda told: told.update(seconds=10**400),
+    lambda told: told.update(losses=-1),
+    lambda told: told.update(losses=10**30),
+    lambda told: told.update(rolled_back=[0.5]),
+    lambda told: told.update(data=None),
+])  # fmt: skip
+def test_a_checkpoint_that_tells_of_no_run_is_passed_over(change, two_checkpoints, tmp_path):
+    whole, start, about = two_checkpoints
+    shutil.copytree(whole, tmp_path / "run")
+    newest, _ = checkpoint.found(tmp_path / "run")
+    told = json.loads((newest / "manifest.json").read_bytes())["manifest"]
+    change(told)
+    (newest / "manifest.json").write_bytes(checkpoint._sealed(told))
+    position = resume(tmp_path / "run", start, about)
+    assert (position.step, position.epochs) == (1, ())
 
 
 def test_no_checkpoint_holds_what_is_not_finite(tmp_path):

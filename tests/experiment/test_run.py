@@ -199,6 +199,11 @@ def test_the_same_seed_gives_the_same_run(tmp_path):
     assert losses[0] == losses[1] != losses[2]
 
 
+def test_the_largest_seed_is_a_seed_too(tmp_path):
+    losses = [train(tmp_path / str(seed), data="iris", seed=seed)[1]["test_loss"] for seed in (2**32 - 1, 2**31 - 1)]
+    assert losses[0] != losses[1]
+
+
 @pytest.mark.parametrize(
     ("dtype", "of_parameters"), [("float32", "float32"), ("float64", "float64"), ("bfloat16", "float32")]
 )
