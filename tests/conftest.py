@@ -35,6 +35,18 @@ def own_cache_folder(tmp_path_factory):
     os.environ.setdefault("MPLCONFIGDIR", str(tmp_path_factory.mktemp("matplotlib")))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled(tmp_path_factory):
+    """Where programs that several tests need are kept: one compiles them for all, in this process and in others."""
+    session = tmp_path_factory.getbasetemp()
+    # Each of pytest-xdist's workers has a folder in the session's.
+    kept = str((session.parent if "PYTEST_XDIST_WORKER" in os.environ else session) / "compiled")
+    jax.config.update("jax_compilation_cache_dir", kept)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return kept
+
+
 @pytest.fixture
 def key():
     return jax.random.key(2026)
@@ -59,6 +71,12 @@ def optax_promotion():
     """Optax's Adam family raises a float to an integer power, which strict promotion refuses."""
     with jax.numpy_dtype_promotion("standard"):
         yield
+
+
+@pytest.fixture
+def without_figures(monkeypatch):
+    """They take longer than a short run."""
+    monkeypatch.setattr("jaxnet.experiment.run._draw", lambda *arguments: None)
 
 
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, max_examples=25, database=None)

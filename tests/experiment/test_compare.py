@@ -60,9 +60,8 @@ def drawn(monkeypatch):
     return kept
 
 
-@pytest.mark.usefixtures("optax_promotion")
-def test_real_runs_are_compared(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("jaxnet.experiment.run._draw", lambda *arguments: None)
+@pytest.mark.usefixtures("optax_promotion", "without_figures")
+def test_real_runs_are_compared(tmp_path, capsys):
     for seed in (0, 1):
         run(TrainConfig(data="iris", epochs=2, hidden=(4,), seed=seed, out=str(tmp_path / f"seed-{seed}")))
     result = json.loads((tmp_path / "seed-1" / "result.json").read_text())

@@ -130,8 +130,7 @@ def read_scalars(where):
     return values
 
 
-def test_a_trace_of_a_few_steps_is_written_and_the_run_is_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxnet.experiment.run._draw", lambda *arguments: None)
+def test_a_trace_of_a_few_steps_is_written_and_the_run_is_the_same(tmp_path, without_figures):
     losses = []
     for name, profile in (("plain", False), ("traced", True)):
         out = tmp_path / name

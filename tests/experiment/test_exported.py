@@ -17,7 +17,7 @@ from jaxnet.experiment.export import PLATFORMS, ExportConfig, export, function
 from jaxnet.experiment.run import run
 from jaxnet.experiment.split import Standardisation
 
-pytestmark = pytest.mark.usefixtures("optax_promotion")
+pytestmark = pytest.mark.usefixtures("optax_promotion", "without_figures")
 
 BARE = """
 import sys
@@ -43,9 +43,8 @@ TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
 
 
 @pytest.fixture(params=PROBLEMS)
-def trained(request, tmp_path, monkeypatch):
+def trained(request, tmp_path):
     """A run's folder, its model, raw features, and its own predictions for them."""
-    monkeypatch.setattr("jaxnet.experiment.run._draw", lambda *arguments: None)
     out = tmp_path / "run"
     run(TrainConfig(**{"out": str(out), "epochs": 3, "hidden": (8, 5), "init": "glorot", **PROBLEMS[request.param]}))
     loaded = model.load(out)
@@ -101,9 +100,8 @@ def test_the_arrays_and_their_description_are_enough_for_numpy(to, trained):
     assert len(about["features"]) == x.shape[1]
 
 
-def test_features_far_from_zero_lose_no_digits(tmp_path, monkeypatch):
+def test_features_far_from_zero_lose_no_digits(tmp_path):
     """A time in seconds, say: its mean is large beside its spread."""
-    monkeypatch.setattr("jaxnet.experiment.run._draw", lambda *arguments: None)
     run(TrainConfig(data="iris", out=str(tmp_path / "run"), epochs=1, hidden=(8,), init="glorot"))
     far = Standardisation(np.full(4, 1e6 + 0.3), np.full(4, 0.1))
     loaded = model.load(tmp_path / "run")._replace(standardisation=far)
@@ -111,8 +109,7 @@ def test_features_far_from_zero_lose_no_digits(tmp_path, monkeypatch):
     close(function(loaded)(jnp.asarray(x)), loaded.predict(far(x.astype(float))), loaded)
 
 
-def test_a_scale_beyond_the_parameters_type_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxnet.experiment.run._draw", lambda *arguments: None)
+def test_a_scale_beyond_the_parameters_type_is_named(tmp_path):
     out = tmp_path / "run"
     run(TrainConfig(data="diabetes", out=str(out), epochs=1, hidden=(4,)))
     trained = model.load(out)
@@ -129,7 +126,6 @@ def test_misuse_is_named(tmp_path):
 
 
 def test_an_existing_file_is_kept_and_a_missing_package_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxnet.experiment.run._draw", lambda *arguments: None)
     out = tmp_path / "run"
     run(TrainConfig(data="iris", out=str(out), epochs=1, hidden=()))
     file = export(ExportConfig(str(out), to="npz"))

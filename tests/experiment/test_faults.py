@@ -20,13 +20,8 @@ from jaxnet.experiment.problem import Problem, loss_of
 from jaxnet.experiment.run import run
 from jaxnet.experiment.split import Part
 
-pytestmark = pytest.mark.usefixtures("optax_promotion")
+pytestmark = pytest.mark.usefixtures("optax_promotion", "without_figures")
 PROBLEM = Problem("regression", ("y",), (), "half_squared_error", "identity", np.zeros(1), np.ones(1))
-
-
-@pytest.fixture(autouse=True)
-def without_figures(monkeypatch):
-    monkeypatch.setattr("jaxnet.experiment.run._draw", lambda *arguments: None)
 
 
 def options(tmp_path, **changes):

@@ -112,8 +112,7 @@ def assert_the_same(actual, expected):
 
 
 @pytest.fixture
-def expected(source, tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxnet.experiment.run._draw", lambda *arguments: None)
+def expected(source, tmp_path, without_figures):
     run(TrainConfig(**OPTIONS, data=str(source), out=str(tmp_path / "one")))
     return outcome(tmp_path / "one")
 

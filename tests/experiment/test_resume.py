@@ -14,7 +14,6 @@ import optax
 import pytest
 from filelock import FileLock
 from forked import forked
-from jax.experimental.compilation_cache import compilation_cache
 from on_disk import three_classes
 
 import jaxnet as jn
@@ -26,26 +25,8 @@ from jaxnet.experiment.resumption import resume, save
 from jaxnet.experiment.run import run
 from jaxnet.experiment.schedule import Schedule
 
-pytestmark = pytest.mark.usefixtures("optax_promotion")
+pytestmark = pytest.mark.usefixtures("optax_promotion", "without_figures")
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def without_figures(monkeypatch):
-    """They take longer than the runs."""
-    monkeypatch.setattr("jaxnet.experiment.run._draw", lambda *arguments: None)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory):
-    """Programs are compiled once for all runs here, in this process and in others."""
-    kept = str(tmp_path_factory.mktemp("compiled"))
-    jax.config.update("jax_compilation_cache_dir", kept)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    yield kept
-    jax.config.update("jax_compilation_cache_dir", None)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1)
-    compilation_cache.reset_cache()
 
 
 def outcome(where):
@@ -119,9 +100,10 @@ def test_from_disk_too(tmp_path, monkeypatch):
 def test_a_finished_run_goes_on_with_more_epochs(tmp_path):
     run(options(tmp_path / "long", checkpoint_every="1epoch"))
     run(options(tmp_path / "short", checkpoint_every="1epoch", epochs=2))
-    run(options(tmp_path / "short", checkpoint_every="1epoch", resume=str(tmp_path / "short")))
+    more = options(tmp_path / "short", checkpoint_every="1epoch", resume=str(tmp_path / "short"))
+    run(dataclasses.replace(more, out=None))
     assert outcome(tmp_path / "short") == outcome(tmp_path / "long")
-    assert json.loads((tmp_path / "short" / "config.json").read_text())["epochs"] == 3
+    assert folder.read_config(tmp_path / "short") == dataclasses.replace(more, resume=None)
 
 
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
@@ -285,6 +267,7 @@ def test_the_newest_of_two_checkpoints_is_used(two_checkpoints):
     lambda told: told["epochs"][0].__setitem__(1, float("nan")),
     lambda told: told["epochs"][0].__setitem__(5, 0.5),
     lambda told: told.update(best_epoch=2),
+    lambda told: told.update(best_epoch=-1),
     lambda told: told.update(best_epoch=True),
     lambda told: told.update(seconds="long"),
     lambda told: told.update(seconds=10**400),

@@ -74,7 +74,7 @@ def make(rng: random.Random, folder: Path) -> Case:
         elif rng.random() < (0.8 if field.default is dataclasses.MISSING else 3 / len(types)):
             given = [(name, kept) for name, kept in given if name != field.name] + [(field.name, values)]
     line = [*positional, *(part for name, values in given for part in _option(rng, name, types[name], values))]
-    for _ in range(rng.choice((0, 0, 1, 1, 2))):
+    for _ in range(rng.choice((0, 1, 1, 2, 3))):
         _break(rng, line)
     if script in LONG or _takes_long(config, line):
         line.insert(rng.randrange(len(line) + 1), "--no-such-" + rng.choice(("option", "option=1", "thing")))

@@ -8,7 +8,7 @@ from pathlib import Path
 from fuzzing.watch import MEMORY, Ended
 
 # What is told on stderr beside an error: the predictions are on stdout, and may be piped.
-NOTES = re.compile(r"(device|predicted)  .*|(passed over|rolled back:|skipped:) .*")
+NOTES = re.compile(r"(device|predicted)  .*|(passed over|rolled back:) .*")
 LONGEST_LINE = 700
 # A run whose numbers overflow was given nothing that is wrong in itself: it ends in one line too, with status 1.
 DIVERGED = re.compile(r"error: .*\b(no longer|not) finite\b.*")
@@ -66,13 +66,12 @@ def _of_the_files(ended, may_write):
 
 
 def _of_the_results(ended, folder):
-    for name in ended.created:
-        if Path(name).name == "result.json":
-            told = json.loads((folder / name).read_bytes())
+    for name in (*ended.created, *ended.changed):
+        path = folder / name
+        if path.name == "result.json" and path.is_file():
+            told = json.loads(path.read_bytes())
             if not all(math.isfinite(value) for value in told.values() if isinstance(value, float)):
                 yield f"{name} holds numbers that are not finite"
-            missing = {"config.json", "metrics.jsonl", "model.npz"} - {
-                path.name for path in (folder / name).parent.iterdir()
-            }
+            missing = {"config.json", "metrics.jsonl", "model.npz"} - {beside.name for beside in path.parent.iterdir()}
             if missing:
                 yield f"{name} is there without {', '.join(sorted(missing))}"

@@ -18,14 +18,14 @@ def make(rng: random.Random, folder: Path) -> Case:
     run = rng.choice((samples.RUN, samples.STOPPED, samples.STOPPED))
     samples.copy(folder, samples.CSV, run)
     where = folder / run
-    inside = [path for path in where.glob("checkpoints/**/*") if path.is_file()]
+    inside = sorted(path for path in where.glob("checkpoints/**/*") if path.is_file())
     manifests = [path for path in inside if path.name == checkpoint.MANIFEST]
-    beside = [path for path in where.iterdir() if path.is_file() and path.suffix in (".json", ".jsonl", ".npz")]
+    beside = sorted(path for path in where.iterdir() if path.suffix in (".json", ".jsonl", ".npz"))
     chosen = [rng.choice(rng.choice((inside, manifests, manifests, beside))) for _ in range(rng.choice((1, 1, 2)))]
     for path in dict.fromkeys(chosen):
         _break(rng, path)
     if rng.random() < 0.05:
-        shutil.rmtree(rng.choice([path for path in where.glob("checkpoints/**") if path.is_dir()]))
+        shutil.rmtree(rng.choice(sorted(path for path in where.glob("checkpoints/**") if path.is_dir())))
     return _case(rng, run, chosen[0].name if chosen[0] in beside else None)
 
 
