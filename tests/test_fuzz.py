@@ -7,10 +7,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from fuzzing.case import Case
 from fuzzing.judge import faults
 from fuzzing.watch import MEMORY, Ended
 
 TESTS = Path(__file__).parent
+CASE = Case("train.py", [])
 # Of all cases, in percent; those of checkpoints take the longest.
 SHARES = {"command-line": 34, "csv": 25, "npz": 21, "idx": 14, "checkpoint": 6}
 
@@ -37,6 +39,7 @@ MISBEHAVIOUR = """
 import os, signal, sys, tempfile, threading, time
 from pathlib import Path
 from fuzzing import judge, watch
+from fuzzing.case import Case
 
 def fail(status, *lines):
     print(*lines, sep="\\n", file=sys.stderr)
@@ -50,11 +53,12 @@ def refuse_after(*acts):
         act()
     fail(2, "error: as it should be")
 
-outside = tempfile.mkdtemp()
+outside, case = tempfile.mkdtemp(), Case("", [], ("made",))
 programs = {
     "refuses": lambda: fail(2, "error: as it should be"),
     "succeeds": lambda: write("made/config.json"),
     "diverges": lambda: fail(1, "error: layer 1 is no longer finite in epoch 1"),
+    "diverges on bad data": lambda: fail(1, "error: layer 1 is no longer finite in epoch 1"),
     "raises": lambda: [][0],
     "prints a trace": lambda: print("Traceback (most recent call last):"),
     "says nothing": lambda: sys.exit(2),
@@ -84,13 +88,14 @@ for name, program in programs.items():
         for path in ("input", "made/old"):
             Path(folder, path).write_text("as it was")
         ended = watch.run(program, Path(folder), seconds=1, wait=4)
-        told = "; ".join(judge.faults(ended, ("made",), Path(folder)))
+        told = "; ".join(judge.faults(ended, case._replace(may_diverge=name == "diverges"), Path(folder)))
         print(f"{name}: {told.replace(outside, 'OUTSIDE')}")
 """
 TOLD = """
 refuses:
 succeeds:
 diverges:
+diverges on bad data: it ended with status 1
 raises: it ended in a traceback; it ended in N lines, not in one that begins with 'error: '
 prints a trace: it ended in a traceback
 says nothing: it ended in 0 lines, not in one that begins with 'error: '
@@ -127,5 +132,5 @@ def test_what_a_program_may_not_do_is_seen():
 
 def test_memory_at_the_peak_is_seen(tmp_path):
     ended = Ended(status=0, output="", errors="", memory=MEMORY, changed=(), created=(), elsewhere=())
-    assert faults(ended, (), tmp_path) == []
-    assert faults(ended._replace(memory=3 * 2**30), (), tmp_path) == ["it took 3.0 GiB of memory"]
+    assert faults(ended, CASE, tmp_path) == []
+    assert faults(ended._replace(memory=3 * 2**30), CASE, tmp_path) == ["it took 3.0 GiB of memory"]

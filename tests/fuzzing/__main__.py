@@ -59,7 +59,7 @@ def main() -> int:
             case = KINDS[kind](random.Random(f"{kind} {number}"), folder)
             ended = watch.run(watch.script(case.script, case.arguments), folder)
             statuses[ended.status] += 1
-            found = judge.faults(ended, case.may_write, folder)
+            found = judge.faults(ended, case, folder)
             if found:
                 wrong += 1
                 print(f"{kind} {number}: {'; '.join(found)}\n  {case.script} {shlex.join(case.arguments)}")

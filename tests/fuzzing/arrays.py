@@ -3,6 +3,7 @@
 import io
 import random
 import struct
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -39,35 +40,42 @@ DESCRIPTIONS = (
 ODD_NUMBERS = (np.nan, np.inf, -np.inf, 1e300, -1e151, 1e150, 5e-324, 1e15, 0.0, 2.0**53)
 
 
+# What is broken: values, types and shapes; a header; bytes; where a file should be, another thing; or much of that.
+LEVELS = (*(3 * [{"arrays"}]), *(2 * [{"header"}]), *(2 * [{"bytes"}]), {"names"}, {"arrays", "header", "bytes"})
+
+
 def make(rng: random.Random, folder: Path) -> Case:
     """An archive, or a folder of two files, to train on or to predict for."""
-    arrays = _arrays(rng)
+    level = rng.choice(LEVELS)
+    arrays = _arrays(rng, rng.choice((1, 1, 2)) if "arrays" in level else 0)
+    broken = rng.choice(("x", "y"))
+    files = {name: _npy(rng, array, "header" in level and name == broken) for name, array in arrays.items()}
     if rng.random() < 0.3:
         options = ["--data", "new", *(["--stream"] if rng.random() < 0.5 else [])]
         (folder / "new").mkdir()
-        for name, array in arrays.items():
-            _break_file(rng, folder / "new" / f"{name}.npy", _npy(rng, array))
+        for name, content in files.items():
+            _write(rng, folder / "new" / f"{name}.npy", content, level if name == broken else {})
     else:
         options = ["--data", "new.npz"]
-        _break_file(rng, folder / "new.npz", _npz(rng, arrays))
-    if "--stream" not in options and rng.random() < 0.5:
+        _write(rng, folder / "new.npz", _npz(rng, files, "names" in level), level)
+    if "--stream" not in options and rng.random() < 0.4:
         samples.copy(folder, samples.NUMBERS)
         return Case("predict.py", [samples.NUMBERS, *options])
     return Case("train.py", [*options, "--hidden", "2", "--epochs", "1", "--out", "made"], ("made",))
 
 
-def _break_file(rng, path, content):
-    path.write_bytes(broken_bytes(rng, content) if rng.random() < 0.5 else content)
-    if rng.random() < 0.03:
+def _write(rng, path, content, level):
+    path.write_bytes(broken_bytes(rng, content) if "bytes" in level else content)
+    if "names" in level and rng.random() < 0.5:
         misplace(rng, path)
 
 
-def _arrays(rng):
+def _arrays(rng, changes):
     draw = np.random.default_rng(rng.randrange(2**32))
     x, y = draw.normal(size=(30, 3)), draw.normal(size=(30, 1))
     if rng.random() < 0.5:
         y = np.arange(30) % rng.choice((1, 2, 3, 30))
-    for change in rng.sample((_other_type, _odd_number, _other_length, _other_shape), rng.choice((0, 1, 2, 2))):
+    for change in rng.sample((_other_type, _odd_number, _other_length, _other_shape), changes):
         x, y = (change(rng, x), y) if rng.random() < 0.6 else (x, change(rng, y))
     return {"x": x, "y": y}
 
@@ -96,12 +104,12 @@ def _other_shape(rng, array):
     return rng.choice((array[..., None], array.T, array.ravel(), array[None], np.array(1.0)))
 
 
-def _npy(rng, array):
-    """An array as a .npy file holds it, perhaps with another header."""
+def _npy(rng, array, broken):
+    """An array as a .npy file holds it, or with another header."""
     file = io.BytesIO()
     np.save(file, array, allow_pickle=True)
     content = file.getvalue()
-    if rng.random() < 0.7:
+    if not broken:
         return content
     length = struct.unpack("<H", content[8:10])[0]
     header, values = content[10 : 10 + length].decode("latin-1").rstrip(), content[10 + length :]
@@ -122,14 +130,16 @@ def _npy(rng, array):
     return b"\x93NUMPY" + bytes(version) + size + told + values
 
 
-def _npz(rng, arrays):
+def _npz(rng, files, broken):
+    """The files in one archive, or one of them under another name, twice or not at all."""
+    names = [f"{name}.npy" for name in files]
+    if broken:
+        others = ("z.npy", "X.npy", "x", "y", "x.txt", "../x.npy", "/x.npy", ".npy", "x.npy", "y.npy")
+        names[rng.randrange(2)] = rng.choice(others)
     file = io.BytesIO()
     packed = rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))
-    with zipfile.ZipFile(file, "w", packed) as archive:
-        for name, array in arrays.items():
-            named = name if rng.random() < 0.95 else rng.choice(("z", "X", f"{name}.txt", f"../{name}", f"/{name}", ""))
-            archive.writestr(named + ".npy" * (rng.random() < 0.97), _npy(rng, array))
-        if rng.random() < 0.02:
-            # Zeros by the gigabyte: an archive of a few megabytes.
-            archive.writestr("z.npy", bytes(2**26), zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(file, "w", packed) as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, content in zip(names, files.values(), strict=True):
+            archive.writestr(name, content)
     return file.getvalue()

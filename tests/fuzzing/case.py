@@ -18,11 +18,19 @@ ODD_VALUES = (
 
 
 class Case(NamedTuple):
-    """A script's command line, and where it may write, in a folder that holds what it reads."""
+    """A script's command line, in a folder that holds what it reads.
+
+    Attributes:
+      script: its name.
+      arguments: of the command line.
+      may_write: files and folders that the command line names for what is written, relative to the folder.
+      may_diverge: whether it may ask for a step so long that numbers overflow.
+    """
 
     script: str
     arguments: list[str]
     may_write: tuple[str, ...] = ()
+    may_diverge: bool = False
 
 
 def broken_bytes(rng: random.Random, content: bytes) -> bytes:

@@ -5,24 +5,19 @@ import math
 import re
 from pathlib import Path
 
+from fuzzing.case import Case
 from fuzzing.watch import MEMORY, Ended
 
 # What is told on stderr beside an error: the predictions are on stdout, and may be piped.
 NOTES = re.compile(r"(device|predicted)  .*|(passed over|rolled back:) .*")
 LONGEST_LINE = 700
-# A run whose numbers overflow was given nothing that is wrong in itself: it ends in one line too, with status 1.
+# A run that learns too fast was given nothing that is wrong in itself: it ends in one line too, with status 1.
 DIVERGED = re.compile(r"error: .*\b(no longer|not) finite\b.*")
 
 
-def faults(ended: Ended, may_write: tuple[str, ...], folder: Path) -> list[str]:
-    """What is wrong with how a script ended; nothing, if it ended as it should.
-
-    Args:
-      ended: how it ended.
-      may_write: files and folders that its command line names for what it writes, relative to its working directory.
-      folder: its working directory.
-    """
-    found = [*_of_the_end(ended), *_of_the_files(ended, may_write)]
+def faults(ended: Ended, case: Case, folder: Path) -> list[str]:
+    """What is wrong with how a case ended, in its folder; nothing, if it ended as it should."""
+    found = [*_of_the_end(ended, case), *_of_the_files(ended, case.may_write)]
     if ended.memory > MEMORY:
         found.append(f"it took {ended.memory / 2**30:.1f} GiB of memory")
     if ended.status == 0:
@@ -30,7 +25,7 @@ def faults(ended: Ended, may_write: tuple[str, ...], folder: Path) -> list[str]:
     return found
 
 
-def _of_the_end(ended):
+def _of_the_end(ended, case):
     if ended.status < 0:
         yield f"it was killed by signal {-ended.status}"
     if "Traceback" in ended.errors + ended.output:
@@ -42,7 +37,7 @@ def _of_the_end(ended):
         return
     if len(told) != 1 or not told[0].startswith("error: ") or len(told[0]) > LONGEST_LINE:
         yield f"it ended in {len(told)} lines, not in one that begins with 'error: '"
-    elif ended.status != (1 if DIVERGED.fullmatch(told[0]) else 2):
+    elif ended.status != (1 if case.may_diverge and DIVERGED.fullmatch(told[0]) else 2):
         yield f"it ended with status {ended.status}"
 
 
