@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import resource
 import runpy
 import signal
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-MEMORY = 2 * 2**30  # bytes
+MEMORY = 2 * 2**30  # bytes, beyond what this process has made room for
+# XLA starts threads for each processor that it may use, and room for their stacks counts as memory.
+PROCESSORS = 2
 # Of a processor's time, which says what a clock says on an idle machine; and of a clock, for what waits in vain.
 SECONDS, LONGEST_WAIT = 10, 60
 # The environment's names of where compiled programs and fonts are kept, for all cases together.
@@ -67,11 +70,12 @@ def script(name: str, arguments: list[str]) -> Callable[[], object]:
 
 def run(program: Callable[[], object], folder: Path, seconds: int = SECONDS, wait: int = LONGEST_WAIT) -> Ended:
     """Runs a program in a child of this process, in a folder; what it may take is limited."""
-    before = _contents(folder)
+    before, limit = _contents(folder), MEMORY + _room()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as writes:
         child = os.fork()
         if child == 0:
-            _become(folder, out.fileno(), err.fileno(), writes.fileno(), seconds, wait)
+            _limit(seconds, wait, limit)
+            _become(folder, out.fileno(), err.fileno(), writes.fileno())
             os._exit(_status_of(program))
         _, status, used = os.wait4(child, 0)
         output, errors, elsewhere = (_text(file) for file in (out, err, writes))
@@ -87,8 +91,25 @@ def run(program: Callable[[], object], folder: Path, seconds: int = SECONDS, wai
     )
 
 
-def _become(folder, out, err, writes, seconds, wait):
-    """Makes this child what a fresh process in a shell would be, but for what it may take."""
+def _room():
+    """Bytes of memory that this process can write to, used or not, which its children begin with."""
+    status = Path("/proc/self/status")
+    return 1024 * int(re.search(r"VmData:\s*(\d+)", status.read_text())[1]) if status.exists() else 0
+
+
+def _limit(seconds, wait, memory):
+    """Ends this child when it takes more."""
+    signal.setitimer(signal.ITIMER_REAL, wait)
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if hasattr(os, "sched_setaffinity"):
+        there = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {there[(os.getpid() + k) % len(there)] for k in range(PROCESSORS)})
+
+
+def _become(folder, out, err, writes):
+    """Makes this child what a fresh process in a shell would be, and has it note what it writes elsewhere."""
     for number, file in ((0, os.open(os.devnull, os.O_RDONLY)), (1, out), (2, err)):
         os.dup2(file, number)
     sys.stdin, sys.stdout, sys.stderr = (
@@ -96,10 +117,6 @@ def _become(folder, out, err, writes, seconds, wait):
     )
     os.chdir(folder)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.setitimer(signal.ITIMER_REAL, wait)
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     allowed = (f"{folder.resolve()}{os.sep}", *(str(Path(os.environ[name]).resolve()) for name in KEPT))
 
     def note(event, arguments):
