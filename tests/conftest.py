@@ -79,6 +79,20 @@ def without_figures(monkeypatch):
     monkeypatch.setattr("jaxnet.experiment.run._draw", lambda *arguments: None)
 
 
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Writes a file into the working directory and returns its name."""
+    monkeypatch.chdir(tmp_path)
+
+    def to(name, content):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return name
+
+    return to
+
+
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, max_examples=25, database=None)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

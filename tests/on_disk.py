@@ -1,8 +1,13 @@
-"""Data that runs read from disk."""
+"""Data that runs read from disk, and what is said of some that they cannot read."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
+import pytest
+
+from jaxnet.experiment import data
+from jaxnet.experiment.errors import BadInput
 
 
 def three_classes(folder: Path, dtype: str = "float64") -> Path:
@@ -12,3 +17,16 @@ def three_classes(folder: Path, dtype: str = "float64") -> Path:
     np.save(folder / "x.npy", x)
     np.save(folder / "y.npy", x[:, :3].argmax(axis=1))
     return folder
+
+
+def idx(array):
+    code = {"u1": 0x08, "i4": 0x0C, "f4": 0x0D}[array.dtype.str[1:]]
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, code, array.ndim, *array.shape)
+    return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
+
+
+def refusal(*args, **kwargs):
+    with pytest.raises(BadInput) as error:
+        data.load(*args, **kwargs)
+    assert "\n" not in str(error.value)
+    return str(error.value)

@@ -18,14 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.experiment import durable
-from jaxnet.experiment.errors import BadInput, Failure
+from jaxnet.experiment.errors import NONSENSE, BadInput, Failure, first_line
 from jaxnet.experiment.processes import by_first
 
 FOLDER, ARRAYS, MANIFEST = "checkpoints", "arrays", "manifest.json"
 FORMAT = 2
 PACKAGES = ("jax", "jaxlib", "optax", "orbax-checkpoint", "numpy")
-# What a manifest that tells something else raises where it is read.
-SENSELESS = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 
 class Checkpoint(NamedTuple):
@@ -83,7 +81,7 @@ def save(run: Path, step: int, arrays: Any, about: dict[str, Any], keep: int) ->
         raise
     except Exception as error:  # Orbax has exceptions of many kinds for a disk that is full or cannot be written
         shutil.rmtree(beside, ignore_errors=True)
-        reason = getattr(error, "strerror", None) or (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = getattr(error, "strerror", None) or first_line(error)
         others = found(run)
         left = f"{others[0]} is as it was" if others else "there is no earlier one"
         raise Failure(f"{final}: the checkpoint cannot be written ({reason}); {left}") from None
@@ -157,16 +155,19 @@ def _newest_whole(run, like):
     passed_over = []
     for path in found(run):
         try:
-            manifest = verify(path)
-            try:
-                like(manifest)
-            except SENSELESS:
-                raise Damaged(f"{MANIFEST} tells of no run of this version of jaxnet") from None
+            _require_like(verify(path), like)
         except Damaged as damage:
             passed_over.append(f"{path}: {damage}")
         else:
             return str(path), passed_over
     return None, passed_over
+
+
+def _require_like(manifest, like):
+    try:
+        like(manifest)
+    except NONSENSE:
+        raise Damaged(f"{MANIFEST} tells of no run of this version of jaxnet") from None
 
 
 def verify(path: Path) -> dict[str, Any]:
@@ -182,7 +183,7 @@ def verify(path: Path) -> dict[str, Any]:
             raise Damaged(f"{MANIFEST} is not as it was written")
     except FileNotFoundError:
         raise Damaged(f"{MANIFEST} is missing") from None
-    except (OSError, *SENSELESS, RecursionError):
+    except (OSError, *NONSENSE):
         raise Damaged(f"{MANIFEST} is not as it was written") from None
     try:
         if manifest["format"] != FORMAT:
@@ -193,7 +194,7 @@ def verify(path: Path) -> dict[str, Any]:
             _require_as_written(path / name, name, told["bytes"], told["sha256"])
     except OSError as error:
         raise Damaged(f"a file cannot be read ({error.strerror})") from None
-    except SENSELESS:
+    except NONSENSE:
         raise Damaged(f"{MANIFEST} tells of no checkpoint of this version of jaxnet") from None
     return manifest
 
@@ -215,10 +216,12 @@ def _load(path, like):
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             arrays = checkpointer.restore(path.resolve(), blank)
+    except jax.errors.JaxRuntimeError:
+        # Not the checkpoint: memory, or another process of the run that is gone.
+        raise
     except Exception as error:  # Orbax has exceptions of many kinds for what it does not understand
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         remedy = f"remove {path.parent} to go on from the one before, if there is one"
-        raise BadInput(f"{path}: cannot be read ({reason}); {remedy}") from None
+        raise BadInput(f"{path}: cannot be read ({first_line(error)}); {remedy}") from None
     return jax.tree.map(_as, arrays, like)
 
 

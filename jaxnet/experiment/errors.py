@@ -10,6 +10,8 @@ from itertools import islice
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 LONGEST_LINE = 600
+# What reading a file's JSON raises where it is none, or holds something else than it should.
+NONSENSE = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 
 _interrupted = False
 
@@ -97,6 +99,11 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     shorter = [near for near in islice(names, 1000) if len(near) <= 100]
     nearest = difflib.get_close_matches(name, shorter, n=1) if len(name) <= 100 else []
     return f"; did you mean {nearest[0]}?" if nearest else ""
+
+
+def first_line(error: BaseException) -> str:
+    """Of an error's message, or the error's name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def some(names: Iterable[str], most: int = 12) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from jaxnet.experiment import checkpoint, durable
 from jaxnet.experiment.checkpoint import FOLDER as CHECKPOINTS
 from jaxnet.experiment.config import TrainConfig
-from jaxnet.experiment.errors import BadInput, Failure
+from jaxnet.experiment.errors import NONSENSE, BadInput, Failure
 from jaxnet.experiment.loop import Epoch
 from jaxnet.experiment.model import FILE as MODEL
 from jaxnet.experiment.options import require_types
@@ -147,7 +147,7 @@ def read_config(folder: Path) -> TrainConfig:
         return TrainConfig(**kept)
     except OSError as error:
         raise BadInput(f"--resume {folder}: holds no run ({CONFIG}: {error.strerror})") from None
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+    except NONSENSE:
         raise BadInput(f"--resume {folder}: {CONFIG} is damaged, or of another version of jaxnet") from None
 
 

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxnet.experiment.config import TrainConfig
-from jaxnet.experiment.errors import BadInput
+from jaxnet.experiment.errors import NONSENSE, BadInput
 from jaxnet.experiment.folder import CONFIG, METRICS, RESULT
 from jaxnet.experiment.loop import Epoch
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
-DAMAGED = (ValueError, TypeError, KeyError, OverflowError)
 
 
 class Run(NamedTuple):
@@ -68,7 +67,7 @@ def _read_json(path, *numbers):
         return None
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
-    except DAMAGED:
+    except NONSENSE:
         raise BadInput(f"{path}: is damaged; restore it from a copy, or leave the run out") from None
 
 
@@ -89,7 +88,7 @@ def _read_metrics(path):
             epoch = Epoch(told["epoch"], train, validation, value, seconds)
             if epoch.number != number or not all(map(math.isfinite, epoch[1:5])):
                 raise ValueError("another epoch, or a number that is none")
-        except DAMAGED:
+        except NONSENSE:
             if number == len(lines) and not line.endswith(b"\n"):
                 break
             raise BadInput(

@@ -21,7 +21,7 @@ from jax.experimental import multihost_utils
 
 from jaxnet.experiment import errors
 from jaxnet.experiment.config import TrainConfig
-from jaxnet.experiment.errors import BadInput, Failure
+from jaxnet.experiment.errors import BadInput, Failure, first_line
 from jaxnet.experiment.stopping import Stop
 
 Value = TypeVar("Value")
@@ -55,9 +55,8 @@ def connect(config: TrainConfig) -> None:
         expected = "give --coordinator HOST:PORT, --processes and --process-id, or start it under Slurm or on a TPU"
         raise BadInput(f"--distributed: {error}; {expected}") from None
     except Exception as error:  # each transport fails in its own way
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise Failure(
-            f"the processes did not find one another within {START} s ({reason}); check --coordinator "
+            f"the processes did not find one another within {START} s ({first_line(error)}); check --coordinator "
             f"{config.coordinator or '(detected)'}, and that all of them were started"
         ) from None
 
@@ -77,7 +76,7 @@ def together(function: Callable[[], Value]) -> Value:
         value = function()
     except Exception as error:
         own = error
-        failed = [type(error).__name__, (str(error).splitlines() or [type(error).__name__])[0]]
+        failed = [type(error).__name__, first_line(error)]
     for told in _share(failed):
         if told is not None:
             raise own or getattr(errors, told[0], Failure)(told[1])

@@ -54,7 +54,7 @@ def resume(run: Path, start: Position, about: dict[str, Any]) -> Position:
     """
 
     def like(told):
-        _told(told)
+        _read(told)
         return _arrays(start._replace(losses=np.broadcast_to(start.losses.dtype.type(0), told["losses"])))
 
     if not checkpoint.found(run):
@@ -66,16 +66,16 @@ def resume(run: Path, start: Position, about: dict[str, Any]) -> Position:
         print(f"passed over {line}", file=sys.stderr)
     if restored.about["data"] != about["data"]:
         raise BadInput(f"{restored.path}: was trained on other data than --data {about['config']['data']} holds now")
-    position = start._replace(**restored.arrays, **_told(restored.about))
+    position = start._replace(**restored.arrays, **_read(restored.about))
     print(f"resumed    {restored.path}: {len(position.epochs)} epochs, {position.step} steps")
     return position
 
 
-def _told(manifest):
+def _read(manifest):
     """What a manifest tells of a position beside its arrays.
 
     Raises:
-      KeyError, TypeError, ValueError, OverflowError: when that is of no run.
+      ValueError or the like: when that is of no run; see `errors.NONSENSE`.
     """
     epochs = tuple(Epoch(*values) for values in manifest["epochs"])
     best_epoch, seconds, rolled_back = manifest["best_epoch"], manifest["seconds"], tuple(manifest["rolled_back"])

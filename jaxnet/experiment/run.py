@@ -16,7 +16,7 @@ from jaxnet.experiment import curves, data, drawing, figures, folder, model, opt
 from jaxnet.experiment.batches import blocks_of
 from jaxnet.experiment.cache import use_compilation_cache
 from jaxnet.experiment.config import TrainConfig
-from jaxnet.experiment.errors import BadInput, Failure
+from jaxnet.experiment.errors import BadInput, Failure, first_line
 from jaxnet.experiment.mesh import make_layout
 from jaxnet.experiment.objective import make_network
 from jaxnet.experiment.options import parse
@@ -41,8 +41,7 @@ def device() -> str:
     try:
         found = jax.devices()[0]
     except Exception as error:  # each platform fails in its own way
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise Failure(f"JAX finds no device to run on ({reason[0]}); JAX_PLATFORMS=cpu takes the CPU") from None
+        raise Failure(f"JAX finds no device to run on ({first_line(error)}); JAX_PLATFORMS=cpu takes the CPU") from None
     return found.platform if found.device_kind.lower() == found.platform else f"{found.platform} ({found.device_kind})"
 
 
@@ -99,7 +98,7 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
         except KeyboardInterrupt:
             raise KeyboardInterrupt(folder.contents(out)) from None
         except BadInput:
-            # Refused before anything was written.
+            # Refused: the folder is as it was.
             raise
         except Failure as failure:
             raise type(failure)(f"{failure}; {folder.contents(out)}".removeprefix("; ")) from None

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from forked import forked
@@ -189,6 +190,15 @@ def test_what_orbax_does_not_understand_is_named_with_what_to_do(two):
     assert str(error.value).startswith(f"{newest}/arrays: cannot be read (")
     assert str(error.value).endswith(f"); remove {newest} to go on from the one before, if there is one")
     assert "\n" not in str(error.value)
+
+
+def test_what_fails_in_jax_is_no_fault_of_the_checkpoint(two, monkeypatch):
+    def fail(*arguments):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED")
+
+    monkeypatch.setattr("orbax.checkpoint.StandardCheckpointer.restore", fail)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+        restored(two)
 
 
 def checkpoint_files(path):

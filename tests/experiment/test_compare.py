@@ -266,6 +266,7 @@ def test_a_run_without_an_epoch_is_named(tmp_path, content):
         ("config.json", b"{"),
         ("config.json", b"[]"),
         ("config.json", b"\xff\xff"),
+        ("config.json", b"[" * 100_000),
         ("result.json", b""),
         ("result.json", b"null"),
         ("result.json", b'{"test_rmse": 1.0, "kept_epoch": 4, "epochs": 4}'),

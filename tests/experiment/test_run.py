@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from on_disk import idx
 from short_runs import train
 
 import jaxnet as jn
@@ -218,8 +219,6 @@ def test_a_csv_file_trains(tmp_path):
 
 
 def test_idx_files_train_and_their_test_part_is_the_test(tmp_path):
-    from test_files import idx
-
     rng = np.random.default_rng(0)
     for part, examples in (("train", 120), ("t10k", 33)):
         labels = (np.arange(examples) % 3).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Runs the cases of one kind: `python -m fuzzing KIND FIRST COUNT [FOLDER]`; exit status 1 if one ends otherwise.
+"""Runs the cases of one kind: `python -m fuzzing KIND FIRST COUNT FOLDER`; exit status 1 if one ends otherwise.
 
 What such a case was run on is left in FOLDER/KIND-NUMBER.
 """
@@ -40,8 +40,7 @@ IMPORTED = (
 
 def main() -> int:
     """Runs the cases, prints what is wrong with each and how they ended, and returns the exit status."""
-    kind, first, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    kept = Path(sys.argv[4] if len(sys.argv) > 4 else tempfile.mkdtemp(prefix="fuzzing-"))
+    kind, first, count, kept = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
     sys.stdout.reconfigure(errors="backslashreplace")
     _import_all()
     statuses: Counter[int] = Counter()

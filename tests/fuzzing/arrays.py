@@ -38,8 +38,6 @@ DESCRIPTIONS = (
     "'<f8', 'descr': 1",
 )
 ODD_NUMBERS = (np.nan, np.inf, -np.inf, 1e300, -1e151, 1e150, 5e-324, 1e15, 0.0, 2.0**53)
-
-
 # What is broken: values, types and shapes; a header; bytes; where a file should be, another thing; or much of that.
 LEVELS = (*(3 * [{"arrays"}]), *(2 * [{"header"}]), *(2 * [{"bytes"}]), {"names"}, {"arrays", "header", "bytes"})
 
@@ -54,7 +52,7 @@ def make(rng: random.Random, folder: Path) -> Case:
         options = ["--data", "new", *(["--stream"] if rng.random() < 0.5 else [])]
         (folder / "new").mkdir()
         for name, content in files.items():
-            _write(rng, folder / "new" / f"{name}.npy", content, level if name == broken else {})
+            _write(rng, folder / "new" / f"{name}.npy", content, level if name == broken else set())
     else:
         options = ["--data", "new.npz"]
         _write(rng, folder / "new.npz", _npz(rng, files, "names" in level), level)
