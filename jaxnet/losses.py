@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.scipy.special import xlog1py, xlogy
 from jaxtyping import Array, Float, Int, Real, Shaped
 
 Outputs = Float[Array, "m *f"]
@@ -38,27 +37,35 @@ class Loss(NamedTuple):
 def sigmoid_binary_cross_entropy_forward(z: Outputs, y: Targets) -> Float[Array, " m"]:
     """L = -[y log a + (1 - y) log(1 - a)] with a = sigmoid(z), from z.
 
-    -log a = log(1 + e^-z) and -log(1 - a) = z + log(1 + e^-z), so L = (1 - y) z + log(1 + e^-z). With
-    log(1 + e^-z) = max(-z, 0) + log(1 + e^-|z|) no exponential overflows, and nothing cancels where y is 0 or 1.
+    With d = |z|, the likelier class has -log = log(1 + e^-d) and the other d + log(1 + e^-d), so that
+    L = w d + log(1 + e^-d) where w, the weight of the other class, is 1 - y for z > 0 and y elsewhere. No exponential
+    overflows, and no two terms cancel.
     """
     z, y = _like_outputs("sigmoid_binary_cross_entropy", z, y)
-    return _sum_by_example(jnp.maximum(z, 0) - y * z + jnp.log1p(jnp.exp(-jnp.abs(z))))
+    d = _distance(z)
+    w = jnp.where(z > 0, 1 - y, y)
+    # 0 log 0 = 0, where z is infinite and y as sure.
+    lost = w * jnp.where((w == 0) & jnp.isinf(d), 0, d)
+    return _sum_by_example(lost + jnp.log1p(jnp.exp(-d)))
 
 
 def sigmoid_binary_cross_entropy_backward(z: Outputs, y: Targets) -> Outputs:
-    """dz = (a - y) / (a (1 - a)) * a (1 - a) = a - y."""
+    """dz = (a - y) / (a (1 - a)) * a (1 - a) = a - y.
+
+    That is (1 - y) a - y (1 - a), which keeps its digits where a is nearly y = 1. With e = e^-|z|, a and 1 - a are
+    1 / (1 + e) and e / (1 + e), in this order for z > 0.
+    """
     z, y = _like_outputs("sigmoid_binary_cross_entropy", z, y)
-    # a by e^-|z|, which forward shares when both are compiled in one program.
-    e = jnp.exp(-jnp.abs(z))
-    a = jnp.where(z > 0, jnp.ones_like(e), e) / (1 + e)
-    return a - y
+    # Forward shares e when both are compiled in one program.
+    e = jnp.exp(-_distance(z))
+    return jnp.where(z > 0, (1 - y) - y * e, (1 - y) * e - y) / (1 + e)
 
 
 def sigmoid_binary_cross_entropy_root_hessian(z: Outputs, y: Targets) -> Float[Array, "v m *f"]:
-    """d2L/dz2 = diag(a (1 - a)), so S_v = sqrt(a_v (1 - a_v)) e_v."""
+    """d2L/dz2 = diag(a (1 - a)), so S_v = sqrt(a_v (1 - a_v)) e_v = e^-|z_v|/2 / (1 + e^-|z_v|) e_v."""
     z, _ = _like_outputs("sigmoid_binary_cross_entropy", z, y)
-    # 1 - a = sigmoid(-z) keeps its digits where a is nearly 1.
-    return _diagonal_root(jnp.sqrt(jax.nn.sigmoid(z) * jax.nn.sigmoid(-z)))
+    h = jnp.exp(-_distance(z) / 2)
+    return _diagonal_root(h / (1 + h * h))
 
 
 def sigmoid_binary_cross_entropy_sample(key: jax.Array, z: Outputs) -> Outputs:
@@ -69,13 +76,22 @@ def sigmoid_binary_cross_entropy_sample(key: jax.Array, z: Outputs) -> Outputs:
 def softmax_cross_entropy_forward(z: Outputs, y: Targets) -> Float[Array, " m"]:
     """L = -sum_k y_k log a_k with a = softmax(z)."""
     z, y = _like_outputs("softmax_cross_entropy", z, y)
-    return _sum_by_example(-y * jax.nn.log_softmax(z))
+    log_a = _log_softmax(z)
+    # 0 log 0 = 0: a class that is ruled out, by an output of -inf, and is not the target.
+    return _sum_by_example(-y * jnp.where((y == 0) & jnp.isinf(log_a), 0, log_a))
 
 
 def softmax_cross_entropy_backward(z: Outputs, y: Targets) -> Outputs:
-    """dz_j = sum_k y_k (a_j - [j = k]) = a_j sum_k y_k - y_j: a - y for targets that sum to 1."""
+    """dz_j = sum_k y_k (a_j - [j = k]): a - y for targets that sum to 1.
+
+    That is a_j sum_{k != j} y_k - y_j sum_{k != j} a_k, which keeps its digits where a_j is nearly y_j = 1.
+    """
     z, y = _like_outputs("softmax_cross_entropy", z, y)
-    return jax.nn.softmax(z) * y.sum(-1, keepdims=True) - y
+    _, e, rest = _exponentials(z)
+    largest = lax.stop_gradient(y.max(-1, keepdims=True))
+    other_targets = _sum_but(largest, y) + (largest - y)
+    minus_others = (e - 1) - rest
+    return (e * other_targets + y * minus_others) / (1 + rest)
 
 
 def softmax_cross_entropy_root_hessian(z: Outputs, y: Targets) -> Float[Array, "v m *f"]:
@@ -94,20 +110,20 @@ def softmax_cross_entropy_with_integer_labels_forward(
 ) -> Float[Array, " m"]:
     """L = log(sum_k e^(z_k)) - z_y, which is -log a_y with a = softmax(z)."""
     z, y = _integer_labels(z, y)
-    # A mask, not an index: it works where the outputs are spread over devices, and shows a label out of range.
-    classes = lax.broadcasted_iota(y.dtype, z.shape, z.ndim - 1, out_sharding=jax.typeof(z).sharding)
-    labelled = classes == y[..., None]
-    # By log_softmax, whose exponentials backward's softmax shares when both are compiled in one program.
-    cross_entropy = -jnp.where(labelled, jax.nn.log_softmax(z), jnp.zeros_like(z)).sum(-1)
+    labelled = _labelled(z, y)
+    cross_entropy = -jnp.where(labelled, _log_softmax(z), 0).sum(-1)
     return _sum_by_example(jnp.where(labelled.any(-1), cross_entropy, jnp.nan))
 
 
 def softmax_cross_entropy_with_integer_labels_backward(
     z: Float[Array, "m *t o"], y: Shaped[Array, "..."]
 ) -> Float[Array, "m *t o"]:
-    """dz = a - onehot(y) with a = softmax(z)."""
+    """dz = a - onehot(y) with a = softmax(z); at the label a_y - 1 = -sum_{k != y} a_k, which keeps its digits."""
     z, y = _integer_labels(z, y)
-    return jax.nn.softmax(z) - jax.nn.one_hot(y, z.shape[-1], dtype=z.dtype)
+    _, e, rest = _exponentials(z)
+    minus_others = (e - 1) - rest
+    # The sum is taken for each output, not for each row: XLA then computes dz once for all that read it.
+    return jnp.where(_labelled(z, y), minus_others, e) / (e - minus_others)
 
 
 def softmax_cross_entropy_with_integer_labels_root_hessian(
@@ -149,19 +165,30 @@ def half_squared_error_sample(key: jax.Array, z: Outputs) -> Outputs:
 def binary_cross_entropy_forward(a: Outputs, y: Targets) -> Float[Array, " m"]:
     """L = -[y log a + (1 - y) log(1 - a)], with 0 log 0 = 0."""
     a, y = _like_outputs("binary_cross_entropy", a, y)
-    return _sum_by_example(-(xlogy(y, a) + xlog1py(1 - y, -a)))
+    # Where a factor 0 meets the logarithm of 0, that of 1 takes its place.
+    log_a = jnp.log(jnp.where((y == 0) & (a == 0), 1, a))
+    log_rest = jnp.log1p(-jnp.where((y == 1) & (a == 1), 0, a))
+    return _sum_by_example(-(y * log_a + (1 - y) * log_rest))
 
 
 def binary_cross_entropy_backward(a: Outputs, y: Targets) -> Outputs:
-    """da = (a - y) / (a (1 - a)): not finite where a is 0 or 1, which the form from z does not suffer."""
+    """da = (a - y) / (a (1 - a)): 1 / (1 - a) for y = 0, -1 / a for y = 1.
+
+    Not finite where a has rounded to the wrong end, 0 or 1, which the form from z does not suffer.
+    """
     a, y = _like_outputs("binary_cross_entropy", a, y)
-    return (a - y) / (a * (1 - a))
+    # Where y is 0 or 1 the numerator cancels one factor of the denominator, which may be 0.
+    numerator = jnp.where(y == 0, 1, jnp.where(y == 1, -1, a - y))
+    return numerator / (jnp.where(y == 0, 1, a) * jnp.where(y == 1, 1, 1 - a))
 
 
 def binary_cross_entropy_root_hessian(a: Outputs, y: Targets) -> Float[Array, "v m *f"]:
     """d2L/da2 = diag(y / a^2 + (1 - y) / (1 - a)^2), so S_v is its root at v times e_v."""
     a, y = _like_outputs("binary_cross_entropy", a, y)
-    return _diagonal_root(jnp.sqrt(y / a**2 + (1 - y) / (1 - a) ** 2))
+    # By hypot, since the squares alone overflow.
+    of_one = jnp.sqrt(y) / jnp.where(y == 0, 1, a)
+    of_zero = jnp.sqrt(1 - y) / jnp.where(y == 1, 1, 1 - a)
+    return _diagonal_root(jnp.hypot(of_one, of_zero))
 
 
 def binary_cross_entropy_sample(key: jax.Array, a: Outputs) -> Outputs:
@@ -178,7 +205,8 @@ sigmoid_binary_cross_entropy = Loss(
 """Two classes, from z before the sigmoid: L = -[y log a + (1 - y) log(1 - a)], a = sigmoid(z); dz = a - y.
 
 y has z's shape, (m, 1) for one output, with values in [0, 1]; several outputs are independent yes-or-no questions.
-Finite and exact however large |z| is. Source: the lesson, S8 and S9; `optax.losses.sigmoid_binary_cross_entropy`.
+Value, derivative and root keep their digits however large |z| is; an infinite z that is right costs 0. Source: the
+lesson, S8 and S9; `optax.losses.sigmoid_binary_cross_entropy`.
 """
 
 softmax_cross_entropy = Loss(
@@ -190,7 +218,8 @@ softmax_cross_entropy = Loss(
 """Several classes, from z before the softmax: L = -sum_k y_k log a_k, a = softmax(z); dz = a - y.
 
 y has z's shape, (m, o): one-hot or soft targets, not negative, that should sum to 1 over the last axis; rows of any
-other sum are weighted by it. Source: the lesson, S5; `optax.losses.softmax_cross_entropy`.
+other sum are weighted by it. 0 log 0 = 0: a class may be ruled out by an output of -inf where it is not the target.
+Source: the lesson, S5; `optax.losses.softmax_cross_entropy`.
 """
 
 softmax_cross_entropy_with_integer_labels = Loss(
@@ -240,16 +269,54 @@ def _diagonal_root(root):
     return columns * root[None]
 
 
+def _distance(z):
+    """|z|, with one side's derivatives at 0: where a function is smooth there, both sides have the same."""
+    return jnp.where(z > 0, z, -z)
+
+
+def _exponentials(z):
+    """z_k - max_j z_j, its exponential e_k, and sum_k e_k - 1, the sum without that of the maximum.
+
+    softmax(z) = e / (1 + rest), and sum_{k != j} e_k = rest + (1 - e_j), which keeps its digits where e_j is nearly all
+    of the sum. Derivatives take the maximum for a constant, on which the softmax does not depend.
+    """
+    shifted = z - lax.stop_gradient(z.max(-1, keepdims=True))
+    e = jnp.exp(shifted)
+    return shifted, e, _sum_but(1, e)
+
+
+def _sum_but(largest, values):
+    """sum_k values_k - largest, for the largest of the values, without rounding it into the sum."""
+    at_largest = (values == largest).astype(values.dtype)
+    # Where several are the largest, each gives its part: so derivatives see them alike.
+    return (values - largest * (at_largest / at_largest.sum(-1, keepdims=True))).sum(-1, keepdims=True)
+
+
+def _log_softmax(z):
+    """log a_k = z_k - max_j z_j - log(1 + rest), two terms of one sign."""
+    shifted, _, rest = _exponentials(z)
+    return shifted - jnp.log1p(rest)
+
+
+def _labelled(z, y):
+    """Where each label's output is: a mask, as outputs may be spread over devices; none for a label out of range."""
+    classes = lax.broadcasted_iota(y.dtype, z.shape, z.ndim - 1, out_sharding=jax.typeof(z).sharding)
+    return classes == y[..., None]
+
+
 def _softmax_root(z):
     """S (v, m, *t, o) with S_v = sqrt(a_v) (e_v - a) at v's own position, 0 at others; v counts (position, class)."""
-    a = jax.nn.softmax(z)
+    shifted, exponentials, rest = _exponentials(z)
+    a, others = exponentials / (1 + rest), (rest + (1 - exponentials)) / (1 + rest)
     *positions, classes = a.shape[1:]
     count = math.prod(positions)
     e = jnp.eye(count * classes, dtype=z.dtype).reshape(-1, 1, *positions, classes)
     own_position = jnp.repeat(jnp.eye(count, dtype=z.dtype), classes, axis=0).reshape(-1, 1, *positions, 1)
-    # sqrt(a_v) as a sum over the outputs, which works where they are spread over devices, and v is not.
-    root = (e * jnp.sqrt(a)[None]).sum(axis=tuple(range(2, 1 + a.ndim)), keepdims=True)
-    return root * (e - own_position * a[None])
+    # From half of z, since a_v underflows before its root does.
+    root = jnp.exp(shifted / 2) / jnp.sqrt(1 + rest)
+    # As a sum over the outputs, which works where they are spread over devices, and v is not.
+    root = (e * root[None]).sum(axis=tuple(range(2, 1 + a.ndim)), keepdims=True)
+    return root * (e * others[None] - (own_position - e) * a[None])
 
 
 def _like_outputs(name, z, y):

@@ -21,9 +21,16 @@ from jaxnet.repeat import repeat, repeated_of
 
 
 def mixed_precision_forward(layer: Layer, dtype: DTypeLike, params: Any, x: Array) -> tuple[Array, Any]:
-    """y = f(params, x) in the short type, as x's type. The cache is f's, in the short type."""
-    y, cache = layer.forward(_cast(params, dtype), x.astype(dtype))
-    return y.astype(x.dtype), cache
+    """y = f(params, x) in the short type, as x's type. The cache is f's, in the short type.
+
+    Where x has no floating-point type, such as token ids, it stays as it is, and y has the type that f gives it.
+    """
+    long = x.dtype
+    if not jnp.issubdtype(long, jnp.floating):
+        # Asked in the parameters' own types, so that a layer which takes no integers names those.
+        long = jax.eval_shape(layer.forward, params, x)[0].dtype
+    y, cache = layer.forward(_cast(params, dtype), _cast(x, dtype))
+    return y.astype(long), cache
 
 
 def mixed_precision_backward(layer: Layer, dtype: DTypeLike, params: Any, cache: Any, dy: Array) -> tuple[Any, Array]:
@@ -45,14 +52,20 @@ def mixed_precision(net: Layer, dtype: DTypeLike = jnp.bfloat16) -> Layer:
     Args:
       net: any layer or network; combinators of this library stay what they are, around layers in mixed precision.
       dtype: the short type, bfloat16 by default, which has float32's range: no scaling of the loss is needed.
+        Integers and booleans never become of it.
 
     Returns:
       A layer with the same parameters. In bfloat16 a value has 8 bits: forward and signals err by some 2^-9,
       relatively, at each layer.
 
+    Raises:
+      ValueError: when dtype is no floating-point type.
+
     Source: Micikevicius et al., Mixed precision training, 2018; Kalamkar et al., A study of bfloat16 for deep learning
     training, 2019.
     """
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"mixed_precision: expected a floating-point type, got {jnp.dtype(dtype)}")
     layers, inner, recomputed, repeated = layers_of(net), inner_of(net), recomputed_of(net), repeated_of(net)
     if layers is not None:
         return chain(*(mixed_precision(layer, dtype) for layer in layers))
@@ -68,5 +81,5 @@ def mixed_precision(net: Layer, dtype: DTypeLike = jnp.bfloat16) -> Layer:
     return Layer(net.init, forward, backward, second)
 
 
-def _cast(params, dtype):
-    return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, params)
+def _cast(tree, dtype):
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)

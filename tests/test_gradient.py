@@ -23,6 +23,34 @@ def test_every_loss_behind_a_network(name, activation, key):
     jn.testing.check_network(net, getattr(jn.losses, name), net.init(key), jax.random.normal(key, (6, 3)), y)
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "activation", [jn.tanh, jn.relu, jn.sigmoid, jn.softplus], ids=["tanh", "relu", "sigmoid", "softplus"]
+)
+def test_from_a_start_at_zero(name, activation, x64, key):
+    """Where every z is 0 exactly, gradient and both kinds of curvature are those of autodiff."""
+    output = jn.sigmoid if name == "binary_cross_entropy" else jn.identity
+    net, loss = jn.mlp((3, 4, 2), activation, output_activation=output), getattr(jn.losses, name)
+    params = jax.tree.map(jnp.zeros_like, net.init(key))
+    x, (_, y) = jax.random.normal(key, (6, 3)), example(name, (6, 2), key)
+    direction = net.init(key)
+
+    def mean_loss(params):
+        return loss.forward(net.apply(params, x), y).mean()
+
+    assert_trees_equal(jn.value_and_grad(net, loss)(params, x, y), jax.value_and_grad(mean_loss)(params))
+    _, expected = jax.jvp(jax.grad(mean_loss), (params,), (direction,))
+    assert_trees_equal(jn.curvature.hessian_vector_product(net, loss, params, x, y, direction), expected)
+    # The Gauss-Newton matrix is the Hessian with the network made linear at this point.
+    linear, push = jax.linearize(lambda params: net.apply(params, x), params)
+    _, expected = jax.jvp(
+        jax.grad(lambda v: loss.forward(linear + push(v), y).mean()),
+        (jax.tree.map(jnp.zeros_like, params),),
+        (direction,),
+    )
+    assert_trees_equal(jn.curvature.ggn_vector_product(net, loss, params, x, y, direction), expected)
+
+
 @pytest.mark.parametrize("depth", [1, 5])
 def test_deep_networks_with_positions(depth, key):
     net = jn.mlp((3, 5, 4, 6, 5, 2)[: depth + 1], jn.tanh)

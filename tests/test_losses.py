@@ -131,15 +131,41 @@ def test_huge_outputs_stay_finite_in_float32(name):
     assert np.isfinite(loss.root_hessian(z, y)).all()
 
 
-@pytest.mark.parametrize("name", NAMES[:3])
-def test_hessian_through_autodiff_is_right_at_zero_outputs(name):
+# Zeros of both signs, ties, and points on both sides of where the stable forms change branches.
+SPECIAL_POINTS = [(0.0, 0.0), (-0.0, 0.0), (-0.0, -0.0), (1.5, 1.5), (-1.5, -1.5), (0.0, 2.0), (5e-324, -5e-324)]
+
+
+@pytest.mark.parametrize("name", NAMES[:4])
+@pytest.mark.parametrize("z", SPECIAL_POINTS, ids=str)
+def test_derivatives_through_autodiff_are_right_at_special_points(name, z, x64):
     """All-zero weights give z = 0, where max(0, z) and |z| have kinks and the losses must not."""
     loss = getattr(jn.losses, name)
-    z = jnp.zeros((1, 2))
-    y = jnp.array([1]) if name.endswith("labels") else jnp.array([[0.0, 1.0]])
-    hessian = jax.hessian(lambda z: loss.forward(z, y)[0])(z).reshape(2, 2)
-    S = loss.root_hessian(z, y).reshape(-1, 2)
-    np.testing.assert_allclose(hessian, S.T @ S, atol=1e-7)
+    z, label = jnp.array([z] * 3), jnp.array([1, 0, 1])
+    y = label if name.endswith("labels") else jnp.array([[0.0, 1.0], [1.0, 0.0], [0.25, 0.75]])
+    targets = np.eye(2)[label] if name.endswith("labels") else np.asarray(y)
+    a = {"sig": lambda z: 1 / (1 + np.exp(-z)), "sof": softmax, "hal": lambda z: z}[name[:3]](np.asarray(z))
+    outer = a[:, :, None] * (np.eye(2) - a[:, None, :])
+    hessian = {"sig": np.eye(2) * (a * (1 - a))[:, None], "sof": outer, "hal": np.eye(2)}
+    hessian = np.broadcast_to(hessian[name[:3]], (3, 2, 2))
+
+    def value(z):
+        return loss.forward(z, y).sum()
+
+    # The closed forms lose at most the digits of a - y.
+    exact = {"rtol": 1e-14, "atol": 1e-15}
+    np.testing.assert_allclose(jax.grad(value)(z), a - targets, **exact)
+    np.testing.assert_allclose(loss.backward(z, y), a - targets, **exact)
+    for derivative in (jax.jacfwd(lambda z: loss.backward(z, y)), jax.jacrev(jax.grad(value)), jax.hessian(value)):
+        every_example = np.asarray(derivative(z))
+        np.testing.assert_allclose(np.einsum("manb,mn->mab", every_example, np.eye(3)), hessian, **exact)
+    S = np.asarray(loss.root_hessian(z, y))
+    np.testing.assert_allclose(np.einsum("vma,vmb->mab", S, S), hessian, **exact)
+
+
+def test_the_derivative_in_the_targets_is_right_at_certain_ones(x64):
+    """dL/dy = -z, also where y is 0 or 1 and an infinite z would need care."""
+    loss, z, y = jn.losses.sigmoid_binary_cross_entropy, jnp.array([[3.0], [-3.0], [0.0]]), jnp.array([[1.0], [0], [1]])
+    np.testing.assert_array_equal(jax.grad(lambda y: loss.forward(z, y).sum())(y), -z)
 
 
 @pytest.mark.usefixtures("without_shape_annotations")

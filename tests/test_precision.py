@@ -112,3 +112,51 @@ def test_curvature_goes_through(key):
         ours, theirs = (quantity(f, LOSS, params, x, y) for f in (jn.mixed_precision(net), net))
         for a, e in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
             np.testing.assert_allclose(a, e, rtol=0, atol=20 * 2**-9 * np.abs(e).max())
+
+
+def lookup(rows, width):
+    """y = the rows of E that x numbers; the cotangent of integers is 0."""
+
+    def forward(params, x):
+        return params["E"][x.astype(int)], x
+
+    def backward(params, x, dy):
+        rows = jax.nn.one_hot(x.astype(int), params["E"].shape[0], dtype=dy.dtype)
+        return {"E": jn.Outer(rows, dy)}, jnp.zeros(x.shape, dy.dtype)
+
+    return jn.Layer(lambda key: {"E": jax.random.normal(key, (rows, width))}, forward, backward)
+
+
+@pytest.mark.parametrize("dtype", [jnp.int32, jnp.uint16, jnp.bool_])
+def test_integers_and_booleans_stay_what_they_are(dtype, key):
+    """Token 257 is no bfloat16; outputs and gradients keep the type that the parameters have."""
+    rows = 2 if dtype == jnp.bool_ else 300
+    net = jn.chain(lookup(rows, 4), jn.dense(4, 3))
+    params, x = net.init(key), jnp.array([[257], [1]]).astype(dtype)
+    short = jn.mixed_precision(net)
+    z, cache = short.forward(params, x)
+    assert z.dtype == jnp.float32
+    assert jax.tree.leaves(cache)[0].dtype == dtype
+    np.testing.assert_allclose(z, net.apply(params, x), atol=20 * 2**-9 * float(jnp.abs(z).max()))
+    dparams, dx = short.backward(params, cache, jax.random.normal(key, z.shape))
+    assert dx.dtype == jnp.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves(per_example.mean(dparams))} == {jnp.dtype(jnp.float32)}
+
+
+@pytest.mark.usefixtures("without_shape_annotations")
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.bool_])
+@pytest.mark.parametrize("wrap", [lambda net: net, jn.with_hand_derived_vjp, jax.jit], ids=["apply", "vjp", "jit"])
+def test_a_layer_that_takes_no_integers_refuses_them_in_its_own_words(dtype, wrap, key):
+    net = jn.mixed_precision(jn.dense(3, 2))
+    function = wrap(net.apply) if wrap is jax.jit else getattr(wrap(net), "apply", wrap(net))
+    with pytest.raises(ValueError) as error:
+        function(net.init(key), np.ones((2, 3), dtype))
+    name = np.dtype(dtype).name
+    assert str(error.value).splitlines()[0] == (
+        f"dense(3, 2): expected x of W's dtype float32, got {name}; convert it with x.astype('float32')"
+    )
+
+
+def test_a_type_without_fractions_is_refused():
+    with pytest.raises(ValueError, match=r"^mixed_precision: expected a floating-point type, got int8$"):
+        jn.mixed_precision(jn.dense(3, 2), jnp.int8)

@@ -1,8 +1,10 @@
 """The nonlinear part of a layer of neurons: a = g(z), element by element, with dz = da * g'(z).
 
 Each caches its output a, not its input: every derivative here is a function of a, and a is kept anyway as the next
-layer's input. ReLU caches where z > 0, all that its derivative knows of z, at a byte for each number. Where g is
-curved, `second` is da * g''(z), which only the Hessian's diagonal asks for.
+layer's input. A slope is then that of the output as it was rounded: near the ends of a sigmoid at 1, or of a tanh, it
+errs by a unit of a. To keep z beside a would mend that, and double what a network keeps. ReLU caches where z > 0, all
+that its derivative knows of z, at a byte for each number. Where g is curved, `second` is da * g''(z), which only the
+Hessian's diagonal asks for.
 """
 
 from functools import partial

@@ -57,6 +57,31 @@ def test_huge_inputs_give_the_right_limits_in_float32(name, low, high, slopes):
     np.testing.assert_allclose(slope_at(LAYERS[name], z), slopes, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "slope", "second"),
+    [
+        ("sigmoid", lambda s: s * (1 - s), lambda s: s * (1 - s) * (1 - 2 * s)),
+        ("tanh", lambda s: 4 * s * (1 - s), lambda s: 8 * s * (1 - s) * (1 - 2 * s)),
+        ("softplus", lambda s: s, lambda s: s * (1 - s)),
+    ],
+)
+def test_smooth_functions_have_their_derivatives_at_both_zeros_too(name, slope, second, x64):
+    """By hand, and by autodiff of what is written by hand; tanh(z) = 2 sigmoid(2 z) - 1."""
+    layer, z = LAYERS[name], jnp.array([0.0, -0.0, 5e-324, 0.5, -0.5])
+    s = 1 / (1 + np.exp(-np.asarray(z) * (2 if name == "tanh" else 1)))
+    a, cache = layer.forward((), z)
+
+    def through_autodiff(z):
+        return jax.grad(lambda z: layer.apply((), z).sum())(z)
+
+    for slopes in (slope_at(layer, z), through_autodiff(z)):
+        np.testing.assert_allclose(slopes, slope(s), rtol=1e-14)
+    by_hand = layer.second((), cache, jnp.ones_like(a))
+    for slopes_of in (through_autodiff, lambda z: slope_at(layer, z)):
+        np.testing.assert_allclose(jax.grad(lambda z, f=slopes_of: f(z).sum())(z), second(s), rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(by_hand, second(s), rtol=1e-13, atol=1e-15)
+
+
 @every_activation
 def test_nan_stays_nan(name):
     assert np.isnan(LAYERS[name].apply((), jnp.array([jnp.nan]))).all()
