@@ -19,6 +19,9 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, DTypeLike, Float
 
+from jaxnet.norms import long_type, norm, root, scaled
+from jaxnet.weighting import counting, weighted
+
 
 class Factored(abc.ABC):
     """One parameter's per-example gradients: a leaf of the `dparams` that a backward pass returns.
@@ -48,10 +51,27 @@ class Factored(abc.ABC):
         """The same gradients, with sums, norms and products of them in another type; see `jaxnet.mixed_precision`."""
         return jax.tree.map(lambda array: array.astype(dtype), self)
 
-    def squared_norms(self) -> Float[Array, " m"]:
-        """|g_i|^2."""
+    def counting(self, weights: Float[Array, " m"]) -> "Factored":
+        """The same gradients, but 0 for examples of weight 0, whatever their factors hold."""
+        return jax.tree.map(partial(counting, weights), self)
+
+    def long(self) -> "Factored":
+        """The same gradients, with what is read of them in float32 at least."""
+        return self.summed_in(long_type(self.dtype_of_total()))
+
+    def dtype_of_total(self) -> DTypeLike:
+        """The type of the parameter's gradient."""
+        return jax.eval_shape(lambda leaf: leaf.total(None), self).dtype
+
+    def norms(self, margin: float = 0.0) -> Float[Array, " m"]:
+        """|g_i|, however large or small.
+
+        Args:
+          margin: how much rounding may change a sum, in units of the sum of its terms' magnitudes. With that added,
+            what is returned is at least the length that `total` gives to the example.
+        """
         g = self.each()
-        return (g**2).sum(axis=tuple(range(1, g.ndim)))
+        return norm(g, tuple(range(1, g.ndim))) * (1 + margin)
 
     def dot(self, direction: Float[Array, "..."]) -> Float[Array, " m"]:
         """<g_i, direction> with one direction, in the parameter's shape, for all examples."""
@@ -73,7 +93,7 @@ class Factored(abc.ABC):
         """
         squares = self.each() ** 2
         if weights is not None:
-            squares = squares * along_examples(weights, squares)
+            squares = weighted(weights, squares)
         return _over_columns(squares, columns).sum(axis=0)
 
     def squares(self, columns: str | None = None) -> Float[Array, "m ..."]:
@@ -98,7 +118,7 @@ class Factored(abc.ABC):
         if weights is None:
             return (self.block(columns) / self.examples,)
         g = self.each()
-        return (Each(g * along_examples(jnp.sqrt(weights), g), g.ndim - 1).block(columns),)
+        return (Each(weighted(jnp.sqrt(weights), g), g.ndim - 1).block(columns),)
 
     def rotated(self, bases: tuple[Float[Array, "..."], ...]) -> "Factored":
         """The gradients in other coordinates: an orthogonal matrix for each of `kronecker_factors`, axes as columns."""
@@ -131,8 +151,13 @@ class Outer(Factored):
 
     def total(self, weights: Float[Array, " m"] | None) -> Float[Array, "o i"]:
         self._check()
-        dz = self.dz if weights is None else self.dz * along_examples(weights, self.dz)
-        return self._product(dz, self.a)
+        if weights is None:
+            return self._product(self.dz, self.a)
+        dz, a = self.dz, self.a
+        if self.dtype is not None and jnp.finfo(dz.dtype).tiny > jnp.finfo(self.dtype).tiny:
+            # Weights have the long type's range, and what they meet needs it: float16's is not enough, bfloat16's is.
+            dz, a = self._long(dz), self._long(a)
+        return self._product(weighted(weights, dz), a)
 
     def each(self) -> Float[Array, "m o i"]:
         dz, a = self._with_positions()
@@ -148,19 +173,23 @@ class Outer(Factored):
     def summed_in(self, dtype: DTypeLike) -> "Outer":
         return replace(self, dtype=jnp.dtype(dtype))
 
-    def squared_norms(self) -> Float[Array, " m"]:
-        """|dz_i|^2 |a_i|^2; with positions sum_ts <dz_it, dz_is> <a_it, a_is>, or |g_i|^2 where that is smaller."""
-        self._check()
-        if self._positions() == 1:
-            dz, a = self._with_positions()
-            return (dz**2).sum((1, 2)) * (a**2).sum((1, 2))
-        if not self._is_small(2 * self._positions() ** 2):
-            return super().squared_norms()
+    def norms(self, margin: float = 0.0) -> Float[Array, " m"]:
+        """|dz_i| |a_i|; with positions the root of sum_ts <dz_it, dz_is> <a_it, a_is>, or |g_i| where that is smaller.
+
+        Positions may cancel: the margin is of sum_t |dz_it| |a_it|, and under the root of its square.
+        """
         dz, a = self._with_positions()
+        if self._positions() == 1:
+            return norm(dz, (1, 2)) * norm(a, (1, 2)) * (1 + margin)
+        if not self._is_small(2 * self._positions() ** 2):
+            return super().norms() + margin * (norm(dz, (2,)) * norm(a, (2,))).sum(1)
+        (dz, dz_scale), (a, a_scale) = scaled(dz, (1, 2)), scaled(a, (1, 2))
         rows = _rows_of(dz, 3)
         among_dz = jnp.einsum("mto,mso->mts", dz, dz, out_sharding=rows)
         among_a = jnp.einsum("mti,msi->mts", a, a, out_sharding=rows)
-        return (among_dz * among_a).sum((1, 2))
+        terms = (norm(dz, (2,)) * norm(a, (2,))).sum(1)
+        squares = jnp.maximum((among_dz * among_a).sum((1, 2)), 0) + margin * terms**2
+        return root(squares) * (dz_scale * a_scale).squeeze((1, 2))
 
     def dot(self, direction: Float[Array, "o i"]) -> Float[Array, " m"]:
         """sum_t dz_it^T D a_it."""
@@ -187,7 +216,7 @@ class Outer(Factored):
             return super().square_total(weights, columns)
         dz_dz, a_a = (signal[:, :, None] * signal[:, None] for signal in self._with_positions())
         if weights is not None:
-            dz_dz = dz_dz * along_examples(weights, dz_dz)
+            dz_dz = weighted(weights, dz_dz)
         # The sum over columns comes before the product, which then is one and not one for each.
         return self._product(_over_columns(dz_dz, columns), a_a)
 
@@ -204,9 +233,7 @@ class Outer(Factored):
         """sum_it weights_i dz_it dz_it^T and (1/T) sum_it weights_i a_it a_it^T, T positions: KFAC-expand."""
         dz, a = self._with_positions()
         among_outputs, among_inputs = (
-            jnp.einsum(
-                "mto,mtp->op", s if weights is None else s * along_examples(weights, s), s, out_sharding=_nowhere(s)
-            )
+            jnp.einsum("mto,mtp->op", s if weights is None else weighted(weights, s), s, out_sharding=_nowhere(s))
             for s in (dz, a)
         )
         examples = self.examples if weights is None else 1
@@ -274,12 +301,21 @@ class Each(Factored):
 
     def total(self, weights: Float[Array, " m"] | None) -> Float[Array, "..."]:
         self._check()
-        g = self.g if weights is None else self.g * along_examples(weights, self.g)
+        g = self.g if weights is None else weighted(weights, self.g)
         return g.sum(axis=tuple(range(g.ndim - self.ndim)))
 
     def each(self) -> Float[Array, "m ..."]:
         self._check()
         return self.g.sum(axis=tuple(range(1, self.g.ndim - self.ndim)))
+
+    def norms(self, margin: float = 0.0) -> Float[Array, " m"]:
+        """|g_i|; positions may cancel: the margin is of sum_t |g_it|."""
+        self._check()
+        positions = tuple(range(1, self.g.ndim - self.ndim))
+        if not positions:
+            return super().norms(margin)
+        of_terms = norm(self.g, tuple(range(self.g.ndim - self.ndim, self.g.ndim)))
+        return super().norms() + margin * of_terms.sum(positions)
 
     def add(self, other: Factored) -> "Each":
         if not isinstance(other, Each):
@@ -292,11 +328,6 @@ class Each(Factored):
                 f"Each: expected g (m, ..., *parameter) for a parameter with {self.ndim} axes, got shape "
                 f"{self.g.shape}; ndim says how many axes the parameter has"
             )
-
-
-def along_examples(weights: Float[Array, " m"], signal: Float[Array, "m ..."]) -> Float[Array, "m ..."]:
-    """Weights (m,) with as many axes as the signal, to multiply it."""
-    return jnp.expand_dims(weights.astype(signal.dtype), tuple(range(1, signal.ndim)))
 
 
 def map_leaves(read: Any, dparams: Any, *others: Any) -> Any:

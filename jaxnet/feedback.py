@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxnet.compose import layers_of, named_in_errors
 from jaxnet.layer import Layer
+from jaxnet.norms import long_type
 
 Backward: TypeAlias = Callable[[Any, Any, Array], tuple[Any, Array]]
 
@@ -157,7 +158,8 @@ def direct(net: Layer, weights: tuple[Any, ...]) -> Backward:
 def angle(update: PyTree[Array], gradient: PyTree[Array]) -> Float[Array, ""]:
     """The angle between two trees of the same structure, all their numbers in a row, in degrees from 0 to 180.
 
-    Below 90 degrees, a small step along the one also lowers the loss whose gradient is the other.
+    Below 90 degrees, a small step along the one also lowers the loss whose gradient is the other. It does not change
+    with the length of either, and is NaN where one is 0.
 
     Args:
       update, gradient: the structure of the parameters.
@@ -169,6 +171,10 @@ def angle(update: PyTree[Array], gradient: PyTree[Array]) -> Float[Array, ""]:
 
 
 def _unit(tree):
+    tree = jax.tree.map(lambda leaf: leaf.astype(long_type(leaf.dtype)), tree)
+    # By the largest number first: the norm itself may be beyond the type.
+    largest = jnp.stack([jnp.abs(leaf).max(initial=0) for leaf in jax.tree.leaves(tree)]).max()
+    tree = jax.tree.map(lambda leaf: leaf / largest, tree)
     norm = _norm(tree)
     return jax.tree.map(lambda leaf: leaf / norm, tree)
 

@@ -10,11 +10,11 @@ from jaxtyping import Array, Float
 
 from jaxnet import per_example
 from jaxnet.compose import chain_backward, residual_backward
-from jaxnet.factored import along_examples
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
 from jaxnet.recompute import recompute_backward
 from jaxnet.repeat import repeat_backward
+from jaxnet.weighting import check_weights, examples_of, mean_loss, require_examples, weighted, with_rows_that_count
 
 COMBINATORS = {chain_backward, residual_backward, repeat_backward, recompute_backward}
 
@@ -52,20 +52,29 @@ def value_and_grad(
 
     Returns:
       `(params, x, y, weights=None) -> (J, grads)`, a drop-in for `jax.value_and_grad` of the mean loss. J is a scalar,
-      grads has the structure of params. `weights (m,)` takes the place of 1/m for each example; a zero leaves the
-      example out, such as one that only fills up a batch.
+      grads has the structure of params. `weights (m,)` takes the place of 1/m for each example, of either sign; a zero
+      leaves the example out, such as one that only fills up a batch, whatever x and y hold there. Of an empty batch,
+      for which a `read` may have an answer, J is 0.
+
+    Raises:
+      ValueError: when called, if the weights are not one for each example, or there is none and no `read`.
 
     Source: the lesson, S8 and S9.
     """
 
     def hand_derived(params, x, y, weights=None):
+        if read is None:
+            require_examples("value_and_grad", x)
+        if weights is not None:
+            check_weights("value_and_grad", weights, (examples_of(x),))
+            x, y = with_rows_that_count(weights, (x, y))
         z, cache = net.forward(params, x)
         losses, dz = loss.forward(z, y), loss.backward(z, y)
-        value = losses.mean() if weights is None else (losses * weights.astype(losses.dtype)).sum()
+        value = mean_loss(losses, weights)
         if read is None:
             # Backward is linear in the signal, so the mean's weights may go in at the output, where they meet m f
             # numbers; in the reading they would meet all the parameters' gradients.
-            dz = dz / dz.shape[0] if weights is None else dz * along_examples(weights, dz)
+            dz = dz / dz.shape[0] if weights is None else weighted(weights, dz)
             if backward is None:
                 return value, total_backward(net, params, cache, dz)[0]
         dparams, _ = (backward or net.backward)(params, cache, dz)

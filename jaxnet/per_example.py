@@ -8,14 +8,16 @@ With m examples and P parameters the gradient takes about 6 m P operations. Wher
 top, for weights without positions; T positions make it T times as much, T^2 where they are paired (see `Outer`).
 """
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from jaxnet.clipping import clipped, clipped_mean
 from jaxnet.factored import Each, Factored, Outer, map_leaves
+from jaxnet.norms import joined, norm
+from jaxnet.weighting import check_weights
 
 __all__ = [
     "Each",
@@ -29,6 +31,7 @@ __all__ = [
     "gram",
     "mean",
     "noise_scale",
+    "norms",
     "second_moment",
     "signal_to_noise",
     "squared_norms",
@@ -37,15 +40,13 @@ __all__ = [
     "variance",
 ]
 
-Norm: TypeAlias = float | Float[Array, ""]
-
 
 def total(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None) -> PyTree[Array]:
     """The weighted sum of the examples' gradients: sum_i weights_i g_i.
 
     Args:
       dparams: what a layer's `backward` returned, factored per-example gradients at its leaves.
-      weights: (m,), a weight for each example; None for ones. Zero leaves an example out.
+      weights: (m,), a weight for each example; None for ones. Zero leaves an example out, whatever its factors hold.
 
     Returns:
       Gradients with the structure and shapes of the parameters.
@@ -55,16 +56,10 @@ def total(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None) -> Py
 
     Source: the lesson, S9: dW = (1/m) dZ^T A is the total with weights 1/m.
     """
-
-    def read(leaf):
-        if weights is not None and weights.shape != (leaf.examples,):
-            raise ValueError(
-                f"per_example.total: expected weights of shape ({leaf.examples},), one for each example, "
-                f"got {weights.shape}"
-            )
-        return leaf.total(weights)
-
-    return map_leaves(read, dparams)
+    if weights is None:
+        return map_leaves(lambda leaf: leaf.total(None), dparams)
+    check_weights("per_example.total", weights, (_examples(dparams),))
+    return map_leaves(lambda leaf: leaf.counting(weights).total(weights), dparams)
 
 
 def mean(dparams: PyTree[Any]) -> PyTree[Array]:
@@ -100,17 +95,18 @@ def each(dparams: PyTree[Any]) -> PyTree[Array]:
     return map_leaves(lambda leaf: leaf.each(), dparams)
 
 
-def squared_norms(dparams: PyTree[Any]) -> Float[Array, " m"]:
-    """Each example's squared gradient norm |g_i|^2, over all parameters: (m,).
+def norms(dparams: PyTree[Any]) -> Float[Array, " m"]:
+    """Each example's gradient norm |g_i|, over all parameters: (m,), in float32 at least.
 
-    A weight adds |dz_i|^2 |a_i|^2: no product of matrices, O(m (o + i)). With T positions sum_ts <dz_t, dz_s>
-    <a_t, a_s> where 2 T^2 <= o i, else |g_i|^2 from that weight's gradients.
+    A weight has |dz_i| |a_i|: no product of matrices, O(m (o + i)). With T positions the root of sum_ts <dz_t, dz_s>
+    <a_t, a_s> where 2 T^2 <= o i, else |g_i| from that weight's gradients. The factors are scaled before they are
+    squared, so that a norm is right wherever it is a number of the type.
 
     Args:
       dparams: what `backward` returned.
 
     Returns:
-      (m,), in squared units of loss per parameter.
+      (m,), in units of loss per parameter.
 
     Raises:
       ValueError: when there are no parameters.
@@ -118,7 +114,25 @@ def squared_norms(dparams: PyTree[Any]) -> Float[Array, " m"]:
     Source: Goodfellow, Efficient per-example gradient computations, 2015; with positions Rochette et al., Efficient
     per-example gradient computations in convolutional neural networks, 2019.
     """
-    return _sum_of_leaves("squared_norms", squared_norms_by_leaf(dparams))
+    return _norms("norms", dparams)
+
+
+def squared_norms(dparams: PyTree[Any]) -> Float[Array, " m"]:
+    """Each example's squared gradient norm |g_i|^2, over all parameters: (m,), the square of `norms`.
+
+    Args:
+      dparams: what `backward` returned.
+
+    Returns:
+      (m,), in squared units of loss per parameter. In float32 the square is infinite for norms from 1.8e19 and 0 below
+      1e-19, where the norm itself is not.
+
+    Raises:
+      ValueError: when there are no parameters.
+
+    Source: as for `norms`.
+    """
+    return _norms("squared_norms", dparams) ** 2
 
 
 def squared_norms_by_leaf(dparams: PyTree[Any]) -> PyTree[Float[Array, " m"]]:
@@ -129,49 +143,7 @@ def squared_norms_by_leaf(dparams: PyTree[Any]) -> PyTree[Float[Array, " m"]]:
 
     Source: as for `squared_norms`, which is their sum.
     """
-    return map_leaves(lambda leaf: leaf.squared_norms(), dparams)
-
-
-def clipped_mean(dparams: PyTree[Any], max_norm: PyTree[Norm]) -> PyTree[Array]:
-    """The mean of the examples' gradients, each shortened to a length of at most C: (1/m) sum_i min(1, C / |g_i|) g_i.
-
-    One backward pass: the norms are read, then the total is, with the factors as weights: one product of matrices,
-    2 m P, in place of the mean's.
-
-    Args:
-      dparams: what `backward` returned.
-      max_norm: C, positive, for the gradient of all parameters together; or one number for every part, in a pytree
-        that begins as the parameters do (such as a tuple with a number for each layer of a chain), which clips each
-        part's gradient by its own norm.
-
-    Returns:
-      Gradients with the structure and shapes of the parameters.
-
-    Source: Abadi et al., Deep learning with differential privacy, 2016, algorithm 1; in factored form Lee and Kifer,
-    Scaling up differentially private deep learning with fast per-example gradient clipping, 2020.
-    """
-    return clipped(max_norm)(dparams, None)
-
-
-def clipped(max_norm: PyTree[Norm], batch_size: int | None = None) -> Callable[..., PyTree[Array]]:
-    """`clipped_mean` as the `read` of `value_and_grad`.
-
-    Args:
-      max_norm: as for `clipped_mean`.
-      batch_size: what the sum is divided by, m; the number of rows by default.
-
-    Returns:
-      `(dparams, weights) -> grads`: the clipped mean. An example of weight 0 is left out, and the sum is divided by m
-      all the same, so that an example never moves the outcome by more than C / m: what noise for differential privacy
-      is scaled to.
-    """
-
-    def read(dparams, weights):
-        _require_examples("clipped_mean", dparams)
-        clipped_total = jax.tree.map(lambda most, part: _clipped_total(part, most, weights), max_norm, dparams)
-        return jax.tree.map(lambda leaf: leaf / (batch_size or _examples(dparams)), clipped_total)
-
-    return read
+    return map_leaves(lambda leaf: leaf.long().norms() ** 2, dparams)
 
 
 def second_moment(dparams: PyTree[Any]) -> PyTree[Array]:
@@ -205,6 +177,7 @@ def variance(dparams: PyTree[Any]) -> PyTree[Array]:
 
     Source: Variance in Dangel et al., BackPACK, 2020, whose values for a mean loss are 1/m^2 of these.
     """
+    _require_examples("variance", dparams)
     return jax.tree.map(lambda moment, mean: jnp.maximum(moment - mean**2, 0), second_moment(dparams), mean(dparams))
 
 
@@ -219,6 +192,7 @@ def signal_to_noise(dparams: PyTree[Any]) -> PyTree[Array]:
 
     Source: Liu et al., Understanding why neural networks generalize well through GSNR of parameters, 2020, equation 2.
     """
+    _require_examples("signal_to_noise", dparams)
     return jax.tree.map(lambda mean, variance: mean**2 / variance, mean(dparams), variance(dparams))
 
 
@@ -243,8 +217,13 @@ def noise_scale(dparams: PyTree[Any]) -> Float[Array, ""]:
     examples = _examples(dparams)
     if examples < 2:
         raise ValueError(f"per_example.noise_scale: expected at least two examples, got {examples}")
-    squared_mean = _sum_of_leaves("noise_scale", jax.tree.map(lambda leaf: (leaf**2).sum(), mean(dparams)))
-    noise = (squared_norms(dparams).mean() - squared_mean) * (examples / (examples - 1))
+    lengths, of_mean = _norms("noise_scale", dparams), mean(dparams)
+    # In units of the longest gradient, which do not change the ratio, squares neither overflow nor vanish.
+    longest = lengths.max()
+    longest = jnp.where(longest > 0, longest, jnp.ones_like(longest))
+    of_leaves = [norm(leaf.astype(lengths.dtype), tuple(range(leaf.ndim))) for leaf in jax.tree.leaves(of_mean)]
+    squared_mean = (joined(of_leaves) / longest) ** 2
+    noise = (((lengths / longest) ** 2).mean() - squared_mean) * (examples / (examples - 1))
     return noise / (squared_mean - noise / examples)
 
 
@@ -299,24 +278,20 @@ def add(dparams: PyTree[Any], other: PyTree[Any]) -> PyTree[Any]:
     return map_leaves(lambda leaf, more: leaf.add(more), dparams, other)
 
 
-def _clipped_total(dparams, max_norm, weights):
-    """sum_i min(1, C / |g_i|) g_i over the examples of positive weight."""
-    if not jax.tree.leaves(dparams):
-        return dparams
-    squared = squared_norms(dparams)
-    most = jnp.asarray(max_norm, squared.dtype)
-    too_long = squared > most**2
-    ones = jnp.ones_like(squared)
-    # The root only of what is above 0, where it has a derivative.
-    factors = jnp.where(too_long, most / jnp.sqrt(jnp.where(too_long, squared, ones)), ones)
-    return total(dparams, factors if weights is None else jnp.where(weights > 0, factors, jnp.zeros_like(factors)))
+def _norms(reading, dparams):
+    _require_parameters(reading, dparams)
+    return joined(jax.tree.leaves(map_leaves(lambda leaf: leaf.long().norms(), dparams)))
 
 
 def _sum_of_leaves(reading, tree):
     leaves = jax.tree.leaves(tree)
-    if not leaves:
-        raise ValueError(f"per_example.{reading}: expected parameters, got none")
+    _require_parameters(reading, leaves)
     return sum(leaves[1:], start=leaves[0])
+
+
+def _require_parameters(reading, tree):
+    if not jax.tree.leaves(tree):
+        raise ValueError(f"per_example.{reading}: expected parameters, got none")
 
 
 def _examples(dparams):

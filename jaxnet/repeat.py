@@ -20,6 +20,7 @@ from jaxtyping import Array, DTypeLike, Float
 from jaxnet.compose import Send, send_back
 from jaxnet.factored import Factored, map_leaves
 from jaxnet.layer import Layer
+from jaxnet.norms import norm
 
 
 def repeat_init(layer, n, key):
@@ -131,8 +132,11 @@ class Stacked(Factored):
     def summed_in(self, dtype: DTypeLike) -> "Stacked":
         return Stacked(self.layers.summed_in(dtype))
 
-    def squared_norms(self) -> Float[Array, " m"]:
-        return jax.vmap(lambda layer: layer.squared_norms())(self.layers).sum(axis=0)
+    def counting(self, weights: Float[Array, " m"]) -> "Stacked":
+        return Stacked(jax.vmap(lambda layer: layer.counting(weights))(self.layers))
+
+    def norms(self, margin: float = 0.0) -> Float[Array, " m"]:
+        return norm(jax.vmap(lambda layer: layer.norms(margin))(self.layers), (0,))
 
     def dot(self, direction: Float[Array, "n ..."]) -> Float[Array, " m"]:
         return jax.vmap(lambda layer, along: layer.dot(along))(self.layers, direction).sum(axis=0)

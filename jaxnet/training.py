@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 from jaxnet import gradient
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
+from jaxnet.weighting import check_weights, mean_loss, with_rows_that_count
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -142,12 +143,17 @@ def make_steps(
 
     Returns:
       `(state, x, y, weights=None) -> (state, {"loss": J})`, jit-compiled, for k batches of m examples: x (k, m, ...),
-      y (k, m, ...), weights (k, m) in place of 1/m, if any; J (k,) is each batch's loss before its update. The given
-      state's memory is reused and the state must not be used again.
+      y (k, m, ...), weights (k, m) in place of 1/m, if any, as for `value_and_grad`; J (k,) is each batch's loss before
+      its update. The given state's memory is reused and the state must not be used again.
+
+    Raises:
+      ValueError: when traced, if the weights are not one for each example of each batch.
     """
     scan = _make_scan(net, loss, optimizer, value_and_grad)
 
     def steps(state, x, y, weights=None):
+        if weights is not None:
+            check_weights("make_steps", weights, jax.tree.leaves(x)[0].shape[:2])
         state, values = scan(state, x, y, weights)
         return state, {"loss": values}
 
@@ -194,8 +200,9 @@ def _make_update(net, loss, optimizer, value_and_grad):
         value, grads = value_and_grad_of(state.params, x, y, weights)
 
         def value_again(params, x=x, y=y, weights=weights):
-            losses = loss.forward(hand_derived(params, x), y)
-            return losses.mean() if weights is None else (losses * weights.astype(losses.dtype)).sum()
+            if weights is not None:
+                x, y = with_rows_that_count(weights, (x, y))
+            return mean_loss(loss.forward(hand_derived(params, x), y), weights)
 
         seen = {"value": value, "grad": grads, "value_fn": value_again, "x": x, "y": y, "weights": weights}
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params, **seen)

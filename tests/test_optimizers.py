@@ -250,7 +250,8 @@ def test_an_example_more_or_less_moves_the_clipped_gradient_by_at_most_c_over_th
         ),
         (
             lambda: optimizers.private_noise(0.0, 1.0, 8),
-            "private_noise: expected max_norm > 0, noise_multiplier >= 0 and batch_size >= 1, got 0.0, 1.0 and 8",
+            "private_noise: expected finite max_norm > 0, finite noise_multiplier >= 0 and batch_size >= 1, "
+            "got 0.0, 1.0 and 8",
         ),
     ],
 )

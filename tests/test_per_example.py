@@ -1,5 +1,6 @@
 """Every reading against the gradients of `vmap(jax.grad)`, formed one by one."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -111,6 +112,7 @@ READINGS = {
         lambda d, _: per_example.squared_norms_by_leaf(d),
         lambda formed: jax.tree.map(lambda g: (flat(g) ** 2).sum(1), formed),
     ),
+    "norms": (lambda d, _: per_example.norms(d), lambda formed: np.sqrt((flat(formed) ** 2).sum(1))),
     "clipped_mean": (
         lambda d, formed: per_example.clipped_mean(d, a_norm(formed)),
         lambda formed: clipped_by_hand(formed, a_norm(formed)),
@@ -180,15 +182,14 @@ def test_clipping_every_part_by_its_own_norm(x64, key):
     assert_close(per_example.clipped_mean(dparams, by_leaf), expected)
 
 
-def test_clipped_leaves_out_examples_of_weight_zero_and_still_divides_by_the_rows(x64, key):
+def test_clipped_weighs_every_example_and_leaves_out_those_of_weight_zero(x64, key):
     dparams, formed = factored_and_formed(jn.mlp((4, 6, 3), jn.tanh), (), key)
-    most = a_norm(formed)
+    most, weights = a_norm(formed), np.array([0.25, 0.5, -0.25, 0.125, 0.0, 0.0])
     factors = np.minimum(1, most / np.sqrt((flat(formed) ** 2).sum(1)))
-    expected = weighted(np.where(np.arange(EXAMPLES) < 4, factors, 0) / EXAMPLES, formed)
-    weights = jnp.array([0.25] * 4 + [0.0] * 2)
-    assert_close(per_example.clipped(most)(dparams, weights), expected)
-    of_four = jax.tree.map(lambda leaf: leaf * EXAMPLES / 4, expected)
-    assert_close(per_example.clipped(most, batch_size=4)(dparams, weights), of_four)
+    assert_close(per_example.clipped(most)(dparams, jnp.asarray(weights)), weighted(weights * factors, formed))
+    # The heaviest counts a quarter, the others in proportion.
+    of_four = weighted(weights / 0.5 * factors / 4, formed)
+    assert_close(per_example.clipped(most, batch_size=4)(dparams, jnp.asarray(weights)), of_four)
 
 
 def test_an_example_without_gradient_is_clipped_to_nothing_and_differentiable(x64):
@@ -205,6 +206,21 @@ def test_variance_is_never_negative(key):
     """In float32 the difference of two equal numbers can be."""
     dparams = jn.Each(jnp.full((7, 50), 0.1) * jax.random.normal(key, (1, 50)))
     assert float(per_example.variance(dparams).min()) >= 0
+
+
+def test_norms_and_noise_scale_do_not_depend_on_the_size_of_the_gradient(key):
+    dparams, _ = factored_and_formed(jn.mlp((4, 6, 3), jn.tanh), (), key)
+    norms, noise_scale = per_example.norms(dparams), per_example.noise_scale(dparams)
+    for size in (1e-30, 1e-20, 1e20, 1e30):
+        longer = jax.tree.map(
+            lambda leaf, size=size: (
+                replace(leaf, dz=leaf.dz * size) if isinstance(leaf, jn.Outer) else jn.Each(leaf.g * size)
+            ),
+            dparams,
+            is_leaf=lambda leaf: isinstance(leaf, per_example.Factored),
+        )
+        np.testing.assert_allclose(per_example.norms(longer), size * norms, rtol=1e-6)
+        np.testing.assert_allclose(per_example.noise_scale(longer), noise_scale, rtol=1e-4)
 
 
 @pytest.mark.parametrize("positions", [(), (2,), (7,)])
@@ -240,6 +256,15 @@ def test_with_positions_the_smaller_way_is_taken(positions):
             lambda: per_example.noise_scale(jn.Each(jnp.ones((1, 4)))),
             "per_example.noise_scale: expected at least two examples, got 1",
         ),
+        (
+            lambda: per_example.variance(jn.Each(jnp.ones((0, 4)))),
+            "per_example.variance: expected at least one example, got an empty batch",
+        ),
+        (
+            lambda: per_example.signal_to_noise(jn.Each(jnp.ones((0, 4)))),
+            "per_example.signal_to_noise: expected at least one example, got an empty batch",
+        ),
+        (lambda: per_example.norms(()), "per_example.norms: expected parameters, got none"),
         (lambda: per_example.squared_norms(()), "per_example.squared_norms: expected parameters, got none"),
         (lambda: per_example.gram(((), ())), "per_example.gram: expected parameters, got none"),
     ],

@@ -9,6 +9,7 @@ from jaxnet.curvature.columns import AXIS, Columns, empirical, exact, sampled, s
 from jaxnet.factored import map_leaves
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
+from jaxnet.weighting import require_examples
 
 
 def diagonal(net: Layer, columns: Columns, params: Any, x: Array, y: Any) -> PyTree[Array]:
@@ -22,6 +23,7 @@ def diagonal(net: Layer, columns: Columns, params: Any, x: Array, y: Any) -> PyT
     Returns:
       The structure and shapes of the parameters, not negative.
     """
+    require_examples("curvature.diagonal", x)
     return send_back(
         net, columns, params, x, y, lambda d: map_leaves(lambda leaf: leaf.square_total(None, AXIS) / leaf.examples, d)
     )
@@ -42,6 +44,7 @@ def ggn_diagonal(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> PyTre
 
     Source: DiagGGNExact in Dangel et al., BackPACK: Packing more into backprop, 2020.
     """
+    require_examples("curvature.ggn_diagonal", x)
     return diagonal(net, exact(loss), params, x, y)
 
 
@@ -65,6 +68,7 @@ def ggn_diagonal_sampled(
 
     Source: DiagGGNMC in Dangel et al., BackPACK, 2020.
     """
+    require_examples("curvature.ggn_diagonal_sampled", x)
     return diagonal(net, sampled(loss, key, samples), params, x, y)
 
 
@@ -78,6 +82,7 @@ def fisher_diagonal(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> Py
     Returns:
       The structure and shapes of the parameters, not negative.
     """
+    require_examples("curvature.fisher_diagonal", x)
     return diagonal(net, empirical(loss), params, x, y)
 
 
@@ -94,6 +99,7 @@ def ggn_diagonal_per_example(net: Layer, loss: Loss, params: Any, x: Array, y: A
 
     Source: BatchDiagGGNExact in BackPACK.
     """
+    require_examples("curvature.ggn_diagonal_per_example", x)
     return send_back(
         net, exact(loss), params, x, y, lambda dparams: map_leaves(lambda leaf: leaf.squares(AXIS), dparams)
     )
@@ -110,6 +116,7 @@ def ggn_blocks(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> PyTree[
       The structure of the parameters; at a parameter of p numbers the matrix (p, p) among them, in row-major order.
       Cost in memory: v m p + v p^2 numbers.
     """
+    require_examples("curvature.ggn_blocks", x)
     return send_back(
         net, exact(loss), params, x, y, lambda d: map_leaves(lambda leaf: leaf.block(AXIS) / leaf.examples, d)
     )

@@ -22,6 +22,7 @@ from jaxnet.layer import Layer
 from jaxnet.losses import Loss
 from jaxnet.recompute import recomputed_of
 from jaxnet.repeat import repeated_of, stacked, taken_apart
+from jaxnet.weighting import require_examples
 
 
 class _Weighted(NamedTuple):
@@ -54,6 +55,7 @@ def hessian_diagonal(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> P
     Source: DiagHessian in Dangel et al., BackPACK: Packing more into backprop, 2020; the recursion of whole matrices is
     Botev et al., Practical Gauss-Newton optimisation for deep learning, 2017, equation 8.
     """
+    require_examples("curvature.hessian_diagonal", x)
     z, cache = net.forward(params, x)
     roots = loss.root_hessian(z, y)
     ones = jnp.ones_like(loss.forward(z, y))

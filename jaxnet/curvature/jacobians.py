@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PyTree
 from jaxnet import per_example
 from jaxnet.curvature.columns import send_back
 from jaxnet.layer import Layer
+from jaxnet.weighting import require_examples
 
 
 def jacobian(net: Layer, params: Any, x: Array) -> PyTree[Array]:
@@ -23,6 +24,7 @@ def jacobian(net: Layer, params: Any, x: Array) -> PyTree[Array]:
       The structure of the parameters; a leaf is (m, *outputs, *shape of the parameter), as `jax.jacobian` of
       `net.apply` has it. Cost: a backward pass and a product for each output, and the memory of the outcome.
     """
+    require_examples("curvature.jacobian", x)
     outputs = _outputs(net, params, x)
     by_output = send_back(net, _units, params, x, None, per_example.each, out_axes=1)
     return jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0], *outputs, *leaf.shape[2:]), by_output)
@@ -47,6 +49,8 @@ def neural_tangent_kernel(net: Layer, params: Any, x1: Array, x2: Array | None =
     Novak et al., Fast finite width neural tangent kernel, 2022.
     """
     x2 = x1 if x2 is None else x2
+    for x in (x1, x2):
+        require_examples("curvature.neural_tangent_kernel", x)
     outputs = _outputs(net, params, x1)
 
     def between(dparams):

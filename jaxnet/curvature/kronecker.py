@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from jaxnet.compose import layers_of, named_in_errors
@@ -25,6 +26,7 @@ from jaxnet.layers.dense import Dense, dense_backward
 from jaxnet.losses import Loss
 from jaxnet.recompute import recomputed_of
 from jaxnet.repeat import repeated_of, stacked, taken_apart
+from jaxnet.weighting import check_weights, examples_of, require_examples, with_rows_that_count
 
 
 def kronecker(
@@ -36,22 +38,22 @@ def kronecker(
       net, params: the network.
       columns: what is sent back: `exact(loss)`, `sampled(loss, key)`, `empirical(loss)`, or your own `(z, y) -> S`.
       x, y: m examples.
-      weights: (m,), at least 0, in place of 1/m; a zero leaves an example out, such as one that only fills up a batch.
+      weights: (m,), at least 0, in place of 1/m; a zero leaves an example out, such as one that only fills up a batch,
+        whatever x and y hold there. Where values are not known, under `jax.jit`, a negative one makes all NaN.
 
     Returns:
       The structure of the parameters, with a pair (B (o, o), A (i, i)) at a weight (o, i), so that B kron A is the
       block of the row-major vec(W), and (B,) at a bias, or any parameter that is no weight. Those of a repeated layer
       have a leading axis, as its parameters have.
 
+    Raises:
+      ValueError: when there is no example, or the weights are not one for each, or one of them is negative.
+
     Source: Martens and Grosse, Optimizing neural networks with Kronecker-factored approximate curvature, 2015;
     with positions Eschenhagen et al., Kronecker-factored approximate curvature for modern neural network
     architectures, 2023, section 3.
     """
-
-    def read(dparams):
-        return map_leaves(lambda leaf: leaf.kronecker_factors(weights, AXIS), dparams)
-
-    return send_back(net, columns, params, x, y, read)
+    return _kronecker("curvature.kronecker", net, columns, params, x, y, weights)
 
 
 def kflr(
@@ -71,7 +73,7 @@ def kflr(
 
     Source: Botev et al., Practical Gauss-Newton optimisation for deep learning, 2017, where it is KFLR.
     """
-    return kronecker(net, exact(loss), params, x, y, weights)
+    return _kronecker("curvature.kflr", net, exact(loss), params, x, y, weights)
 
 
 def kfac(
@@ -102,7 +104,7 @@ def kfac(
 
     Source: Martens and Grosse, 2015, sections 3 and 5.
     """
-    return kronecker(net, sampled(loss, key, samples), params, x, y, weights)
+    return _kronecker("curvature.kfac", net, sampled(loss, key, samples), params, x, y, weights)
 
 
 def kfra(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> PyTree[tuple[Array, ...]]:
@@ -124,12 +126,32 @@ def kfra(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> PyTree[tuple[
 
     Source: Botev et al., Practical Gauss-Newton optimisation for deep learning, 2017, where it is KFRA.
     """
+    require_examples("curvature.kfra", x)
     if jnp.ndim(x) != 2:
         raise ValueError(f"curvature.kfra: expected x (m, i) without positions, got shape {jnp.shape(x)}")
     z, cache = net.forward(params, x)
     s = loss.root_hessian(z, y)
     factors, _ = _kfra_backward(net, params, cache, jnp.einsum("vno,vnp->op", s, s) / len(x), len(x))
     return factors
+
+
+def _kronecker(name, net, columns, params, x, y, weights):
+    require_examples(name, x)
+    if weights is not None:
+        check_weights(name, weights, (examples_of(x),))
+        weights = _not_negative(name, weights)
+        x, y = with_rows_that_count(weights, (x, y))
+
+    def read(dparams):
+        return map_leaves(lambda leaf: leaf.kronecker_factors(weights, AXIS), dparams)
+
+    return send_back(net, columns, params, x, y, read)
+
+
+def _not_negative(name, weights):
+    if not isinstance(weights, jax.core.Tracer) and (least := np.asarray(weights).min()) < 0:
+        raise ValueError(f"{name}: expected weights of at least 0, got {least:g}")
+    return jnp.where((weights < 0).any(), jnp.nan, weights)
 
 
 def _kfra_backward(layer, params, cache, k, examples):
@@ -192,6 +214,7 @@ def ekfac(
 
     Source: George et al., Fast approximate natural gradient descent in a Kronecker-factored eigenbasis, 2018.
     """
+    require_examples("curvature.ekfac", x)
     columns = exact(loss) if key is None else sampled(loss, key, samples)
     factors = kronecker(net, columns, params, x, y)
     bases = jax.tree.map(lambda factor: jnp.linalg.eigh(factor)[1], factors)

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, PyTree
 from jaxnet import gradient, per_example
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
+from jaxnet.weighting import check_weights, examples_of, require_examples, with_rows_that_count
 
 
 def ggn_vector_product(
@@ -28,13 +29,18 @@ def ggn_vector_product(
       net, loss, params: the network and its loss.
       x, y: m examples.
       v: the structure and shapes of the parameters.
-      weights: (m,), in place of 1/m for each example, as for `value_and_grad`.
+      weights: (m,), in place of 1/m for each example, as for `value_and_grad`: of either sign, and a zero leaves the
+        example out.
 
     Returns:
       G v, the structure and shapes of the parameters.
 
     Source: Schraudolph, Fast curvature matrix-vector products for second-order gradient descent, 2002.
     """
+    require_examples("curvature.ggn_vector_product", x)
+    if weights is not None:
+        check_weights("curvature.ggn_vector_product", weights, (examples_of(x),))
+        x, y = with_rows_that_count(weights, (x, y))
     z, jv, cache = jax.jvp(lambda params: net.forward(params, x), (params,), (v,), has_aux=True)
     _, hjv = jax.jvp(lambda z: loss.backward(z, y), (z,), (jv,))
     dparams, _ = net.backward(params, cache, hjv)
@@ -54,6 +60,7 @@ def hessian_vector_product(net: Layer, loss: Loss, params: Any, x: Array, y: Any
 
     Source: Pearlmutter, Fast exact multiplication by the Hessian, 1994.
     """
+    require_examples("curvature.hessian_vector_product", x)
 
     def mean_gradient(params):
         _, grads = gradient.value_and_grad(net, loss)(params, x, y)
@@ -78,6 +85,7 @@ def fisher_vector_product(net: Layer, loss: Loss, params: Any, x: Array, y: Any,
     Returns:
       F v, the structure and shapes of the parameters.
     """
+    require_examples("curvature.fisher_vector_product", x)
     z, cache = net.forward(params, x)
     dparams, _ = net.backward(params, cache, loss.backward(z, y))
     return per_example.total(dparams, per_example.dot(dparams, v) / x.shape[0])

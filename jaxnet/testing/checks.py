@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet import gradient, per_example
-from jaxnet.factored import along_examples
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
 from jaxnet.testing.compare import assert_close, is_floating
 from jaxnet.testing.rule import TOLERANCE, Rule, check_rule
 from jaxnet.testing.samples import check_samples
+from jaxnet.weighting import weighted
 
 MOVE = 0.3
 
@@ -234,7 +234,7 @@ def _check_second(layer, params, x, rng, tolerance):
 
 
 def _weighted(weights, signal):
-    return signal * along_examples(jnp.asarray(weights, signal.dtype), signal)
+    return weighted(jnp.asarray(weights, signal.dtype), signal)
 
 
 def _moved(params, rng):

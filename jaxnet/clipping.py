@@ -1,0 +1,149 @@
+"""Gradients of single examples shortened to a length of at most C, so that none counts for more.
+
+That the length is at most C is what noise for differential privacy is scaled to: it holds for the numbers that come
+out, whatever was rounded on the way. So norms are of scaled factors, in float32 at least, and a little too long rather
+than too short; and what is summed in a long type is rounded to a short one towards 0.
+
+Weights min(1, C / |g_i|) may be smaller than the least number of the type where gradients are long and C is small. They
+are multiplied by a power r of 2 that lies half way, and their sum is divided by it.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, PyTree
+
+from jaxnet.factored import Factored, map_leaves
+from jaxnet.norms import joined, toward_zero
+from jaxnet.weighting import check_weights, counting
+
+Norm: TypeAlias = float | Float[Array, ""]
+
+
+def clipped_mean(dparams: PyTree[Any], max_norm: PyTree[Norm]) -> PyTree[Array]:
+    """The mean of the examples' gradients, each shortened to a length of at most C: (1/m) sum_i min(1, C / |g_i|) g_i.
+
+    One backward pass: the norms are read, then the total is, with the factors as weights: one product of matrices,
+    2 m P, in place of the mean's. Lengths may lie anywhere in the type's range; a gradient that is not finite, or
+    longer than the type's largest number, makes the outcome NaN.
+
+    Args:
+      dparams: what `backward` returned.
+      max_norm: C, positive and finite, for the gradient of all parameters together; or one number for every part, in a
+        pytree that begins as the parameters do (such as a tuple with a number for each layer of a chain), which clips
+        each part's gradient by its own norm. Where its value is not known, under `jax.jit`, a C that is not positive
+        makes the outcome NaN.
+
+    Returns:
+      Gradients with the structure and shapes of the parameters.
+
+    Raises:
+      ValueError: when C is out of its range, or there is no example.
+
+    Source: Abadi et al., Deep learning with differential privacy, 2016, algorithm 1; in factored form Lee and Kifer,
+    Scaling up differentially private deep learning with fast per-example gradient clipping, 2020.
+    """
+    check_max_norm("per_example.clipped_mean", max_norm)
+    return _read("per_example.clipped_mean", max_norm, None, dparams, None)
+
+
+def clipped(max_norm: PyTree[Norm], batch_size: int | None = None) -> Callable[..., PyTree[Array]]:
+    """`clipped_mean` as the `read` of `value_and_grad`: sum_i w_i min(1, C / |g_i|) g_i, with 1/m for no weights.
+
+    Where no example is clipped, that is the gradient of J = sum_i w_i L_i.
+
+    Args:
+      max_norm: as for `clipped_mean`.
+      batch_size: B, at least 1: what the sum is divided by, however many examples there are, even none. The example of
+        the largest weight then counts 1/B, and the others in proportion: (1/B) sum_i (w_i / max_j |w_j|) min(1, C /
+        |g_i|) g_i, the clipped gradient of J divided by B max_j |w_j|. So no example moves the outcome by more than
+        C / B, also in a smaller batch: what noise for differential privacy is scaled to.
+
+    Returns:
+      `(dparams, weights) -> grads`. An example of weight 0 is left out, whatever its factors hold; a weight may be
+      negative.
+
+    Raises:
+      ValueError: when C or B is out of its range; when called, if there is no example and no B, or if the weights are
+        not one for each example.
+    """
+    check_max_norm("per_example.clipped", max_norm)
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"per_example.clipped: expected batch_size to be at least 1, got {batch_size}")
+
+    def read(dparams, weights):
+        return _read("per_example.clipped", max_norm, batch_size, dparams, weights)
+
+    return read
+
+
+def check_max_norm(name: str, max_norm: PyTree[Norm]) -> None:
+    """Refuses a C that is not one positive and finite number, where its value is known."""
+    for path, most in jax.tree_util.tree_flatten_with_path(max_norm)[0]:
+        if np.shape(most) != ():
+            got = f"shape {np.shape(most)}"
+        elif isinstance(most, jax.core.Tracer) or 0 < float(most) < math.inf:
+            continue
+        else:
+            got = f"{float(most):g}"
+        where = f"max_norm{jax.tree_util.keystr(path)}"
+        raise ValueError(f"{name}: expected {where} to be one positive and finite number, got {got}")
+
+
+def _read(name, max_norm, batch_size, dparams, weights):
+    leaves = jax.tree.leaves(dparams, is_leaf=lambda leaf: isinstance(leaf, Factored))
+    examples = leaves[0].examples if leaves else 1
+    if batch_size is None and examples == 0:
+        raise ValueError(f"{name}: expected at least one example, got an empty batch")
+    share: Any = 1 / (batch_size or examples)
+    if weights is not None:
+        check_weights(name, weights, (examples,))
+        dparams = map_leaves(lambda leaf: leaf.counting(weights), dparams)
+        largest = jnp.abs(weights).max(initial=0)
+        weights = weights / jnp.where(largest == 0, jnp.ones_like(largest), largest)
+        share = share if batch_size else largest
+    return jax.tree.map(lambda most, part: _clipped_total(part, most, weights, share), max_norm, dparams)
+
+
+def _clipped_total(dparams, max_norm, weights, share):
+    """share sum_i weights_i min(1, C / |g_i|) g_i, for weights of at most 1."""
+    long = map_leaves(lambda leaf: leaf.long(), dparams)
+    leaves = jax.tree.leaves(long, is_leaf=lambda leaf: isinstance(leaf, Factored))
+    if not leaves:
+        return dparams
+    lengths = joined([leaf.norms(_margin(leaf)) for leaf in leaves])
+    factors, r = _factors(lengths, jnp.asarray(max_norm, lengths.dtype))
+    factors = factors if weights is None else counting(weights, factors * weights.astype(factors.dtype))
+
+    def read(leaf, short_leaf):
+        total = leaf.total(factors)
+        shared = total / r.astype(total.dtype) * jnp.asarray(share, total.dtype)
+        return toward_zero(shared, short_leaf.dtype_of_total())
+
+    return map_leaves(read, long, dparams)
+
+
+def _factors(lengths, most):
+    """(r min(1, C / |g_i|), r)."""
+    longest = lax.stop_gradient(lengths.max(initial=0))
+    half_way = jnp.maximum(jnp.sqrt(longest) / jnp.sqrt(most), jnp.ones_like(most))
+    _, exponent = jnp.frexp(lax.stop_gradient(half_way))
+    r = jnp.ldexp(jnp.ones_like(most), exponent - 1)
+    r = jnp.where(jnp.isfinite(longest) & (most > 0), r, jnp.nan)
+    too_long = lengths > most
+    factors = jnp.where(too_long, most * r / jnp.where(too_long, lengths, jnp.ones_like(lengths)), r)
+    return factors, r
+
+
+def _margin(leaf):
+    """How much rounding may change a sum over one example's factors, or their product, relative to its terms."""
+    arrays = [array for array in jax.tree.leaves(leaf) if jnp.issubdtype(array.dtype, jnp.floating)]
+    # Weighted factors are rounded to their own type, to nearest: by half a unit in each number.
+    short = max(float(jnp.finfo(array.dtype).eps) / 2 for array in arrays)
+    terms = max(array.shape[-1] if array.ndim > 1 else 1 for array in arrays)
+    return short + (8 + 2 * terms**0.5) * float(jnp.finfo(leaf.dtype_of_total()).eps)
