@@ -2,7 +2,8 @@
 
 That the length is at most C is what noise for differential privacy is scaled to: it holds for the numbers that come
 out, whatever was rounded on the way. So norms are of scaled factors, in float32 at least, and a little too long rather
-than too short; and what is summed in a long type is rounded to a short one towards 0.
+than too short; and what is summed in a long type is rounded to a short one towards 0. Where matrix products round even
+float32 factors unless told not to, as on GPUs and TPUs, that takes `jax.default_matmul_precision("highest")`.
 
 Weights min(1, C / |g_i|) may be smaller than the least number of the type where gradients are long and C is small. They
 are multiplied by a power r of 2 that lies half way, and their sum is divided by it.

@@ -1,5 +1,7 @@
 """K-FAC's update against its formulas in NumPy; the noise of differentially private SGD."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -216,11 +218,19 @@ def test_noise_has_the_promised_size_and_mean(key):
     assert not silent["W"].any()
 
 
-def test_an_example_more_or_less_moves_the_clipped_gradient_by_at_most_c_over_the_rows(problem):
+@pytest.mark.usefixtures("optax_promotion")
+@pytest.mark.parametrize("max_norm", [1e-30, 1e30])
+def test_noise_has_the_promised_size_where_its_variance_is_no_number_of_the_type(max_norm, key):
+    noise, gradient = optimizers.private_noise(max_norm, 1.5, 30, key), jnp.zeros((300, 400))
+    noisy, _ = noise.update(gradient, noise.init(gradient))
+    np.testing.assert_allclose(np.asarray(noisy, np.float64).std(), 1.5 * max_norm / 30, rtol=0.02)
+
+
+def test_an_example_more_or_less_moves_the_clipped_gradient_by_at_most_c_over_the_batch_size(problem):
     """What the noise is scaled to; with the weights that a batch has that is not full."""
     params, x, y = problem
     most = 0.05
-    read = jax.jit(jn.value_and_grad(NET, LOSS, read=per_example.clipped(most)))
+    read = jax.jit(jn.value_and_grad(NET, LOSS, read=per_example.clipped(most, 12)))
     for present in (12, 5):
         weights = (jnp.arange(12) < present).astype(float) / present
         fewer = weights.at[0].set(0.0)
@@ -247,6 +257,11 @@ def test_an_example_more_or_less_moves_the_clipped_gradient_by_at_most_c_over_th
         (
             lambda: optimizers.kfac(NET, LOSS, interval=0),
             "kfac: expected interval to be an integer of at least 1, got 0",
+        ),
+        (
+            lambda: optimizers.private_noise(math.inf, 1.0, 8),
+            "private_noise: expected finite max_norm > 0, finite noise_multiplier >= 0 and batch_size >= 1, "
+            "got inf, 1.0 and 8",
         ),
         (
             lambda: optimizers.private_noise(0.0, 1.0, 8),

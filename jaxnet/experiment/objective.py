@@ -18,6 +18,7 @@ from jaxnet.layer import Layer
 from jaxnet.losses import Loss
 from jaxnet.precision import mixed_precision
 from jaxnet.training import TrainState, make_steps
+from jaxnet.weighting import mean_loss, with_rows_that_count
 
 
 class Objective(NamedTuple):
@@ -127,8 +128,9 @@ def _autodiff_value_and_grad(net, loss):
     """The same function as `jaxnet.value_and_grad`, by jax.grad."""
 
     def weighted_loss(params, x, y, weights=None):
-        losses = loss.forward(net.apply(params, x), y)
-        return losses.mean() if weights is None else (losses * weights.astype(losses.dtype)).sum()
+        if weights is not None:
+            x, y = with_rows_that_count(weights, (x, y))
+        return mean_loss(loss.forward(net.apply(params, x), y), weights)
 
     return jax.value_and_grad(weighted_loss)
 
