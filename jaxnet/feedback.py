@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxnet.compose import layers_of, named_in_errors
 from jaxnet.layer import Layer
-from jaxnet.norms import long_type
+from jaxnet.norms import long_type, scale_of
 
 Backward: TypeAlias = Callable[[Any, Any, Array], tuple[Any, Array]]
 
@@ -173,8 +173,8 @@ def angle(update: PyTree[Array], gradient: PyTree[Array]) -> Float[Array, ""]:
 def _unit(tree):
     tree = jax.tree.map(lambda leaf: leaf.astype(long_type(leaf.dtype)), tree)
     # By the largest number first: the norm itself may be beyond the type.
-    largest = jnp.stack([jnp.abs(leaf).max(initial=0) for leaf in jax.tree.leaves(tree)]).max()
-    tree = jax.tree.map(lambda leaf: leaf / largest, tree)
+    scale = scale_of(jnp.stack([jnp.abs(leaf).max(initial=0) for leaf in jax.tree.leaves(tree)]).max())
+    tree = jax.tree.map(lambda leaf: leaf * (1 / scale), tree)
     norm = _norm(tree)
     return jax.tree.map(lambda leaf: leaf / norm, tree)
 

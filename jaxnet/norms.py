@@ -10,14 +10,18 @@ def long_type(dtype: DTypeLike) -> DTypeLike:
     return dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
 
 
-def scaled(values: Float[Array, "..."], axes: tuple[int, ...]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """(values / s, s) with s the largest magnitude along the axes, which are kept with length 1.
+def scale_of(largest: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The largest magnitude, but with an inverse that is a normal number too: it is not 0 for 0.
 
-    s is a constant to whoever differentiates. It stays where 1 / s is a normal number too: for zeros s is not 0.
+    A constant to whoever differentiates. Multiply by the inverse: the compiler makes a division by one number that.
     """
-    tiny = float(jnp.finfo(values.dtype).tiny)
-    largest = jnp.abs(values).max(axes, keepdims=True, initial=0)
-    scale = lax.stop_gradient(jnp.clip(largest, tiny, 1 / tiny))
+    tiny = float(jnp.finfo(largest.dtype).tiny)
+    return lax.stop_gradient(jnp.clip(largest, tiny, 1 / tiny))
+
+
+def scaled(values: Float[Array, "..."], axes: tuple[int, ...]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """(values / s, s) with s their scale along the axes, which are kept with length 1."""
+    scale = scale_of(jnp.abs(values).max(axes, keepdims=True, initial=0))
     return values * (1 / scale), scale
 
 

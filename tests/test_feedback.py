@@ -136,6 +136,20 @@ def test_angles():
     np.testing.assert_allclose(feedback.angle(u, w), 45, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_an_angle_does_not_change_with_the_lengths(dtype):
+    """Also where squares overflow or vanish; the largest number is within 3 of the type's."""
+    u, v = np.array([3.0, 0.0, 0.0]), np.array([1.0, 1.0, 0.0])
+    sizes = (1e-6, 1e-3, 1.0, 2e4) if dtype == "float16" else (1e-37, 1e-25, 1.0, 1e20, 1e38)
+    pairs = jnp.array([(a * u, b * v) for a in sizes for b in sizes], dtype)
+    angles = jax.jit(jax.vmap(lambda pair: feedback.angle({"W": pair[0]}, {"W": pair[1]})))(pairs)
+    # Float32 rounds at 6e-8; float16's numbers near 1e-6 have 4 digits of two.
+    np.testing.assert_allclose(angles, np.full(len(pairs), 45.0), rtol=1e-6)
+    same = jax.jit(jax.vmap(lambda a: feedback.angle({"W": a}, {"W": pairs[0, 0]})))(pairs[:, 0])
+    # Two unit vectors off by 4 roundings each.
+    np.testing.assert_allclose(same, np.zeros(len(pairs)), atol=3e-5)
+
+
 @pytest.mark.usefixtures("without_shape_annotations")
 def test_misuse_is_named(key):
     with pytest.raises(ValueError, match=r"^feedback\.direct: expected a chain, got dense$"):

@@ -211,7 +211,7 @@ def test_variance_is_never_negative(key):
 def test_norms_and_noise_scale_do_not_depend_on_the_size_of_the_gradient(key):
     dparams, _ = factored_and_formed(jn.mlp((4, 6, 3), jn.tanh), (), key)
     norms, noise_scale = per_example.norms(dparams), per_example.noise_scale(dparams)
-    for size in (1e-30, 1e-20, 1e20, 1e30):
+    for size in (1e-30, 1e20, 2e37):
         longer = jax.tree.map(
             lambda leaf, size=size: (
                 replace(leaf, dz=leaf.dz * size) if isinstance(leaf, jn.Outer) else jn.Each(leaf.g * size)

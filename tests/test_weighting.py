@@ -142,6 +142,13 @@ def test_a_nan_that_counts_is_not_hidden(key):
     assert jnp.isnan(value)
 
 
+def test_an_infinite_loss_that_counts_is_infinite_and_not_nan():
+    """Rows of weight 0 become that of an example that counts, and 0 times infinity is NaN."""
+    a, y = jnp.array([[0.5], [0.0], [0.0]]), jnp.array([[1.0], [0.0], [1.0]])
+    of_batch = jn.value_and_grad(jn.identity, jn.losses.binary_cross_entropy)
+    assert of_batch((), a, y, jnp.array([0.0, 0.0, 0.5]))[0] == jnp.inf
+
+
 def test_rows_are_replaced_in_every_kind_of_array():
     tree = {"ids": jnp.array([7, -1, 9], jnp.int8), "mask": np.array([[True], [False], [True]]), "none": None}
     replaced = with_rows_that_count(jnp.array([0.0, 2.0, 0.0]), tree)
