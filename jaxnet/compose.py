@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import jax
 from jaxtyping import Array, Float
 
+from jaxnet.arguments import instance_of
 from jaxnet.layer import Layer
 
 Send: TypeAlias = Callable[[Layer, Any, Any, Array], tuple[Any, Array]]
@@ -50,10 +51,12 @@ def chain(*layers: Layer) -> Layer:
 
     Returns:
       A layer whose parameters are the tuple of the layers' parameters: `params[0].W` for a first `dense`.
+
+    Raises:
+      ValueError: when something is no layer.
     """
     for position, layer in enumerate(layers):
-        if not isinstance(layer, Layer):
-            raise ValueError(f"chain: expected a Layer at position {position}, got {layer!r}")
+        instance_of(Layer, "chain", f"a Layer at position {position}", layer, "jaxnet.tanh")
     return Layer(partial(chain_init, layers), partial(chain_forward, layers), partial(chain_backward, layers))
 
 
@@ -101,10 +104,11 @@ def residual(inner: Layer) -> Layer:
       inner: f, a layer whose output has its input's shape; its parameters are the residual layer's.
 
     Raises:
-      ValueError: when traced, if f changes the shape.
+      ValueError: when f is no layer; when traced, if it changes the shape.
 
     Source: He et al., Deep Residual Learning for Image Recognition, 2015, equation 1.
     """
+    instance_of(Layer, "residual", "inner to be a Layer", inner, "jaxnet.dense(4, 4)")
     return Layer(inner.init, partial(residual_forward, inner), partial(residual_backward, inner))
 
 

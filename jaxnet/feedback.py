@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from jaxnet.arguments import instance_of
 from jaxnet.compose import layers_of, named_in_errors
 from jaxnet.layer import Layer
 from jaxnet.norms import long_type, scale_of
@@ -31,6 +32,7 @@ def alignment(net: Layer, weights: PyTree[Array]) -> Backward:
 
     Source: Lillicrap et al., Random synaptic feedback weights support error backpropagation for deep learning, 2016.
     """
+    instance_of(Layer, "feedback.alignment", "net to be a Layer", net, "jaxnet.mlp((3, 4, 1))")
     return lambda params, cache, dy: net.backward(weights, cache, dy)
 
 
@@ -47,6 +49,7 @@ def sign_symmetry(net: Layer) -> Backward:
 
     Source: Liao et al., How important is weight symmetry in backpropagation?, 2016.
     """
+    instance_of(Layer, "feedback.sign_symmetry", "net to be a Layer", net, "jaxnet.mlp((3, 4, 1))")
 
     def signs(leaf):
         return jnp.sign(leaf) * jnp.abs(leaf).mean((-2, -1), keepdims=True) if leaf.ndim > 1 else leaf
@@ -184,6 +187,7 @@ def _norm(tree):
 
 
 def _layers_of(net):
+    instance_of(Layer, "feedback.direct", "net to be a Layer", net, "jaxnet.mlp((3, 4, 1))")
     layers = layers_of(net)
     if layers is None:
         raise ValueError(f"feedback.direct: expected a chain, got {net.name}")

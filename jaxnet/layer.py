@@ -1,10 +1,12 @@
 """The contract that every layer, and every network, keeps."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import jax
 from jaxtyping import Array, PyTree
+
+from jaxnet.description import InstanceDoc, call_of, name_of
 
 Params: TypeAlias = PyTree[Any]
 Cache: TypeAlias = PyTree[Any]
@@ -15,6 +17,8 @@ class Layer(NamedTuple):
 
     A network is a layer too, so combinators such as `chain` nest. The first axis of every array that flows
     through a layer is the example; the axes between it and the last one are positions (time, pixels), if any.
+    Printed, a layer shows how it was made, `chain(dense(3, 4), tanh)`, and `help` tells the equations. With functions
+    of a module it can be pickled.
 
     Attributes:
       init: `(key) -> params`, a pytree of arrays; `()` where there is nothing to learn.
@@ -42,5 +46,14 @@ class Layer(NamedTuple):
     @property
     def name(self) -> str:
         """What messages call this layer: 'dense' where forward is `dense_forward`."""
-        function = getattr(self.forward, "func", self.forward)
-        return getattr(function, "__name__", type(function).__name__).removesuffix("_forward")
+        return name_of(self.forward)
+
+    def __call__(self, params: Params, x: Array) -> Array:
+        """`net(params, x)` is `net.apply(params, x)`."""
+        return self.apply(params, x)
+
+    def __repr__(self) -> str:
+        return call_of(self.forward)
+
+
+Layer.__doc__ = cast(Any, InstanceDoc(Layer.__doc__))

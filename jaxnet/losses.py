@@ -7,12 +7,14 @@ it, the signal sent back is the same: dZ = A - Y.
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Real, Shaped
+
+from jaxnet.description import InstanceDoc, call_of
 
 Outputs = Float[Array, "m *f"]
 Targets = Real[Array, "..."]
@@ -20,6 +22,8 @@ Targets = Real[Array, "..."]
 
 class Loss(NamedTuple):
     """Four pure functions: the loss, its derivative by hand, a root of its curvature, and its predictive distribution.
+
+    Printed, a loss shows its name, and `help` tells the equations.
 
     Attributes:
       forward: `(z, y) -> (m,)`, each example's loss.
@@ -32,6 +36,16 @@ class Loss(NamedTuple):
     backward: Callable[[Outputs, Any], Outputs]
     root_hessian: Callable[[Outputs, Any], Float[Array, "v m *f"]]
     sample: Callable[[jax.Array, Outputs], Shaped[Array, "m ..."]]
+
+    def __call__(self, z: Outputs, y: Any) -> Float[Array, " m"]:
+        """`loss(z, y)` is `loss.forward(z, y)`."""
+        return self.forward(z, y)
+
+    def __repr__(self) -> str:
+        return call_of(self.forward)
+
+
+Loss.__doc__ = cast(Any, InstanceDoc(Loss.__doc__))
 
 
 def sigmoid_binary_cross_entropy_forward(z: Outputs, y: Targets) -> Float[Array, " m"]:

@@ -1,10 +1,12 @@
 """Whole networks, put together from layers."""
 
 from collections.abc import Callable, Sequence
+from typing import SupportsIndex
 
 from jaxtyping import Array
 
 from jaxnet import initializers
+from jaxnet.arguments import instance_of, shown
 from jaxnet.compose import chain
 from jaxnet.layer import Layer
 from jaxnet.layers import activations
@@ -12,7 +14,7 @@ from jaxnet.layers.dense import dense
 
 
 def mlp(
-    sizes: Sequence[int],
+    sizes: Sequence[SupportsIndex],
     activation: Layer = activations.relu,
     *,
     output_activation: Layer = activations.identity,
@@ -34,18 +36,23 @@ def mlp(
       `chain(dense(...), activation, dense(...), ...)`; the output activation is a further layer unless it is identity.
 
     Raises:
-      ValueError: when sizes are fewer than two or not positive integers.
+      ValueError: when sizes are fewer than two or not positive integers, or an activation is no layer.
 
     Source: the lesson, S1, S3, S5 and S13.
     """
+    if not hasattr(sizes, "__len__"):
+        raise ValueError(f"mlp: expected sizes such as (3, 4, 1), got {shown(sizes)}")
     if len(sizes) < 2:
         raise ValueError(f"mlp: expected at least the numbers of inputs and outputs, got {tuple(sizes)!r}")
+    instance_of(Layer, "mlp", "activation to be a Layer", activation, "jaxnet.tanh")
+    instance_of(Layer, "mlp", "output_activation to be a Layer", output_activation, "jaxnet.sigmoid")
     followers = [activation] * (len(sizes) - 2) + [output_activation]
     layers = []
     for inputs, outputs, follower in zip(sizes[:-1], sizes[1:], followers, strict=True):
         init = weight_init or _suited_to(follower)
         layers.append(dense(inputs, outputs, weight_init=init, bias_init=bias_init))
-        if follower is not activations.identity:
+        # By value: an identity that was pickled is another object.
+        if follower != activations.identity:
             layers.append(follower)
     return chain(*layers)
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike
 
+from jaxnet.arguments import instance_of
 from jaxnet.compose import chain, inner_of, layers_of, residual
 from jaxnet.factored import map_leaves
 from jaxnet.layer import Layer
@@ -64,6 +65,7 @@ def mixed_precision(net: Layer, dtype: DTypeLike = jnp.bfloat16) -> Layer:
     Source: Micikevicius et al., Mixed precision training, 2018; Kalamkar et al., A study of bfloat16 for deep learning
     training, 2019.
     """
+    instance_of(Layer, "mixed_precision", "net to be a Layer", net, "jaxnet.mlp((3, 4, 1))")
     if not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(f"mixed_precision: expected a floating-point type, got {jnp.dtype(dtype)}")
     layers, inner, recomputed, repeated = layers_of(net), inner_of(net), recomputed_of(net), repeated_of(net)

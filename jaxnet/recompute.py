@@ -6,6 +6,7 @@ from typing import Any
 from jax import lax
 from jaxtyping import Array
 
+from jaxnet.arguments import instance_of
 from jaxnet.compose import Send, send_back
 from jaxnet.layer import Layer
 
@@ -40,8 +41,12 @@ def recompute(layer: Layer) -> Layer:
     Returns:
       A layer with the same values, gradients and per-example readings as f.
 
+    Raises:
+      ValueError: when f is no layer.
+
     Source: Chen et al., Training deep nets with sublinear memory cost, 2016; `jax.checkpoint` does it for autodiff.
     """
+    instance_of(Layer, "recompute", "layer to be a Layer", layer, "jaxnet.dense(4, 4)")
     return Layer(layer.init, partial(recompute_forward, layer), partial(recompute_backward, layer))
 
 

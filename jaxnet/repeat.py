@@ -10,13 +10,14 @@ so that neither the program nor the time to compile it grows with the depth, as 
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, DTypeLike, Float
 
+from jaxnet.arguments import instance_of, positive_integer
 from jaxnet.compose import Send, send_back
 from jaxnet.factored import Factored, map_leaves
 from jaxnet.layer import Layer
@@ -60,7 +61,7 @@ def repeat_backward(
     return map_leaves(lambda leaf: Stacked(leaf) if isinstance(leaf, Factored) else leaf, dparams), dx
 
 
-def repeat(layer: Layer, n: int) -> Layer:
+def repeat(layer: Layer, n: SupportsIndex) -> Layer:
     """A layer n times over, with parameters of its own each time: y = f(params_n, ... f(params_1, x)).
 
     As `chain(layer, ..., layer)`, but compiled once: the parameters of all n are stacked, and a scan goes through them.
@@ -75,10 +76,11 @@ def repeat(layer: Layer, n: int) -> Layer:
       with `dense`.
 
     Raises:
-      ValueError: when n is not a positive integer; when traced, if f changes the shape, or the parameters are not n.
+      ValueError: when f is no layer or n not a positive integer; when traced, if f changes the shape, or the parameters
+        are not n.
     """
-    if not isinstance(n, int) or n < 1:
-        raise ValueError(f"repeat: expected n to be a positive integer, got {n!r}")
+    instance_of(Layer, "repeat", "layer to be a Layer", layer, "jaxnet.dense(4, 4)")
+    n = positive_integer("repeat", "n", n)
     return Layer(partial(repeat_init, layer, n), partial(repeat_forward, layer, n), partial(repeat_backward, layer, n))
 
 

@@ -22,7 +22,7 @@ from jaxnet.curvature.columns import AXIS, Columns, exact, sampled, send_back
 from jaxnet.factored import map_leaves
 from jaxnet.layer import Layer
 from jaxnet.layers.activations import is_activation
-from jaxnet.layers.dense import Dense, dense_backward
+from jaxnet.layers.dense import Dense, is_dense
 from jaxnet.losses import Loss
 from jaxnet.recompute import recomputed_of
 from jaxnet.repeat import repeated_of, stacked, taken_apart
@@ -174,7 +174,7 @@ def _kfra_backward(layer, params, cache, k, examples):
             layer_factors, k = _kfra_backward(layer, its_params, its_cache, k, examples)
             factors.append(layer_factors)
         return stacked(factors[::-1]), k
-    if layer.backward is dense_backward:
+    if is_dense(layer):
         a = cache
         return Dense(W=(k, a.T @ a / examples), b=(k,)), params.W.T @ k @ params.W
     if is_activation(layer):

@@ -15,7 +15,7 @@ from jaxtyping import Array
 from jaxnet import per_example
 from jaxnet.layer import Layer
 from jaxnet.layers.activations import is_activation
-from jaxnet.layers.dense import dense_backward
+from jaxnet.layers.dense import is_dense
 from jaxnet.losses import Loss
 from jaxnet.overview import leaves
 
@@ -104,7 +104,7 @@ def _plan(net, params, x):
         y, grads, dx = jax.eval_shape(partial(_both_ways, leaf.layer), leaf.params, structs[-1])
         _require_shape(leaf, dx, structs[-1])
         before = edges[-1].name
-        linear, elementwise = _function(leaf.layer) is dense_backward, is_activation(leaf.layer)
+        linear, elementwise = is_dense(leaf.layer), is_activation(leaf.layer)
         number += linear
         # A follows the Z that it is made of; whatever else there is goes by its place.
         name = (
@@ -122,10 +122,6 @@ def _both_ways(layer, params, x):
     y, cache = layer.forward(params, x)
     dparams, dx = layer.backward(params, cache, y)
     return y, per_example.mean(dparams), dx
-
-
-def _function(layer):
-    return getattr(layer.backward, "func", layer.backward)
 
 
 def _title(layer):

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxnet import initializers
+from jaxnet.arguments import positive_integer
 from jaxnet.factored import Each, Outer
 from jaxnet.layer import Layer
 
@@ -30,18 +31,22 @@ def dense_init(inputs, outputs, weight_init, bias_init, key):
     return Dense(W=weight_init(weight_key, (outputs, inputs)), b=bias_init(bias_key, (outputs,)))
 
 
-def dense_forward(params: Dense, x: Float[Array, "*mt i"]) -> tuple[Float[Array, "*mt o"], Float[Array, "*mt i"]]:
+def dense_forward(
+    inputs: int, outputs: int, params: Dense, x: Float[Array, "*mt i"]
+) -> tuple[Float[Array, "*mt o"], Float[Array, "*mt i"]]:
     """z = x W^T + b, for samples as rows. The cache is x."""
     x = jnp.asarray(x)
+    _check_params(inputs, outputs, params)
     _check_input(params, x)
     z = x @ params.W.T + jnp.expand_dims(params.b, range(x.ndim - 1))
     return z, x
 
 
 def dense_backward(
-    params: Dense, x: Float[Array, "m *t i"], dz: Float[Array, "m *t o"]
+    inputs: int, outputs: int, params: Dense, x: Float[Array, "m *t i"], dz: Float[Array, "m *t o"]
 ) -> tuple[Dense, Float[Array, "m *t i"]]:
     """From z_j = sum_i W_ji x_i + b_j of each example: dW_ji = dz_j x_i, db_j = dz_j, dx_i = sum_j dz_j W_ji."""
+    _check_params(inputs, outputs, params)
     _check_cotangent(params, x, dz)
     dparams = Dense(W=Outer(dz, x, jax.typeof(params.W).sharding), b=Each(dz))
     # Laid out as x is: on a mesh with explicit axes, dz W over spread neurons is ambiguous.
@@ -54,8 +59,8 @@ def dense_second(params: Dense, x: Float[Array, "m *t i"], dz: Float[Array, "m *
 
 
 def dense(
-    inputs: int,
-    outputs: int,
+    inputs: SupportsIndex,
+    outputs: SupportsIndex,
     *,
     weight_init: Callable[..., Array] = initializers.glorot,
     bias_init: Callable[..., Array] = initializers.zeros,
@@ -72,17 +77,23 @@ def dense(
       A layer with parameters `Dense(W (o, i), b (o,))`.
 
     Raises:
-      ValueError: when a size is not a positive integer; and, when the layer is traced, if x has another number of
-        features or another dtype than W.
+      ValueError: when a size is not a positive integer; and, when the layer is traced, if the parameters are of other
+        sizes, or x has another number of features or another dtype than W.
 
     Source: the lesson, S2 and S3.
     """
-    for what, size in (("inputs", inputs), ("outputs", outputs)):
-        if not isinstance(size, int) or size < 1:
-            raise ValueError(f"dense: expected {what} to be a positive integer, got {size!r}")
+    sizes = positive_integer("dense", "inputs", inputs), positive_integer("dense", "outputs", outputs)
     return Layer(
-        partial(dense_init, inputs, outputs, weight_init, bias_init), dense_forward, dense_backward, dense_second
+        partial(dense_init, *sizes, weight_init, bias_init),
+        partial(dense_forward, *sizes),
+        partial(dense_backward, *sizes),
+        dense_second,
     )
+
+
+def is_dense(layer: Layer) -> bool:
+    """Whether a layer is one that `dense` made."""
+    return getattr(layer.backward, "func", layer.backward) is dense_backward
 
 
 def _label(params):
@@ -90,9 +101,18 @@ def _label(params):
     return f"dense({inputs}, {outputs})"
 
 
-def _check_input(params, x):
+def _check_params(inputs, outputs, params):
     if not isinstance(params, Dense):
-        raise ValueError(f"dense: expected parameters Dense(W, b), got a {type(params).__name__}")
+        raise ValueError(f"dense({inputs}, {outputs}): expected parameters Dense(W, b), got a {type(params).__name__}")
+    W, b = jnp.shape(params.W), jnp.shape(params.b)
+    if (W, b) != ((outputs, inputs), (outputs,)):
+        raise ValueError(
+            f"dense({inputs}, {outputs}): expected parameters W {(outputs, inputs)} and b {(outputs,)}, "
+            f"got W {W} and b {b}; they are another layer's"
+        )
+
+
+def _check_input(params, x):
     inputs = params.W.shape[1]
     if x.ndim == 0 or x.shape[-1] != inputs:
         raise ValueError(f"{_label(params)}: expected x of shape (m, ..., {inputs}), got {x.shape}")

@@ -98,5 +98,41 @@ def test_a_wrong_size_is_named(sizes, message):
 
 @messages
 def test_wrong_parameters_are_named():
-    with pytest.raises(ValueError, match=r"^dense: expected parameters Dense\(W, b\), got a tuple$"):
+    with pytest.raises(ValueError, match=r"^dense\(3, 4\): expected parameters Dense\(W, b\), got a tuple$"):
         jn.dense(3, 4).forward((), np.ones((7, 3), np.float32))
+
+
+COMBINATORS = {
+    "alone": (lambda layer: layer, lambda params: params),
+    "chain": (lambda layer: jn.chain(jn.tanh, layer), lambda params: ((), params)),
+    "residual": (jn.residual, lambda params: params),
+    "repeat": (
+        lambda layer: jn.repeat(layer, 2),
+        lambda params: jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), params),
+    ),
+    "recompute": (jn.recompute, lambda params: params),
+    "mixed precision": (jn.mixed_precision, lambda params: params),
+    "all": (
+        lambda layer: jn.chain(jn.mixed_precision(jn.repeat(jn.recompute(jn.residual(layer)), 1))),
+        lambda params: (jax.tree.map(lambda leaf: leaf[None], params),),
+    ),
+}
+
+
+@messages
+@pytest.mark.parametrize("combinator", COMBINATORS)
+def test_parameters_of_another_layer_are_refused_even_where_the_shapes_would_do(combinator, key):
+    """As many inputs, but more outputs or biases: without a look at its own sizes the layer would take them."""
+    make, given = COMBINATORS[combinator]
+    net, x = make(jn.dense(3, 3)), jnp.ones((2, 3))
+    W, b = jnp.ones((3, 3)), jnp.ones(3)
+    _, cache = net.forward(given(jn.Dense(W, b)), x)
+    for other in (jn.Dense(jnp.ones((5, 3)), jnp.ones(5)), jn.Dense(W, jnp.ones(1)), jn.Dense(jnp.ones((3, 4)), b)):
+        message = (
+            f"dense(3, 3): expected parameters W (3, 3) and b (3,), got W {other.W.shape} and b {other.b.shape}; "
+            "they are another layer's"
+        )
+        for call in (lambda p: net.forward(given(p), x), lambda p: net.backward(given(p), cache, x)):
+            with pytest.raises(ValueError) as error:
+                call(other)
+            assert str(error.value) == message

@@ -1,0 +1,49 @@
+"""What is asked of arguments before anything is computed: one line says what was expected, and what to do."""
+
+import inspect
+import operator
+from typing import Any
+
+
+def positive_integer(where: str, what: str, value: Any) -> int:
+    """A size, of any type that counts: Python's, NumPy's, JAX's."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ValueError(f"{where}: expected {what} to be a positive integer, got {shown(value)}")
+    return number
+
+
+def instance_of(kind: type, where: str, what: str, value: Any, example: str) -> None:
+    """Refuses what is no layer, or no loss, or whatever the kind is.
+
+    Args:
+      kind: the class.
+      where: the function that was called.
+      what: is expected: 'activation to be a Layer'.
+      value: what was given.
+      example: of the kind.
+    """
+    if not isinstance(value, kind):
+        makes_one = getattr(value, "__annotations__", {}).get("return") is kind
+        hint = f", which makes one: call it, as in {_call(value)}" if makes_one else ""
+        raise ValueError(f"{where}: expected {what}, such as {example}, got {shown(value)}{hint}")
+
+
+def shown(value: Any) -> str:
+    """What a message calls a value: the value itself where it is short, and else what kind of thing it is."""
+    if inspect.isroutine(value) or (callable(value) and hasattr(value, "__name__")):
+        return f"the function {value.__name__}"
+    if hasattr(value, "forward"):
+        return f"the {type(value).__name__.lower()} {value!r}"
+    text = repr(value)
+    return text if len(text) < 60 and "\n" not in text else f"a {type(value).__name__}"
+
+
+def _call(function):
+    taken = inspect.signature(function).parameters.values()
+    positional = [one for one in taken if one.kind is not one.KEYWORD_ONLY]
+    values = (one.name if one.default is one.empty else repr(one.default) for one in positional)
+    return f"{function.__name__}({', '.join(values)})"
