@@ -5,6 +5,7 @@ one, since (B kron A)^-1 vec(dW) = vec(B^-1 dW A^-1) for row-major vec. Noise fo
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -48,7 +49,7 @@ WORSE, BETTER, DAMPING_STEP = 0.25, 0.75, 0.95
 def kfac(
     net: Layer,
     loss: Loss,
-    learning_rate: float | None = None,
+    learning_rate: float | Callable[[Int[Array, ""]], Any] | None = None,
     *,
     damping: float = 10.0,
     least_damping: float | None = None,
@@ -69,9 +70,13 @@ def kfac(
     the loss falls as M foretells, and larger where it does not. With one, alpha = learning_rate, mu = momentum, and
     lambda stays.
 
+    A matrix that is no weight, such as a table of positions, is preconditioned as one, by the factors of its block F of
+    the Fisher matrix: with F_tdse among its elements (t, d) and (s, e), B_ts = sum_d F_tdsd and
+    A_de = sum_t F_tdte / tr F, whose product is F where F is a Kronecker product.
+
     Args:
       net, loss: the network and its loss.
-      learning_rate: alpha, positive; None for the quadratic model.
+      learning_rate: alpha, positive, or a schedule of it, `(step) -> alpha`; None for the quadratic model.
       damping: lambda at the start, positive, in units of curvature. Too little lets the first steps lead far away.
       least_damping: what lambda never falls below, at least 0; by default 3 / m for a batch of m examples, the last and
         smaller one of an epoch included. A batch agrees with its own model however far that leads away from the other
@@ -92,8 +97,9 @@ def kfac(
       ValueError: when an argument is out of its range, or the network has repeated layers.
 
     Source: Martens and Grosse, Optimizing neural networks with Kronecker-factored approximate curvature, 2015, sections
-    3 (factors), 6.3 (pi), 6.4 and 7 (alpha and mu), 6.5 (lambda). Here each parameter is a block of its own. On a CPU
-    that other programs use too, the inverses are far faster with the environment variable OPENBLAS_NUM_THREADS=1.
+    3 (factors), 6.3 (pi), 6.4 and 7 (alpha and mu), 6.5 (lambda); for a matrix that is no weight Ren and Goldfarb,
+    Tensor normal training for deep learning models, 2021, section 3. Here each parameter is a block of its own. On a
+    CPU that other programs use too, the inverses are far faster with the environment variable OPENBLAS_NUM_THREADS=1.
     """
     _check_ranges(learning_rate, damping, least_damping, momentum, decay, interval)
     _refuse_repeated(net)
@@ -121,6 +127,7 @@ def kfac(
             renewals = (state.step // interval + 1).astype(damping_now.dtype)
             share = jnp.minimum(1 - 1 / renewals, decay)
             batch = curvature.kfac(net, loss, params, x, y, sample_key, samples, weights)
+            batch = jax.tree.map(_as_many_as_axes, params, batch)
             factors = jax.tree.map(lambda old, new: share * old + (1 - share) * new, factors, batch)
             return factors, _inverses(params, factors, damping_now)
 
@@ -130,7 +137,10 @@ def kfac(
         factors, inverses = lax.cond(state.step % interval == 0, renew, keep, state.factors, state.inverses)
         proposal = jax.tree.map(_precondition, grads, inverses)
         if learning_rate is not None:
-            updates = jax.tree.map(lambda d, last: learning_rate * d + momentum * last, proposal, state.last)
+            rate = learning_rate(state.step) if callable(learning_rate) else learning_rate
+            updates = jax.tree.map(
+                lambda d, last: jnp.asarray(rate, d.dtype) * d + momentum * last, proposal, state.last
+            )
             new_damping = state.damping
         else:
             batch = x, y, weights
@@ -189,7 +199,12 @@ def private_noise(
 
 def _check_ranges(learning_rate, damping, least_damping, momentum, decay, interval):
     for name, value, fits, expected in (
-        ("learning_rate", learning_rate, learning_rate is None or learning_rate > 0, "a positive number or None"),
+        (
+            "learning_rate",
+            learning_rate,
+            learning_rate is None or callable(learning_rate) or learning_rate > 0,
+            "a positive number, a schedule or None",
+        ),
         ("damping", damping, damping > 0, "a positive number"),
         ("least_damping", least_damping, least_damping is None or least_damping >= 0, "a number of at least 0 or None"),
         ("momentum", momentum, 0 <= momentum < 1, "a number in [0, 1)"),
@@ -213,6 +228,17 @@ def _blank_factors(leaf):
     """Zeros in the place of the factors: two matrices at a matrix, one at any other parameter."""
     sides = leaf.shape if leaf.ndim == 2 else (leaf.size,)
     return tuple(jnp.zeros((side, side), leaf.dtype) for side in sides)
+
+
+def _as_many_as_axes(leaf, factors):
+    """The factors in the number of `_blank_factors`: which parameter is a weight, its gradient's form has decided."""
+    if len(factors) == 2 or leaf.ndim != 2:
+        return factors
+    block = factors[0].reshape(*leaf.shape, *leaf.shape)
+    among_rows, among_columns = jnp.einsum("tdsd->ts", block), jnp.einsum("tdte->de", block)
+    trace = jnp.trace(among_rows)
+    # A parameter that gets no gradient has a block of zeros.
+    return among_rows, among_columns / jnp.where(trace > 0, trace, jnp.ones_like(trace))
 
 
 def _inverses(params, factors, damping):

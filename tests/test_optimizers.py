@@ -88,6 +88,73 @@ def test_with_a_learning_rate_the_update_is_the_damped_preconditioned_gradient_a
     assert float(state.damping) == 0.3
 
 
+def test_a_schedule_decides_the_learning_rate_step_by_step(problem, key):
+    params, x, y = problem
+    grads, updates = gradient(params, x, y), {}
+    rates = (0.5, 0.125, 0.0625)
+    # In another type than the parameters, as optax's schedules are with 64-bit types.
+    for name, rate in (("one", 1.0), ("scheduled", lambda step: jnp.asarray(rates, jnp.float32)[step])):
+        optimizer = optimizers.kfac(NET, LOSS, rate, damping=0.3, momentum=0.0, key=key)
+        update, state, updates[name] = compiled_update(optimizer, params, x, y), optimizer.init(params), []
+        for _ in rates:
+            of_step, state = update(grads, state)
+            updates[name].append(of_step)
+    for of_step, scheduled, rate in zip(updates["one"], updates["scheduled"], rates, strict=True):
+        assert_equal(scheduled, jax.tree.map(lambda leaf, rate=rate: rate * leaf, of_step))
+
+
+def positions(shape):
+    """A table that is added to x: a parameter with so many axes, which is no weight."""
+    return jn.Layer(
+        lambda key: {"E": jax.random.normal(key, shape)},
+        lambda params, x: (x + params["E"][None], ()),
+        lambda params, cache, dy: ({"E": jn.Each(dy, len(shape))}, dy),
+    )
+
+
+def factors_of(block):
+    """B_ts = sum_d F_tdsd and A_de = sum_t F_tdte / tr F."""
+    B = sum(block[:, d, :, d] for d in range(block.shape[1]))
+    return B, sum(block[t, :, t, :] for t in range(len(block))) / np.trace(B)
+
+
+def test_a_matrix_that_is_no_weight_is_preconditioned_by_the_factors_of_its_block(x64, key):
+    net, loss = jn.chain(positions((3, 4)), jn.dense(4, 2)), jn.losses.half_squared_error
+    params, x = net.init(key), jax.random.normal(key, (8, 3, 4))
+    y = x[..., :2] ** 2
+    grads = jn.value_and_grad(net, loss)(params, x, y)[1]
+    optimizer = optimizers.kfac(net, loss, 0.1, damping=0.3, key=key)
+    updates, _ = optimizer.update(grads, optimizer.init(params), params, x=x, y=y)
+    _, sample_key = jax.random.split(key)
+    (block,) = curvature.kfac(net, loss, params, x, y, sample_key)[0]["E"]
+    B, A = factors_of(np.asarray(block).reshape(3, 4, 3, 4))
+    pi = np.sqrt((np.trace(A) / 4) / (np.trace(B) / 3))
+    left = np.linalg.inv(B + np.sqrt(0.3) / pi * np.eye(3))
+    right = np.linalg.inv(A + np.sqrt(0.3) * pi * np.eye(4))
+    np.testing.assert_allclose(updates[0]["E"], -0.1 * left @ np.asarray(grads[0]["E"]) @ right, **EXACT)
+    # Where the block is a Kronecker product, the product of these factors is it.
+    product = np.kron(B, A)
+    np.testing.assert_allclose(np.kron(*factors_of(product.reshape(3, 4, 3, 4))), product, **EXACT)
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (3, 4), (2, 3, 4)], ids=str)
+def test_a_parameter_of_any_number_of_axes_trains(shape, key):
+    layer = positions(shape)
+    if shape == ():
+        layer = layer._replace(
+            forward=lambda params, x: (x + params["E"], ()),
+            backward=lambda params, cache, dy: ({"E": jn.Each(dy.reshape(len(dy), -1).sum(1), 0)}, dy),
+        )
+    net, loss = jn.chain(jn.dense(4, 4), layer), jn.losses.half_squared_error
+    x = jax.random.normal(key, (8, *(shape or (4,))))
+    optimizer = optimizers.kfac(net, loss)
+    epoch, state = jn.make_epoch(net, loss, optimizer, 8), jn.TrainState.create(net.init(key), optimizer)
+    state, before = epoch(state, x, x)
+    for _ in range(3):
+        state, after = epoch(state, x, x)
+    assert float(after["loss"]) < float(before["loss"])
+
+
 def test_factors_serve_for_an_interval(problem, key):
     params, x, y = problem
     optimizer = optimizers.kfac(NET, LOSS, 0.1, interval=3, key=key)
@@ -245,7 +312,7 @@ def test_an_example_more_or_less_moves_the_clipped_gradient_by_at_most_c_over_th
     [
         (
             lambda: optimizers.kfac(NET, LOSS, 0.0),
-            "kfac: expected learning_rate to be a positive number or None, got 0.0",
+            "kfac: expected learning_rate to be a positive number, a schedule or None, got 0.0",
         ),
         (lambda: optimizers.kfac(NET, LOSS, damping=0.0), "kfac: expected damping to be a positive number, got 0.0"),
         (
