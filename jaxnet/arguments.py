@@ -4,6 +4,9 @@ import inspect
 import operator
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 
 def positive_integer(where: str, what: str, value: Any) -> int:
     """A size, of any type that counts: Python's, NumPy's, JAX's."""
@@ -30,6 +33,23 @@ def instance_of(kind: type, where: str, what: str, value: Any, example: str) -> 
         makes_one = getattr(value, "__annotations__", {}).get("return") is kind
         hint = f", which makes one: call it, as in {_call(value)}" if makes_one else ""
         raise ValueError(f"{where}: expected {what}, such as {example}, got {shown(value)}{hint}")
+
+
+def count_examples(where: str, x: Any, y: Any, *, axes: int = 1, least: int = 1) -> Any:
+    """How many examples x and y have, both as many; with two axes it is batches of examples."""
+    inputs, targets = ((*map(jnp.shape, jax.tree.leaves(tree)), ())[0] for tree in (x, y))
+    single = len(inputs) < axes + 1
+    # A loss of one's own may take no y, or one y for all.
+    if len(inputs) < axes or (inputs[:axes] != targets[:axes] and (single or targets)):
+        what, one = ("examples", "example") if axes == 1 else ("batches and examples", "batch")
+        hint = f"; pass a single {one} as x[None] and y[None]" if single else ""
+        raise ValueError(
+            f"{where}: expected x and y to have the same number of {what}, at least 1, "
+            f"got shapes {inputs} and {targets}{hint}"
+        )
+    if least and 0 in inputs[:axes]:
+        raise ValueError(f"{where}: expected at least one example, got an empty batch")
+    return inputs[0]
 
 
 def shown(value: Any) -> str:

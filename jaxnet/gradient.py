@@ -9,12 +9,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxnet import per_example
+from jaxnet.arguments import count_examples, instance_of
 from jaxnet.compose import chain_backward, residual_backward
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
 from jaxnet.recompute import recompute_backward
 from jaxnet.repeat import repeat_backward
-from jaxnet.weighting import check_weights, examples_of, mean_loss, require_examples, weighted, with_rows_that_count
+from jaxnet.weighting import check_weights, mean_loss, weighted, with_rows_that_count
 
 COMBINATORS = {chain_backward, residual_backward, repeat_backward, recompute_backward}
 
@@ -57,16 +58,19 @@ def value_and_grad(
       for which a `read` may have an answer, J is 0.
 
     Raises:
-      ValueError: when called, if the weights are not one for each example, or there is none and no `read`.
+      ValueError: when an argument is something else; when called, if x, y and weights differ in the number of examples,
+        or there is none and no `read`.
 
     Source: the lesson, S8 and S9.
     """
+    instance_of(Layer, "value_and_grad", "net to be a Layer", net, "jaxnet.mlp((3, 4, 1))")
+    instance_of(Loss, "value_and_grad", "loss to be a Loss", loss, "jaxnet.losses.half_squared_error")
 
     def hand_derived(params, x, y, weights=None):
-        if read is None:
-            require_examples("value_and_grad", x)
+        # A reading may know what to say of an empty batch.
+        examples = count_examples("value_and_grad", x, y, least=1 if read is None else 0)
         if weights is not None:
-            check_weights("value_and_grad", weights, (examples_of(x),))
+            check_weights("value_and_grad", weights, (examples,))
             x, y = with_rows_that_count(weights, (x, y))
         z, cache = net.forward(params, x)
         losses, dz = loss.forward(z, y), loss.backward(z, y)
@@ -94,6 +98,7 @@ def with_hand_derived_vjp(net: Layer) -> Callable[[Any, Array], Array]:
       `x (m, ..., i)`, or a single example `x (i,)`, so that it works under `vmap`. Reverse mode only, like every
       custom_vjp: where forward mode is needed, use `net.apply`.
     """
+    instance_of(Layer, "with_hand_derived_vjp", "net to be a Layer", net, "jaxnet.mlp((3, 4, 1))")
 
     @jax.custom_vjp
     def hand_derived(params, x):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Real, Shaped
 
@@ -218,9 +219,9 @@ sigmoid_binary_cross_entropy = Loss(
 )
 """Two classes, from z before the sigmoid: L = -[y log a + (1 - y) log(1 - a)], a = sigmoid(z); dz = a - y.
 
-y has z's shape, (m, 1) for one output, with values in [0, 1]; several outputs are independent yes-or-no questions.
-Value, derivative and root keep their digits however large |z| is; an infinite z that is right costs 0. Source: the
-lesson, S8 and S9; `optax.losses.sigmoid_binary_cross_entropy`.
+y has z's shape, (m, 1) for one output, with values in [0, 1]; others are refused where values are known, so not under
+jit. Several outputs are independent yes-or-no questions. Value, derivative and root keep their digits however large |z|
+is; an infinite z that is right costs 0. Source: the lesson, S8 and S9; `optax.losses.sigmoid_binary_cross_entropy`.
 """
 
 softmax_cross_entropy = Loss(
@@ -244,8 +245,9 @@ softmax_cross_entropy_with_integer_labels = Loss(
 )
 """Several classes, labelled by number: L = log(sum_k e^(z_k)) - z_y; dz = softmax(z) - onehot(y).
 
-y is (m,), z's shape without the last axis, with integers from 0 to o - 1; the loss of a number outside is NaN, since
-values are unknown under jit. Source: the lesson, S5; `optax.losses.softmax_cross_entropy_with_integer_labels`.
+y is (m,), z's shape without the last axis, with integers from 0 to o - 1. A number outside is refused, and under jit,
+where values are unknown, its loss is NaN.
+Source: the lesson, S5; `optax.losses.softmax_cross_entropy_with_integer_labels`.
 """
 
 half_squared_error = Loss(
@@ -333,17 +335,25 @@ def _softmax_root(z):
     return root * (e * others[None] - (own_position - e) * a[None])
 
 
+# What y may be at most where it stands for probabilities; rows of another sum than 1 are weighted by it.
+PROBABILITIES = {"sigmoid_binary_cross_entropy": 1.0, "binary_cross_entropy": 1.0, "softmax_cross_entropy": math.inf}
+
+
 def _like_outputs(name, z, y):
+    given = y
     z, y = jnp.asarray(z), jnp.asarray(y)
     _check_floating(name, z)
     if y.shape != z.shape:
         hint = "; give y a last axis with y[..., None]" if (*y.shape, 1) == z.shape else ""
         raise ValueError(f"{name}: expected y of the outputs' shape {z.shape}, got {y.shape}{hint}")
+    if name in PROBABILITIES:
+        _check_probabilities(name, given)
     return z, y.astype(z.dtype)
 
 
 def _integer_labels(z, y):
     name = "softmax_cross_entropy_with_integer_labels"
+    given = y
     z, y = jnp.asarray(z), jnp.asarray(y)
     _check_floating(name, z)
     if not jnp.issubdtype(y.dtype, jnp.integer):
@@ -354,7 +364,34 @@ def _integer_labels(z, y):
         raise ValueError(
             f"{name}: expected y of shape {z.shape[:-1]}, the outputs' without the last axis, got {y.shape}"
         )
+    last = z.shape[-1] - 1
+    _check_values(given, lambda y: (y >= 0) & (y <= last), f"{name}: expected labels from 0 to {last}")
     return z, y
+
+
+def _check_probabilities(name, y):
+    most = PROBABILITIES[name]
+
+    def fits(y):
+        # Mixed labels, a y + (1 - a) y, leave [0, 1] by rounding.
+        rounding = 4 * float(jnp.finfo(y.dtype).eps) if jnp.issubdtype(y.dtype, jnp.floating) else 0
+        return (y >= -rounding) & (y <= most + rounding) & np.isfinite(y)
+
+    if most == 1:
+        expected, hint = "values of y in [0, 1]", "; labels of -1 and 1 become such by (y + 1) / 2"
+    else:
+        expected, hint = "values of y of at least 0, and finite", ""
+    _check_values(y, fits, f"{name}: expected {expected}", hint)
+
+
+def _check_values(y, fit, expected, hint=""):
+    """Refuses targets where their values are known; under jit they are not."""
+    if isinstance(y, jax.core.Tracer) or not getattr(y, "is_fully_addressable", True):
+        return
+    values = np.asarray(y)
+    wrong = np.argwhere(~fit(values))
+    if len(wrong):
+        raise ValueError(f"{expected}, got {values[tuple(wrong[0])]} at y{wrong[0].tolist()}{hint}")
 
 
 def _check_floating(name, z):

@@ -1,7 +1,8 @@
 """One iteration is forward, backward, update; an epoch is a compiled scan over iterations."""
 
+import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,8 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from jaxnet import gradient
+from jaxnet.arguments import count_examples, instance_of, positive_integer, shown
+from jaxnet.compiled import Compiled, Labels
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
 from jaxnet.weighting import check_weights, mean_loss, with_rows_that_count
@@ -44,7 +47,15 @@ class TrainState(NamedTuple):
           params: as `net.init(key)` returns them.
           optimizer: the optax optimizer that the step is made with.
           key: decides the order of examples in each epoch; `jax.random.key(0)` by default.
+
+        Raises:
+          ValueError: when an argument is something else.
         """
+        _check_optimizer("TrainState.create", optimizer)
+        if any(callable(leaf) for leaf in jax.tree.leaves(params)):
+            raise ValueError(f"TrainState.create: expected params as net.init(key) returns them, got {shown(params)}")
+        if key is not None and not hasattr(key, "dtype"):
+            raise ValueError(f"TrainState.create: expected key to be one such as jax.random.key(0), got {shown(key)}")
         key = jax.random.key(0) if key is None else key
         zero = jnp.zeros((), jnp.int32)
         state = cls(params, optimizer.init(params), key, epoch=zero, step=zero)
@@ -65,30 +76,42 @@ def make_step(
     Args:
       net: the network.
       loss: its mean over the batch is what is minimised.
-      optimizer: any optax optimizer; those that look at the loss or evaluate it again, like `optax.lbfgs`, may, and so
-        may those that look at the batch, like `optimizers.kfac`.
+      optimizer: any optax optimizer. Its update is given what it takes of `value`, `grad`, `value_fn` (`obj_fn`),
+        `grad_fn`, `x`, `y` and `weights`: those that look at the loss or evaluate it again, like `optax.lbfgs`, may,
+        and so may those that ask for gradients elsewhere, like `optax.contrib.sam`, or look at the batch, like
+        `optimizers.kfac`. `optax.contrib.dpsgd` is for the gradients of each example, which `value_and_grad` then reads by
+        `per_example.each`; and `optax.lookahead`, whose parameters are pairs, is for none of this.
       value_and_grad: from (net, loss) to `(params, x, y, weights=None) -> (J, grads)`; the hand-derived one by default.
 
     Returns:
-      `(state, x, y) -> (state, {"loss": J})` with J the mean loss before the update. The given state's memory is
-      reused and the state must not be used again.
+      `(state, x, y) -> (state, {"loss": J})` with J the mean loss before the update. The state is consumed: its memory
+      is reused for the one that is returned, with which to go on, and using it again is refused.
+
+    Raises:
+      ValueError: when an argument is something else; when called, if the state was used before, or the loss does not
+        take the values of y, which the first call with each shape looks at; when traced, if x and y differ in the
+        number of examples or have none, or the state is not of this optimizer.
 
     Source: the lesson, S10 and S11.
     """
-    update = _make_update(net, loss, optimizer, value_and_grad)
+    _check_parts("make_step", net, loss, optimizer)
+    labels = Labels(loss, axes=1)
+    update = _make_update("make_step", net, labels.noting, optimizer, value_and_grad)
 
     def step(state, x, y):
+        _check_state("make_step", optimizer, state)
+        count_examples("make_step", x, y, least=0)
         state, value = update(state, x, y, None)
         return state, {"loss": value}
 
-    return jax.jit(step, donate_argnums=0)
+    return Compiled("make_step", step, labels)
 
 
 def make_epoch(
     net: Layer,
     loss: Loss,
     optimizer: optax.GradientTransformation,
-    batch_size: int | None = None,
+    batch_size: SupportsIndex | None = None,
     *,
     value_and_grad: Callable[[Layer, Loss], Callable[..., Any]] = gradient.value_and_grad,
 ) -> Callable[[TrainState, Array, Array], tuple[TrainState, Metrics]]:
@@ -104,27 +127,27 @@ def make_epoch(
 
     Returns:
       `(state, x, y) -> (state, {"loss": J})`, jit-compiled, with J the mean over all examples of their loss, each at
-      the time its batch was seen, before that batch's update. The given state's memory is reused and the state must
-      not be used again.
+      the time its batch was seen, before that batch's update. The state is consumed, as by `make_step`.
 
     Raises:
-      ValueError: when the batch size is not positive; when traced, if x and y differ in the number of examples or
-        have none.
+      ValueError: as for `make_step`; and when the batch size is not a positive integer.
     """
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"make_epoch: expected a batch size of at least 1, got {batch_size}")
-    scan = _make_scan(net, loss, optimizer, value_and_grad)
+    _check_parts("make_epoch", net, loss, optimizer)
+    size = None if batch_size is None else positive_integer("make_epoch", "batch_size", batch_size)
+    labels = Labels(loss, axes=1)
+    scan = _make_scan("make_epoch", net, labels.noting, optimizer, value_and_grad)
 
     def epoch(state, x, y):
-        examples = _count_examples(x, y)
-        batch = min(batch_size or examples, examples)
+        _check_state("make_epoch", optimizer, state)
+        examples = count_examples("make_epoch", x, y)
+        batch = min(size or examples, examples)
         rows = epoch_order(state.key, state.epoch, examples, batch)
         weights = None if examples % batch == 0 else batch_weights(examples, batch)
         # One gather is faster than one an iteration.
         state, values = scan(state, x[rows], y[rows], weights)
         return state._replace(epoch=state.epoch + 1), {"loss": epoch_mean(values, examples, batch)}
 
-    return jax.jit(epoch, donate_argnums=0)
+    return Compiled("make_epoch", epoch, labels)
 
 
 def make_steps(
@@ -144,20 +167,24 @@ def make_steps(
     Returns:
       `(state, x, y, weights=None) -> (state, {"loss": J})`, jit-compiled, for k batches of m examples: x (k, m, ...),
       y (k, m, ...), weights (k, m) in place of 1/m, if any, as for `value_and_grad`; J (k,) is each batch's loss before
-      its update. The given state's memory is reused and the state must not be used again.
+      its update. The state is consumed, as by `make_step`.
 
     Raises:
-      ValueError: when traced, if the weights are not one for each example of each batch.
+      ValueError: as for `make_step`; when traced, if the weights are not one for each example of each batch.
     """
-    scan = _make_scan(net, loss, optimizer, value_and_grad)
+    _check_parts("make_steps", net, loss, optimizer)
+    labels = Labels(loss, axes=2)
+    scan = _make_scan("make_steps", net, labels.noting, optimizer, value_and_grad)
 
     def steps(state, x, y, weights=None):
+        _check_state("make_steps", optimizer, state)
+        count_examples("make_steps", x, y, axes=2)
         if weights is not None:
             check_weights("make_steps", weights, jax.tree.leaves(x)[0].shape[:2])
         state, values = scan(state, x, y, weights)
         return state, {"loss": values}
 
-    return jax.jit(steps, donate_argnums=0)
+    return Compiled("make_steps", steps, labels)
 
 
 def epoch_order(key: Key[Array, ""], epoch: Int[Array, ""] | int, examples: int, batch: int) -> Int[Array, "k m"]:
@@ -182,8 +209,8 @@ def epoch_mean(values: Float[Array, " k"], examples: int, batch: int) -> Float[A
     return (values[:-1].sum() * batch + values[-1] * in_last) / examples
 
 
-def _make_scan(net, loss, optimizer, value_and_grad):
-    update = _make_update(net, loss, optimizer, value_and_grad)
+def _make_scan(where, net, loss, optimizer, value_and_grad):
+    update = _make_update(where, net, loss, optimizer, value_and_grad)
 
     def scan(state, x, y, weights):
         return lax.scan(lambda state, batch: update(state, *batch), state, (x, y, weights))
@@ -191,25 +218,48 @@ def _make_scan(net, loss, optimizer, value_and_grad):
     return scan
 
 
-def _make_update(net, loss, optimizer, value_and_grad):
+def _make_update(where, net, loss, optimizer, value_and_grad):
     value_and_grad_of = value_and_grad(net, loss)
     hand_derived = gradient.with_hand_derived_vjp(net)
-    optimizer = optax.with_extra_args_support(optimizer)
+    may_see = _keywords(optimizer.update)
 
     def update(state, x, y, weights):
         value, grads = value_and_grad_of(state.params, x, y, weights)
 
-        def value_again(params, x=x, y=y, weights=weights):
+        # A line search hands it every keyword that it does not take itself.
+        def value_again(params, x=x, y=y, weights=weights, grad_fn=None, obj_fn=None):
             if weights is not None:
                 x, y = with_rows_that_count(weights, (x, y))
             return mean_loss(loss.forward(hand_derived(params, x), y), weights)
 
+        def grads_again(params, _):
+            _, grads = value_and_grad_of(params, x, y, weights)
+            return grads
+
         seen = {"value": value, "grad": grads, "value_fn": value_again, "x": x, "y": y, "weights": weights}
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params, **seen)
+        # What optax.contrib's sam and sophia call the gradient and the loss.
+        seen |= {"grad_fn": grads_again, "obj_fn": value_again}
+        seen = {name: what for name, what in seen.items() if may_see is None or name in may_see}
+        try:
+            updates, opt_state = optimizer.update(grads, state.opt_state, state.params, **seen)
+        except TypeError as error:
+            # A wrapper, such as optax.chain, takes every keyword and hands it on.
+            if "unexpected keyword argument" not in str(error):
+                raise
+            raise ValueError(
+                f"{where}: {error}: an optimizer inside another is given what that takes; make it the outermost, with "
+                "the others inside"
+            ) from error
         params = optax.apply_updates(state.params, updates)
         return state._replace(params=params, opt_state=opt_state, step=state.step + 1), value
 
     return update
+
+
+def _keywords(function):
+    """The names of what a function takes; None where it takes any keyword."""
+    taken = inspect.signature(function).parameters
+    return None if any(one.kind is one.VAR_KEYWORD for one in taken.values()) else taken.keys()
 
 
 def _strong_copy(leaf):
@@ -217,10 +267,28 @@ def _strong_copy(leaf):
     return jnp.array(leaf, dtype=jnp.asarray(leaf).dtype, copy=True)
 
 
-def _count_examples(x, y):
-    if x.shape[0] != y.shape[0] or x.shape[0] == 0:
+def _check_parts(where, net, loss, optimizer):
+    instance_of(Layer, where, "net to be a Layer", net, "jaxnet.mlp((3, 4, 1))")
+    instance_of(Loss, where, "loss to be a Loss", loss, "jaxnet.losses.half_squared_error")
+    _check_optimizer(where, optimizer)
+
+
+def _check_optimizer(where, optimizer):
+    if not all(callable(getattr(optimizer, part, None)) for part in ("init", "update")):
         raise ValueError(
-            f"make_epoch: expected x and y to have the same number of examples, at least 1, "
-            f"got shapes {x.shape} and {y.shape}"
+            f"{where}: expected optimizer to be one of optax's, such as optax.adam(1e-3), got {shown(optimizer)}"
         )
-    return x.shape[0]
+
+
+def _check_state(where, optimizer, state):
+    expected = jax.eval_shape(optimizer.init, state.params)
+    if _shapes(expected) != _shapes(state.opt_state):
+        raise ValueError(
+            f"{where}: the state is that of another optimizer, or of other parameters; make it by "
+            "TrainState.create(params, optimizer), with the optimizer that is given here"
+        )
+
+
+def _shapes(tree):
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [jnp.shape(leaf) for leaf in leaves]

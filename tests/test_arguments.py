@@ -2,12 +2,14 @@
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxnet as jn
 
 pytestmark = pytest.mark.usefixtures("without_shape_annotations")
 NET, LOSS = jn.mlp((3, 4, 1), jn.tanh), jn.losses.half_squared_error
+SGD, PARAMS = optax.sgd(0.1), ()
 MISUSES = [
     (
         lambda: jn.mlp((3, 4, 1), "tanh"),
@@ -59,10 +61,73 @@ MISUSES = [
         lambda: jn.feedback.direct(LOSS, ()),
         "feedback.direct: expected net to be a Layer, such as jaxnet.mlp((3, 4, 1)), got the loss half_squared_error",
     ),
+    (
+        lambda: jn.value_and_grad(LOSS, NET),
+        "value_and_grad: expected net to be a Layer, such as jaxnet.mlp((3, 4, 1)), got the loss half_squared_error",
+    ),
+    (
+        lambda: jn.value_and_grad(NET, "half_squared_error"),
+        "value_and_grad: expected loss to be a Loss, such as jaxnet.losses.half_squared_error, "
+        "got 'half_squared_error'",
+    ),
+    (
+        lambda: jn.with_hand_derived_vjp(NET.apply),
+        "with_hand_derived_vjp: expected net to be a Layer, such as jaxnet.mlp((3, 4, 1)), got the function apply",
+    ),
+    (
+        lambda: jn.TrainState.create(NET.init, SGD),
+        "TrainState.create: expected params as net.init(key) returns them, got a partial",
+    ),
+    (
+        lambda: jn.TrainState.create(NET, SGD),
+        "TrainState.create: expected params as net.init(key) returns them, got the layer chain(dense(3, 4), tanh, "
+        "dense(4, 1))",
+    ),
+    (
+        lambda: jn.TrainState.create(SGD, PARAMS),
+        "TrainState.create: expected optimizer to be one of optax's, such as optax.adam(1e-3), got ()",
+    ),
+    (
+        lambda: jn.TrainState.create(PARAMS, SGD, 0),
+        "TrainState.create: expected key to be one such as jax.random.key(0), got 0",
+    ),
+    (
+        lambda: jn.make_epoch(NET, LOSS, SGD, 0),
+        "make_epoch: expected batch_size to be a positive integer, got 0",
+    ),
+    (
+        lambda: jn.make_epoch(NET, LOSS, SGD, 2.5),
+        "make_epoch: expected batch_size to be a positive integer, got 2.5",
+    ),
+    *(
+        misuse
+        for make in (jn.make_step, jn.make_epoch, jn.make_steps)
+        for misuse in (
+            (
+                lambda make=make: make(LOSS, NET, SGD),
+                f"{make.__name__}: expected net to be a Layer, such as jaxnet.mlp((3, 4, 1)), "
+                "got the loss half_squared_error",
+            ),
+            (
+                lambda make=make: make(NET, LOSS.forward, SGD),
+                f"{make.__name__}: expected loss to be a Loss, such as jaxnet.losses.half_squared_error, "
+                "got the function half_squared_error_forward",
+            ),
+            (
+                lambda make=make: make(NET, LOSS, optax.adam),
+                f"{make.__name__}: expected optimizer to be one of optax's, such as optax.adam(1e-3), "
+                "got the function adam",
+            ),
+            (
+                lambda make=make: make(NET, LOSS, "adam"),
+                f"{make.__name__}: expected optimizer to be one of optax's, such as optax.adam(1e-3), got 'adam'",
+            ),
+        )
+    ),
 ]
 
 
-@pytest.mark.parametrize(("misuse", "message"), MISUSES, ids=[message.split(", such")[0] for _, message in MISUSES])
+@pytest.mark.parametrize(("misuse", "message"), MISUSES, ids=[message for _, message in MISUSES])
 def test_an_argument_of_another_kind_is_named(misuse, message):
     with pytest.raises(ValueError) as error:
         misuse()

@@ -220,9 +220,56 @@ def test_wrong_outputs_and_targets_are_named(name, z, y, message, part):
     assert str(error.value).splitlines()[0] == message
 
 
-def test_a_label_out_of_range_shows():
+Z = np.zeros((3, 2), np.float32)
+BAD_VALUES = [
+    (name, [[0, 1], [1, 0], [value, 0]], f"{name}: expected values of y in [0, 1], got {value} at y[2, 0]{hint}")
+    for name in ("sigmoid_binary_cross_entropy", "binary_cross_entropy")
+    for hint in ["; labels of -1 and 1 become such by (y + 1) / 2"]
+    for value in (-1.0, 2.0, 1.001, -0.001, np.nan, np.inf, -np.inf)
+]
+BAD_VALUES += [
+    (
+        "softmax_cross_entropy",
+        [[0, 1], [1, 0], [value, 0]],
+        f"softmax_cross_entropy: expected values of y of at least 0, and finite, got {value} at y[2, 0]",
+    )
+    for value in (-1.0, -0.001, np.nan, np.inf, -np.inf)
+]
+BAD_VALUES += [
+    (NAMES[2], [0, 1, value], f"{NAMES[2]}: expected labels from 0 to 1, got {value} at y[2]") for value in (-1, 2, 999)
+]
+
+
+@pytest.mark.usefixtures("without_shape_annotations")
+@pytest.mark.parametrize(("name", "y", "message"), BAD_VALUES, ids=[f"{name} {y[2]}" for name, y, _ in BAD_VALUES])
+def test_values_that_are_no_labels_are_refused_where_they_are_known(name, y, message):
+    loss = getattr(jn.losses, name)
+    y = np.array(y, np.int32 if name.endswith("labels") else np.float64)
+    calls = [loss.forward, loss.backward, loss.root_hessian, loss]
+    # Known at the call, or when the program that holds them is traced.
+    calls += [lambda z, y: jax.jit(lambda z: loss.forward(z, y))(z)]
+    for call in calls:
+        with pytest.raises(ValueError) as error:
+            call(Z, y)
+        assert str(error.value).splitlines()[0] == message
+    # Not known.
+    jax.eval_shape(loss.forward, Z, y)
+
+
+@pytest.mark.parametrize("name", ["sigmoid_binary_cross_entropy", "binary_cross_entropy", "softmax_cross_entropy"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_mixed_labels_may_leave_their_range_by_rounding(name, dtype):
+    y = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]], dtype)
+    rounding = 2 * jnp.finfo(dtype).eps
+    z = jnp.full((3, 2), 0.5)
+    loss = getattr(jn.losses, name)
+    expected = loss.forward(z, y)
+    np.testing.assert_allclose(loss.forward(z, y * (1 + rounding) - (1 - y) * rounding), expected, atol=0.1)
+
+
+def test_a_label_out_of_range_shows_under_jit():
     loss = jn.losses.softmax_cross_entropy_with_integer_labels
-    losses = loss.forward(jnp.ones((3, 2)), jnp.array([-1, 1, 2]))
+    losses = jax.jit(loss.forward)(jnp.ones((3, 2)), jnp.array([-1, 1, 2]))
     np.testing.assert_array_equal(np.isnan(losses), [True, False, True])
 
 
