@@ -79,8 +79,8 @@ def make_step(
       optimizer: any optax optimizer. Its update is given what it takes of `value`, `grad`, `value_fn` (`obj_fn`),
         `grad_fn`, `x`, `y` and `weights`: those that look at the loss or evaluate it again, like `optax.lbfgs`, may,
         and so may those that ask for gradients elsewhere, like `optax.contrib.sam`, or look at the batch, like
-        `optimizers.kfac`. `optax.contrib.dpsgd` is for the gradients of each example, which `value_and_grad` then reads by
-        `per_example.each`; and `optax.lookahead`, whose parameters are pairs, is for none of this.
+        `optimizers.kfac`. `optax.contrib.dpsgd` wants each example's gradient: let `value_and_grad` read by
+        `per_example.each`. `optax.lookahead`, whose parameters are pairs of networks, does not fit.
       value_and_grad: from (net, loss) to `(params, x, y, weights=None) -> (J, grads)`; the hand-derived one by default.
 
     Returns:

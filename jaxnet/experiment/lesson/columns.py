@@ -39,8 +39,9 @@ def shallow_network_in_columns(
 
 def shallow_network_in_rows(params: Any, x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
     """The same names from `chain(dense, tanh, dense, sigmoid)`: samples as rows, x (m, n_x), y (m, 1), b (n,)."""
-    net, loss = chain(dense(1, 1), activations.tanh, dense(1, 1), activations.sigmoid), losses.binary_cross_entropy
     (first, _, second, _) = params
+    hidden, output = (dense(layer.W.shape[1], layer.W.shape[0]) for layer in (first, second))
+    net, loss = chain(hidden, activations.tanh, output, activations.sigmoid), losses.binary_cross_entropy
     A2, cache = net.forward(params, x)
     _, A1, _, _ = cache
     dA2 = loss.backward(A2, y)
@@ -48,7 +49,7 @@ def shallow_network_in_rows(params: Any, x: jax.Array, y: jax.Array) -> dict[str
     _, dZ1, dA1, dZ2, _ = signals(net, params, cache, dA2)
     dfirst, _, dsecond, _ = per_example.mean(dparams)
     return {
-        "Z1": dense(1, 1).apply(first, x), "A1": cache[2], "Z2": dense(1, 1).apply(second, A1), "A2": A2,
+        "Z1": hidden(first, x), "A1": cache[2], "Z2": output(second, A1), "A2": A2,
         "J": loss.forward(A2, y).mean(), "dA2": dA2, "dZ2": dZ2, "dW2": dsecond.W, "db2": dsecond.b,
         "dA1": dA1, "dZ1": dZ1, "dW1": dfirst.W, "db1": dfirst.b,
     }  # fmt: skip
