@@ -1,0 +1,144 @@
+"""What a layer's functions return, before any value is looked at: the commonest mistakes, each by its name."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnet.factored import Each, Factored, Outer
+from jaxnet.layer import Layer
+from jaxnet.testing.compare import is_floating, path_name
+from jaxnet.testing.rule import first_line
+
+# Far above what rounding in another place makes of an example's output, and below what a statistic over a batch does.
+DEPENDENCE = 1e-9
+
+
+def start(name: str, layer: Layer, key: jax.Array) -> Any:
+    """The layer's parameters."""
+    try:
+        return layer.init(key)
+    except TypeError as error:
+        raise AssertionError(f"{name}: init(key) raised {first_line(error)}; init is (key) -> params") from error
+
+
+def check_contract(name: str, layer: Layer, params: Any, x: Any) -> None:
+    """Asserts that forward gives (y, cache), backward (dparams, dx) with forms at the leaves, example by example.
+
+    Args:
+      name: what messages call the layer.
+      layer: what is asked.
+      params, x: where, in arrays.
+
+    Raises:
+      AssertionError: naming the mistake and its remedy. What forward or backward raise is raised later, by the rule.
+    """
+    try:
+        result = layer.forward(params, x)
+    except Exception:
+        return
+    y = _checked_pair(f"{name}: forward", result, "(y, cache); where backward needs nothing, (y, ())")[0]
+    _check_cache(name, result[1])
+    _check_independence(name, layer, params, x, y)
+    # Random, so that what backward gives is no special case.
+    dy = jnp.asarray(np.random.default_rng(0).standard_normal(np.shape(y)))
+    try:
+        gradients = layer.backward(params, result[1], dy)
+    except Exception:
+        return
+    pair = _checked_pair(f"{name}: backward", gradients, "(dparams, dx), in the order of jax.vjp(f, params, x)")
+    _check_order(name, params, x, *pair)
+    _check_forms(name, params, pair[0])
+
+
+def _checked_pair(where, result, expected):
+    if not isinstance(result, tuple) or len(result) != 2:
+        kind = f"a tuple of {len(result)}" if isinstance(result, tuple) else _kind(result)
+        raise AssertionError(f"{where} gives {kind}, expected {expected}")
+    return result
+
+
+def _check_cache(name, cache):
+    for path, leaf in jax.tree_util.tree_leaves_with_path({"cache": cache}):
+        if not isinstance(leaf, (jax.Array, np.ndarray, np.generic)):
+            raise AssertionError(
+                f"{name}: {path_name(path)} is {_kind(leaf)}; keep arrays alone in the cache, which is all that goes "
+                "through a scan"
+            )
+
+
+def _check_independence(name, layer, params, x, y):
+    """Whether other examples' outputs change with the first example's input."""
+    examples = np.shape(x)[0] if np.ndim(x) else 1
+    if np.shape(y)[:1] != np.shape(x)[:1]:
+        raise AssertionError(
+            f"{name}: forward gives y of shape {np.shape(y)} for x of shape {np.shape(x)}; the first axis of both is "
+            "the example"
+        )
+    if examples < 2:
+        return
+    first = x[0] + np.random.default_rng(0).standard_normal(np.shape(x)[1:]) if is_floating(x) else x[1]
+    before, after = np.asarray(y), np.asarray(layer.apply(params, x.at[0].set(first)))
+    changed = ~np.isclose(before, after, rtol=DEPENDENCE, atol=DEPENDENCE * np.abs(before).max(), equal_nan=True)
+    changed = np.flatnonzero(changed[1:].reshape(examples - 1, -1).any(axis=1)) + 1
+    if len(changed):
+        raise AssertionError(
+            f"{name}: y[{changed[0]}] changes with x[0] alone: examples that depend on one another have no gradients "
+            "of their own; take statistics over an example's own axes, or hold them fixed"
+        )
+
+
+def _check_order(name, params, x, dparams, dx):
+    """dx has the parameters' structure, and dparams x's shape."""
+    form = isinstance(dx, Factored) or _structure(dx) == _structure(params) != _structure(dparams)
+    if form and np.shape(dparams) == np.shape(x) and not isinstance(dparams, (Factored, tuple, list)):
+        raise AssertionError(f"{name}: backward gives (dx, dparams), expected (dparams, dx)")
+
+
+def _check_forms(name, params, dparams):
+    """A form at each parameter's place, and one that has the parameter's axes."""
+    if _structure(dparams) != _structure(params):
+        return
+    leaves = jax.tree_util.tree_leaves_with_path({"dparams": dparams}, is_leaf=_is_form)
+    for (path, leaf), parameter in zip(leaves, jax.tree.leaves(params), strict=True):
+        where, shape = f"{name}: {path_name(path)}", np.shape(parameter)
+        if leaf is None:
+            raise AssertionError(f"{where} is None; every parameter has gradients: {_forms(shape)}")
+        if not isinstance(leaf, Factored):
+            raise AssertionError(f"{where} is {_kind(leaf)}; {_remedy(np.shape(leaf), shape)}")
+        if isinstance(leaf, Outer) and len(shape) != 2:
+            raise AssertionError(
+                f"{where} is an Outer, whose gradient is a matrix, of a parameter of shape {shape}; keep the parameter "
+                f"as a matrix (o, i) and reshape it in forward, or form each gradient: Each(g, ndim={len(shape)})"
+            )
+        if isinstance(leaf, Each) and leaf.ndim != len(shape):
+            raise AssertionError(
+                f"{where} is Each(g) with ndim={leaf.ndim}, of a parameter of shape {shape}: Each(g, ndim={len(shape)})"
+            )
+
+
+def _remedy(shape, parameter):
+    if shape == parameter:
+        return f"leave the sum over the examples to the reading, and wrap what is summed: {_forms(parameter)}"
+    return f"wrap it: {_forms(parameter)}"
+
+
+def _forms(parameter):
+    each = "Each(g)" if len(parameter) == 1 else f"Each(g, ndim={len(parameter)})"
+    return f"Outer(dz, x), or {each}" if len(parameter) == 2 else each
+
+
+def _is_form(leaf):
+    return isinstance(leaf, Factored) or leaf is None
+
+
+def _structure(tree):
+    return jax.tree.structure(tree, is_leaf=_is_form)
+
+
+def _kind(value):
+    if isinstance(value, (jax.Array, np.ndarray)):
+        return f"an array of shape {value.shape}"
+    kind = type(value).__name__
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"

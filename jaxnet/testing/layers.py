@@ -1,0 +1,102 @@
+"""A layer, by itself: its backward, and its second derivative where it has one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnet import per_example
+from jaxnet.layer import Layer
+from jaxnet.testing.compare import assert_close, is_floating
+from jaxnet.testing.contract import check_contract, start
+from jaxnet.testing.points import float64, generator, moved_params
+from jaxnet.testing.questions import TOLERANCE, check_rule
+from jaxnet.testing.rule import Rule
+from jaxnet.testing.short_types import SHORT_TYPES, required_short_types
+from jaxnet.weighting import weighted
+
+
+def check_layer(
+    layer: Layer,
+    x: Any,
+    key: jax.Array,
+    *,
+    tolerance: float = TOLERANCE,
+    zero_gradients: bool = False,
+    short_types: Sequence[str] = SHORT_TYPES,
+) -> None:
+    """Asserts that a layer's backward is the derivative of its forward, for parameters and input.
+
+    First that forward and backward return what the contract says, for examples that do not depend on one another; the
+    message names the commonest mistakes and their remedy. Then all that `check_vjp` asserts of `layer.apply`, for
+    parameters moved off their start. The per-example gradients are read with a weight of its own for each example, so
+    that mixed-up examples, which a sum would hide, show. Where the layer has `second`, that is the second derivative:
+    what backward changes by along x, and along params by nothing.
+
+    Args:
+      layer: any layer or network, yours as well; its examples must not depend on one another.
+      x: an input (m, ..., features), away from kinks.
+      key: from which parameters, cotangents and weights are drawn.
+      tolerance, zero_gradients, short_types: as for `check_vjp`.
+
+    Raises:
+      AssertionError: as `check_vjp` does.
+      ValueError: for a short type of another name.
+    """
+    name = f"check_layer: {layer.name}"
+    short_types = required_short_types("check_layer", short_types)
+    with jax.enable_x64(True):
+        rng = generator(key)
+        params = moved_params(start(name, layer, key), rng)
+        check_contract(name, layer, params, float64(x))
+        rule = Rule(name, layer.apply, _pullback(layer, x, rng), (params, x), ("dparams", "dx"))
+        check_rule(rule, rng, tolerance=tolerance, zero_gradients=zero_gradients, short_types=short_types)
+        if layer.second is not None:
+            _check_second(layer, params, float64(x), rng, tolerance)
+
+
+def _pullback(layer, x, rng):
+    # Powers of two, so that dividing and multiplying by them is exact in every type.
+    examples = np.shape(x)[0] if np.ndim(x) else 1
+    weights = rng.choice([-2.0, -1.0, -0.5, 0.5, 1.0, 2.0], examples)
+
+    def pullback(params, x, dy):
+        y, cache = layer.forward(params, x)
+        dparams, dx = layer.backward(params, cache, _weighted(1 / weights, dy))
+        total = per_example.total(dparams, jnp.asarray(weights, dy.dtype))
+        return y, (total, _weighted(weights, dx) if is_floating(x) else dx)
+
+    return pullback
+
+
+def _check_second(layer, params, x, rng, tolerance):
+    """How the pullback of dy changes along a random direction, in x and in params."""
+
+    def pullback(params, x, dy):
+        _, vjp = jax.vjp(layer.apply, params, x)
+        return vjp(dy)
+
+    def by_autodiff(params, x, dy, along_params, along_x):
+        _, (bend_of_params, _) = jax.jvp(lambda params: pullback(params, x, dy), (params,), (along_params,))
+        _, (_, bend) = jax.jvp(lambda x: pullback(params, x, dy), (x,), (along_x,))
+        return {"second": bend, "second derivative by params": bend_of_params}
+
+    def by_hand(params, x, dy, along_params, along_x):
+        _, cache = layer.forward(params, x)
+        bend = layer.second(params, cache, dy)
+        bend = jnp.zeros_like(x) if bend is None else bend * along_x
+        return {"second": bend, "second derivative by params": jax.tree.map(jnp.zeros_like, params)}
+
+    def draw(like):
+        return jnp.asarray(rng.standard_normal(like.shape))
+
+    dy = draw(jax.eval_shape(layer.apply, params, x))
+    arguments = params, x, dy, jax.tree.map(draw, params), draw(x)
+    actual, expected = jax.jit(by_hand)(*arguments), jax.jit(by_autodiff)(*arguments)
+    assert_close(f"check_layer: {layer.name}, float64", actual, expected, lambda _, __: tolerance)
+
+
+def _weighted(weights, signal):
+    return weighted(jnp.asarray(weights, signal.dtype), signal)

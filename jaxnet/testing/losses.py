@@ -1,0 +1,78 @@
+"""A loss: its derivative, its curvature, the points where it may be special, and its samples."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnet.losses import Loss
+from jaxnet.testing.compare import assert_close
+from jaxnet.testing.points import float64, generator
+from jaxnet.testing.questions import TOLERANCE, check_rule
+from jaxnet.testing.rule import Rule
+from jaxnet.testing.samples import check_samples
+from jaxnet.testing.short_types import SHORT_TYPES, required_short_types
+from jaxnet.weighting import along_examples
+
+
+def check_loss(
+    loss: Loss,
+    z: Any,
+    y: Any,
+    *,
+    tolerance: float = TOLERANCE,
+    zero_gradients: bool = False,
+    short_types: Sequence[str] = SHORT_TYPES,
+) -> None:
+    """Asserts that a loss's backward and root Hessian are its first and second derivative, and that samples fit.
+
+    backward: all that `check_vjp` asserts. root_hessian: sum_v S_v S_v^T equals `jax.hessian` of each example's loss.
+    sample: targets of y's shape and kind, under which the mean of backward is zero, as it is for every log-likelihood
+    under its own distribution.
+
+    Args:
+      loss: any loss, yours as well.
+      z: outputs (m, ..., o).
+      y: targets.
+      tolerance, zero_gradients, short_types: as for `check_vjp`.
+
+    Raises:
+      AssertionError: with the quantity, the worst index, both values and the relative error.
+      ValueError: for a short type of another name.
+    """
+    name = f"check_loss: {getattr(loss.forward, '__name__', 'loss').removesuffix('_forward')}"
+    short_types = required_short_types("check_loss", short_types)
+
+    def pullback(z, y, dlosses):
+        dz = loss.backward(z, y)
+        return loss.forward(z, y), (dz * along_examples(dlosses.astype(dz.dtype), dz),)
+
+    def hessian_by_hand(z, y):
+        S = loss.root_hessian(z, y).reshape(-1, z.shape[0], z[0].size)
+        return {"hessian": jnp.einsum("vmi,vmj->mij", S, S)}
+
+    def hessian_by_autodiff(z, y):
+        hessian = jax.vmap(jax.hessian(lambda z, y: loss.forward(z[None], y[None])[0]))(z, y)
+        return {"hessian": hessian.reshape(z.shape[0], z[0].size, z[0].size)}
+
+    with jax.enable_x64(True):
+        z, y = float64(z), float64(y)
+        _require_shapes(name, loss, z, y)
+        rule = Rule(name, loss.forward, pullback, (z,), ("dz",), (y,))
+        check_rule(rule, generator(None), tolerance=tolerance, zero_gradients=zero_gradients, short_types=short_types)
+        expected = jax.jit(hessian_by_autodiff)(z, y)
+        assert_close(f"{name}, float64", jax.jit(hessian_by_hand)(z, y), expected, lambda _, __: tolerance)
+        check_samples(name, loss, z, y, jax.random.key(1))
+
+
+def _require_shapes(name, loss, z, y):
+    losses = jax.eval_shape(loss.forward, z, y)
+    if losses.shape != z.shape[:1]:
+        raise AssertionError(f"{name}: forward gives shape {losses.shape}, expected {z.shape[:1]}")
+    root = jax.eval_shape(loss.root_hessian, z, y)
+    if root.shape[1:] != z.shape:
+        raise AssertionError(
+            f"{name}: root_hessian gives shape {root.shape}, expected (v, {', '.join(map(str, z.shape))}), S with "
+            "sum_v S_v S_v^T the second derivative of each example's loss"
+        )
