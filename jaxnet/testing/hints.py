@@ -26,8 +26,7 @@ def value_hint(hand: Any, right: Any, lengths: Sequence[int]) -> str:
     Returns:
       The hint, to be appended to a message, or nothing.
     """
-    # Half of the type's digits are far from rounding, and from the last place of what a short type can tell.
-    noise = math.sqrt(float(jnp.finfo(hand.dtype).eps)) if jnp.issubdtype(hand.dtype, jnp.floating) else 0.0
+    eps = float(jnp.finfo(hand.dtype).eps) if jnp.issubdtype(hand.dtype, jnp.floating) else 0.0
     hand, right = np.asarray(hand, np.float64), np.asarray(right, np.float64)
     scale = np.abs(right).max()
     if not (np.isfinite(hand).all() and np.isfinite(right).all() and scale > 0):
@@ -35,7 +34,7 @@ def value_hint(hand: Any, right: Any, lengths: Sequence[int]) -> str:
     if not hand.any():
         return "; all zeros by hand"
     ratio = float((hand * right).sum() / (right * right).sum())
-    if _is_one_factor(ratio, hand, right, noise):
+    if _is_one_factor(ratio, hand, right, eps):
         # A leaf with one element is any multiple of another: only the tell-tale factors are named.
         telling = _factor(ratio, lengths)
         return telling if telling or hand.size == 1 else f"; off by the factor {ratio:.6g} everywhere"
@@ -46,12 +45,13 @@ def value_hint(hand: Any, right: Any, lengths: Sequence[int]) -> str:
     return ""
 
 
-def _is_one_factor(ratio: float, hand: np.ndarray, right: np.ndarray, noise: float) -> bool:
+def _is_one_factor(ratio: float, hand: np.ndarray, right: np.ndarray, eps: float) -> bool:
     """Whether every element is the same multiple of the right one, and of another size than rounding makes it."""
-    if ratio == 0 or abs(ratio - 1) <= noise:
+    # A factor is told from 1 in the first half of the type's digits; an element errs in its last.
+    if ratio == 0 or abs(ratio - 1) <= math.sqrt(eps):
         return False
-    explained = np.abs(hand - ratio * right) <= ALIKE * abs(ratio - 1) * np.abs(right) + noise * np.abs(hand).max()
-    return bool(explained.all())
+    rounding = min(64 * eps, math.sqrt(eps)) * np.abs(hand).max()
+    return bool((np.abs(hand - ratio * right) <= ALIKE * abs(ratio - 1) * np.abs(right) + rounding).all())
 
 
 def _rearranged(hand: np.ndarray, right: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:

@@ -11,6 +11,7 @@ from jaxnet import per_example
 from jaxnet.layer import Layer
 from jaxnet.testing.compare import assert_close, is_floating
 from jaxnet.testing.contract import check_contract, start
+from jaxnet.testing.kinks import check_kinks, special_points
 from jaxnet.testing.points import float64, generator, moved_params
 from jaxnet.testing.questions import TOLERANCE, check_rule
 from jaxnet.testing.rule import Rule
@@ -33,7 +34,8 @@ def check_layer(
     message names the commonest mistakes and their remedy. Then all that `check_vjp` asserts of `layer.apply`, for
     parameters moved off their start. The per-example gradients are read with a weight of its own for each example, so
     that mixed-up examples, which a sum would hide, show. Where the layer has `second`, that is the second derivative:
-    what backward changes by along x, and along params by nothing.
+    what backward changes by along x, and along params by nothing. A layer without parameters that keeps its input's
+    shape, such as an activation, is asked at special points too, as `check_loss` asks.
 
     Args:
       layer: any layer or network, yours as well; its examples must not depend on one another.
@@ -55,6 +57,12 @@ def check_layer(
         check_rule(rule, rng, tolerance=tolerance, zero_gradients=zero_gradients, short_types=short_types)
         if layer.second is not None:
             _check_second(layer, params, float64(x), rng, tolerance)
+        if (
+            not jax.tree.leaves(params)
+            and is_floating(x)
+            and jax.eval_shape(layer.apply, params, x).shape == np.shape(x)
+        ):
+            _check_kinks(layer, params, x, rng)
 
 
 def _pullback(layer, x, rng):
@@ -96,6 +104,25 @@ def _check_second(layer, params, x, rng, tolerance):
     arguments = params, x, dy, jax.tree.map(draw, params), draw(x)
     actual, expected = jax.jit(by_hand)(*arguments), jax.jit(by_autodiff)(*arguments)
     assert_close(f"check_layer: {layer.name}, float64", actual, expected, lambda _, __: tolerance)
+
+
+def _check_kinks(layer, params, x, rng):
+    """Of what looks like an activation: a layer without parameters that keeps its input's shape."""
+
+    def value(x, dy):
+        return (dy * layer.apply(params, x)).sum(tuple(range(1, x.ndim)))
+
+    def slope(x, dy):
+        return layer.backward(params, layer.forward(params, x)[1], dy)[1]
+
+    def curvature(x, dy, d):
+        bend = layer.second(params, layer.forward(params, x)[1], dy)
+        return jnp.zeros_like(x) if bend is None else bend * d
+
+    points, _, coordinates = special_points(x)
+    dy = rng.standard_normal(points.shape)
+    bend, words = None if layer.second is None else curvature, ("forward", "backward", "second")
+    check_kinks(f"check_layer: {layer.name}", value, slope, bend, points, dy, coordinates, words=words)
 
 
 def _weighted(weights, signal):

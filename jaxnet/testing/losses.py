@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxnet.losses import Loss
 from jaxnet.testing.compare import assert_close
+from jaxnet.testing.kinks import check_kinks, special_points
 from jaxnet.testing.points import float64, generator
 from jaxnet.testing.questions import TOLERANCE, check_rule
 from jaxnet.testing.rule import Rule
@@ -28,6 +29,8 @@ def check_loss(
     """Asserts that a loss's backward and root Hessian are its first and second derivative, and that samples fit.
 
     backward: all that `check_vjp` asserts. root_hessian: sum_v S_v S_v^T equals `jax.hessian` of each example's loss.
+    Both, and `jax.grad` and `jax.jvp` of forward and backward, are what steps to either side say at special points too:
+    at 0.0 and -0.0, at whole numbers, where outputs tie or equal their targets; at a true kink either side is allowed.
     sample: targets of y's shape and kind, under which the mean of backward is zero, as it is for every log-likelihood
     under its own distribution.
 
@@ -63,7 +66,18 @@ def check_loss(
         check_rule(rule, generator(None), tolerance=tolerance, zero_gradients=zero_gradients, short_types=short_types)
         expected = jax.jit(hessian_by_autodiff)(z, y)
         assert_close(f"{name}, float64", jax.jit(hessian_by_hand)(z, y), expected, lambda _, __: tolerance)
+        _check_kinks(name, loss, z, y)
         check_samples(name, loss, z, y, jax.random.key(1))
+
+
+def _check_kinks(name, loss, z, y):
+    def curvature(z, y, d):
+        S = loss.root_hessian(z, y)
+        along = (S * d[None]).sum(tuple(range(2, S.ndim)), keepdims=True)
+        return (S * along).sum(0)
+
+    points, examples, coordinates = special_points(z, y)
+    check_kinks(name, loss.forward, loss.backward, curvature, points, y[examples], coordinates)
 
 
 def _require_shapes(name, loss, z, y):

@@ -40,6 +40,4 @@ def test_a_factor_that_the_small_elements_have_not_is_none(factor):
 def test_what_rounding_makes_of_a_short_type_is_no_factor():
     for dtype in (jnp.float32, jnp.bfloat16):
         assert value_hint(RIGHT.astype(dtype), RIGHT, ()) == ""
-        assert value_hint((2 * RIGHT).astype(dtype), RIGHT, ()) == "; off by the factor 2 everywhere" or (
-            dtype == jnp.bfloat16
-        )
+    assert value_hint((2 * RIGHT).astype(jnp.float32), RIGHT, ()) == "; off by the factor 2 everywhere"
