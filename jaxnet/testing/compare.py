@@ -83,6 +83,16 @@ def is_floating(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype, jnp.floating)
 
 
+def kind_of(value: Any) -> str:
+    """What messages call a value that should have been another: 'an array of shape (5, 3)', 'a tuple of 3'."""
+    if isinstance(value, (jax.Array, np.ndarray)):
+        return f"an array of shape {value.shape}"
+    if type(value) is tuple:
+        return f"a tuple of {len(value)}"
+    kind = "function" if callable(value) else type(value).__name__
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
 def _largest(*leaves):
     return max(float(np.abs(np.asarray(leaf, np.float64)).max(initial=0.0)) for leaf in leaves)
 

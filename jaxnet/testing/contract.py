@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxnet.factored import Each, Factored, Outer
 from jaxnet.layer import Layer
-from jaxnet.testing.compare import is_floating, path_name
+from jaxnet.testing.compare import is_floating, kind_of, path_name
 from jaxnet.testing.rule import first_line
 
 # Far above what rounding in another place makes of an example's output, and below what a statistic over a batch does.
@@ -54,8 +54,7 @@ def check_contract(name: str, layer: Layer, params: Any, x: Any) -> None:
 
 def _checked_pair(where, result, expected):
     if not isinstance(result, tuple) or len(result) != 2:
-        kind = f"a tuple of {len(result)}" if isinstance(result, tuple) else _kind(result)
-        raise AssertionError(f"{where} gives {kind}, expected {expected}")
+        raise AssertionError(f"{where} gives {kind_of(result)}, expected {expected}")
     return result
 
 
@@ -63,7 +62,7 @@ def _check_cache(name, cache):
     for path, leaf in jax.tree_util.tree_leaves_with_path({"cache": cache}):
         if not isinstance(leaf, (jax.Array, np.ndarray, np.generic)):
             raise AssertionError(
-                f"{name}: {path_name(path)} is {_kind(leaf)}; keep arrays alone in the cache, which is all that goes "
+                f"{name}: {path_name(path)} is {kind_of(leaf)}; keep arrays alone in the cache, which is all that goes "
                 "through a scan"
             )
 
@@ -106,15 +105,15 @@ def _check_forms(name, params, dparams):
         if leaf is None:
             raise AssertionError(f"{where} is None; every parameter has gradients: {_forms(shape)}")
         if not isinstance(leaf, Factored):
-            raise AssertionError(f"{where} is {_kind(leaf)}; {_remedy(np.shape(leaf), shape)}")
+            raise AssertionError(f"{where} is {kind_of(leaf)}; {_remedy(np.shape(leaf), shape)}")
         if isinstance(leaf, Outer) and len(shape) != 2:
             raise AssertionError(
                 f"{where} is an Outer, whose gradient is a matrix, of a parameter of shape {shape}; keep the parameter "
-                f"as a matrix (o, i) and reshape it in forward, or form each gradient: Each(g, ndim={len(shape)})"
+                f"as a matrix (o, i) and reshape it in forward, or form each gradient: {_each(shape)}"
             )
         if isinstance(leaf, Each) and leaf.ndim != len(shape):
             raise AssertionError(
-                f"{where} is Each(g) with ndim={leaf.ndim}, of a parameter of shape {shape}: Each(g, ndim={len(shape)})"
+                f"{where} is Each(g) with ndim={leaf.ndim}, of a parameter of shape {shape}: {_each(shape)}"
             )
 
 
@@ -125,8 +124,11 @@ def _remedy(shape, parameter):
 
 
 def _forms(parameter):
-    each = "Each(g)" if len(parameter) == 1 else f"Each(g, ndim={len(parameter)})"
-    return f"Outer(dz, x), or {each}" if len(parameter) == 2 else each
+    return f"Outer(dz, x), or {_each(parameter)}" if len(parameter) == 2 else _each(parameter)
+
+
+def _each(parameter):
+    return "Each(g)" if len(parameter) == 1 else f"Each(g, ndim={len(parameter)})"
 
 
 def _is_form(leaf):
@@ -135,10 +137,3 @@ def _is_form(leaf):
 
 def _structure(tree):
     return jax.tree.structure(tree, is_leaf=_is_form)
-
-
-def _kind(value):
-    if isinstance(value, (jax.Array, np.ndarray)):
-        return f"an array of shape {value.shape}"
-    kind = type(value).__name__
-    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"

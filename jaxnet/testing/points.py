@@ -28,7 +28,9 @@ def as_numpy(tree: Any) -> Any:
 
 def size_of(leaf: Any) -> float:
     """The root of a leaf's mean square; 1 where that is 0."""
-    return (float(np.sqrt(np.mean(np.square(leaf)))) or 1.0) if np.size(leaf) else 1.0
+    largest = float(np.abs(leaf).max(initial=0.0)) or 1.0
+    # Over the largest, so that no square overflows.
+    return (largest * float(np.sqrt(np.mean(np.square(leaf / largest)))) or 1.0) if np.size(leaf) else 1.0
 
 
 def random_move(tree: Any, scale: float, rng: np.random.Generator, count: tuple[int, ...] = ()) -> Any:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxnet.testing.compare import assert_close, is_floating
+from jaxnet.testing.compare import assert_close, is_floating, kind_of
 from jaxnet.testing.noise import rounding_noise
 from jaxnet.testing.points import as_numpy
 
@@ -111,8 +111,10 @@ def by_hand(rule: Rule, how: str, point: Any, dy: Any) -> dict[str, Any]:
     y, cotangents = asked(f"{rule.name}, {how}", rule.pullback, *point, dy)
     arguments = point[: len(rule.arguments)]
     if not isinstance(cotangents, tuple) or len(cotangents) != len(arguments):
-        kind = f"a tuple of {len(cotangents)}" if isinstance(cotangents, tuple) else f"a {type(cotangents).__name__}"
-        raise AssertionError(f"{rule.name}: expected a tuple of {len(arguments)} cotangents, got {kind}")
+        raise AssertionError(
+            f"{rule.name}: expected a tuple of cotangents, one for each of {len(arguments)} arguments, "
+            f"got {kind_of(cotangents)}"
+        )
     return {"y": y} | _by_label(rule, arguments, cotangents)
 
 

@@ -50,7 +50,7 @@ def test_a_function_returning_its_pullback_passes_or_is_told(key):
         y, pullback = jax.vjp(logsumexp, x, scale)
         return y, lambda dy: pullback(dy)[:1]
 
-    with pytest.raises(AssertionError, match="expected a tuple of 2 cotangents, got "):
+    with pytest.raises(AssertionError, match="one for each of 2 arguments, got a tuple of 1$"):
         check_vjp(logsumexp, forgets_one, *args)
 
 
