@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from jaxnet.experiment import screen
 from jaxnet.experiment.curves import draw_comparison
 from jaxnet.experiment.errors import BadInput
 from jaxnet.experiment.folder import FREE, OF_A_START
@@ -62,7 +63,7 @@ def compare(config: CompareConfig) -> None:
         draw_comparison(Path(config.out), lines, accuracy=runs[0].metric == "accuracy")
     except OSError as error:
         raise BadInput(f"--out {config.out}: cannot be written ({error.strerror})") from None
-    print(f"written    {config.out}")
+    screen.say(f"written    {config.out}")
 
 
 def distinguishing_names(folders: Sequence[Path]) -> list[str]:
@@ -91,19 +92,22 @@ def _print_table(runs: dict[str, Run]) -> None:
     told = {name: [_told(run.options.get(name)) for run in runs.values()] for name in options}
     differing = {name: cells for name, cells in told.items() if len(set(cells)) > 1}
     texts = {"run": list(runs)} | {name.replace("_", "\n"): cells for name, cells in differing.items()}
-    headers = (
+    outcomes = (
         "epochs",
         "best\nvalidation\nloss (epoch)",
         f"validation\n{metric}",
         f"test\n{metric}\n(epoch)",
         "seconds",
     )
-    _print_columns(texts, dict(zip(headers, zip(*map(_outcome, runs.values()), strict=True), strict=True)))
+    rows = zip(*texts.values(), *zip(*map(_outcome, runs.values()), strict=True), strict=True)
+    print(screen.table((*texts, *outcomes), list(rows), texts=len(texts)))
     if not all(run.result for run in runs.values()):
-        print("-          running, or cut short")
+        screen.say("-          running, or cut short")
     posed = [name for name in ("data", "target") if name in differing]
     if posed:
-        print(f"note       the runs differ in {' and '.join(posed)}: losses and {metric} are not of the same problem")
+        screen.say(
+            f"note       the runs differ in {' and '.join(posed)}: losses and {metric} are not of the same problem"
+        )
 
 
 def _told(option: Any) -> str:
@@ -127,24 +131,3 @@ def _outcome(run):
 
 def _score(run, value):
     return f"{100 * value:.2f}%" if run.metric == "accuracy" else f"{value:.4g}"
-
-
-def _print_columns(texts, numbers):
-    """Columns of texts and of numbers; nothing is cut off."""
-    from rich.console import Console
-    from rich.table import Table
-
-    columns = texts | numbers
-    lines = max(header.count("\n") for header in columns)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for header in columns:
-        low = "\n" * (lines - header.count("\n")) + header
-        table.add_column(low, justify="right" if header in numbers else "left")
-    for row in zip(*columns.values(), strict=True):
-        table.add_row(*row)
-    console = Console(markup=False, emoji=False, highlight=False)
-    # As wide as it has to be: a terminal that is narrower breaks the lines, where Rich would leave letters out.
-    console.width = console.measure(table, options=console.options.update(width=10**4)).maximum
-    with console.capture() as captured:
-        console.print(table)
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()))

@@ -1,5 +1,6 @@
 """What goes wrong for a user ends in one line on stderr and an exit status, never in a traceback."""
 
+import contextlib
 import difflib
 import errno
 import os
@@ -7,8 +8,10 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from itertools import islice
+from typing import TextIO
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+UNREAD = 141  # 128 + SIGPIPE, as shells have it
 LONGEST_LINE = 600
 # What reading a file's JSON raises where it is none, or holds something else than it should.
 NONSENSE = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
@@ -28,6 +31,12 @@ class Terminated(Failure):
     status = 143  # 128 + SIGTERM, as shells have it
 
 
+class Unread(Failure):
+    """A run that stopped because nobody reads any more what it prints, as behind `| head`."""
+
+    status = UNREAD
+
+
 class BadInput(Failure):
     """Input that cannot be used: the line names what, where, what was expected and what to do."""
 
@@ -35,7 +44,10 @@ class BadInput(Failure):
 
 
 def exit_status(program: Callable[[], object]) -> int:
-    """Runs a program and returns its exit status; failures and Ctrl-C end in one line on stderr."""
+    """Runs a program and returns its exit status; failures and Ctrl-C end in one line on stderr.
+
+    A reader of its output who leaves early, as `head` does, ends it without a word.
+    """
     _prepare_streams()
     # Where Ctrl-C is ignored, as in a shell's background, it stays so.
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
@@ -47,27 +59,38 @@ def exit_status(program: Callable[[], object]) -> int:
 
 
 def _run(program):
+    status = 0
     try:
-        program()
+        with contextlib.suppress(SystemExit):  # how tyro ends after --help
+            program()
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
         told = _told(error)
         if told is None:
             raise
         line, status = told
-        if isinstance(error, OSError):
-            # Keep Python from trying to write the rest at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(_one_line(line), file=sys.stderr)
-        return status
-    return 0
+        with contextlib.suppress(OSError):  # nobody may hear that either
+            print(_one_line(line), end="\n" if line else "", file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        _let_go(stream)
+    return status
+
+
+def _let_go(stream):
+    """Keeps Python from trying at exit, and complaining, where what is left cannot be written."""
+    try:
+        stream.flush()
+    except OSError:
+        discard(stream)
 
 
 def _told(error: BaseException) -> tuple[str, int] | None:
-    """The line and the exit status for what is expected to go wrong."""
+    """The line, if any, and the exit status for what is expected to go wrong."""
     match error:
         case Terminated():
             told = f"terminated: {error}", error.status
+        case Unread():
+            told = f"stopped: {error}", error.status
         case Failure():
             told = f"error: {error}", error.status
         case KeyboardInterrupt():
@@ -77,7 +100,7 @@ def _told(error: BaseException) -> tuple[str, int] | None:
         case MemoryError():
             told = "error: out of memory; try a smaller --hidden or less data", 1
         case BrokenPipeError():
-            told = "error: standard output was closed before the end", 1
+            told = "", UNREAD
         case OSError(errno=errno.ENAMETOOLONG):
             # Nothing but a name that was given is too long.
             told = f"error: {error.filename}: the name is too long; expected a shorter one", BadInput.status
@@ -86,6 +109,11 @@ def _told(error: BaseException) -> tuple[str, int] | None:
         case _:
             return None
     return told
+
+
+def discard(stream: TextIO) -> None:
+    """From here on what is written to a stream goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def interrupted() -> bool:

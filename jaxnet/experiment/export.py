@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 from jaxnet.experiment import durable, model
 from jaxnet.experiment.errors import BadInput, Failure
 from jaxnet.experiment.model import Model
+from jaxnet.experiment.screen import say
 
 To = Literal["stablehlo", "safetensors", "npz"]
 NEEDS = {"stablehlo": "flatbuffers", "safetensors": "safetensors"}
@@ -61,7 +62,7 @@ def export(config: ExportConfig) -> Path:
         durable.write(out, content)
     except OSError as error:
         raise BadInput(f"--out {out}: cannot be written ({error.strerror})") from None
-    print(f"written    {out} ({len(content):,} bytes): {_use(config.to, trained)}")
+    say(f"written    {out} ({len(content):,} bytes): {_use(config.to, trained)}")
     return out
 
 

@@ -14,6 +14,7 @@ from jaxnet.experiment.errors import BadInput, some
 from jaxnet.experiment.model import Model
 from jaxnet.experiment.run import device
 from jaxnet.experiment.scores import scores
+from jaxnet.experiment.screen import say
 from jaxnet.experiment.split import standardise
 from jaxnet.experiment.table import Table
 
@@ -50,9 +51,9 @@ def predict(config: PredictConfig) -> None:
         except OSError as error:
             raise BadInput(f"--out {out}: cannot be written ({error.strerror})") from None
     # On stderr, so that the predictions can be piped.
-    print(f"device     {device()}", file=sys.stderr)
+    say(f"device     {device()}", sys.stderr)
     examples = "1 example" if len(predicted) == 1 else f"{len(predicted)} examples"
-    print(f"predicted  {examples}{_score(trained, table, predicted)}", file=sys.stderr)
+    say(f"predicted  {examples}{_score(trained, table, predicted)}", sys.stderr)
 
 
 def _load(config: PredictConfig, trained: Model) -> Table:

@@ -174,11 +174,12 @@ def sentinel(run: str) -> Iterator[Callable[..., None]]:
         nonlocal run
         run = now or run
         because = f" ({reason})" if reason else ""
-        pipe.write(
-            f"error: this process, or another one of the run, was ended from outside{because}; start all processes "
-            f"again with --resume {run}, which goes on from the newest checkpoint\n"
-        )
-        pipe.flush()
+        with contextlib.suppress(OSError):
+            pipe.write(
+                f"error: this process, or another one of the run, was ended from outside{because}; start all processes "
+                f"again with --resume {run}, which goes on from the newest checkpoint\n"
+            )
+            pipe.flush()
 
     named()
     try:

@@ -2,14 +2,13 @@
 
 import contextlib
 import dataclasses
-import signal
 import sys
 from functools import partial
 from pathlib import Path
 
 from jaxnet.experiment import folder, loop, processes
 from jaxnet.experiment.config import TrainConfig
-from jaxnet.experiment.errors import BadInput, Failure, Terminated
+from jaxnet.experiment.errors import BadInput, Failure
 from jaxnet.experiment.faults import Fault
 from jaxnet.experiment.loop import Epoch, Position, Trained
 from jaxnet.experiment.mesh import Layout
@@ -18,7 +17,7 @@ from jaxnet.experiment.progress import progress
 from jaxnet.experiment.resumption import fingerprint, resume, save
 from jaxnet.experiment.schedule import Schedule
 from jaxnet.experiment.split import Split
-from jaxnet.experiment.stopping import on_signals
+from jaxnet.experiment.stopping import on_signals, unread
 from jaxnet.experiment.table import Table
 from jaxnet.experiment.tensorboard import Board
 
@@ -33,7 +32,7 @@ def train_and_record(
 
     Raises:
       Fault: when what is computed is no longer finite, and going back does not help or is not asked for.
-      Terminated, KeyboardInterrupt: when it was asked to stop, and did.
+      Terminated, KeyboardInterrupt, Unread: when it was asked to stop, or nobody reads on, and it did.
     """
     about = {"config": dataclasses.asdict(config), "data": processes.by_first(lambda: fingerprint(table))}
     metrics = folder.Metrics(out, problem.metric)
@@ -74,14 +73,12 @@ def train_and_record(
                             metrics.add(event)
                             if board is not None:
                                 board.add(event)
-                            show(event)
+                            with unread(stop):
+                                show(event)
                         case Position():
                             if Schedule.read(config.checkpoint_every).every:
                                 save(out, event, about, config.keep)
-                            if stop.signal == signal.SIGTERM:
-                                raise Terminated("")
-                            if stop():
-                                raise KeyboardInterrupt
+                            stop.heed()
             except Fault as error:
                 if config.on_nan != "rollback":
                     raise

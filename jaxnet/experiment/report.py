@@ -1,4 +1,4 @@
-"""What experiments share: a sample's spread, the table, the file of results and the style of the figures."""
+"""What experiments share: a sample's spread, the file of results and the style of the figures."""
 
 import os
 from collections.abc import Sequence
@@ -59,12 +59,6 @@ def write_results(out: Path, results: dict[str, Any]) -> None:
     write_json(out / "results.json", _plain(results))
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as what stands in them: the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    return "\n".join(_line(cells, widths) for cells in (header, *rows))
-
-
 def marked(number: float, grid: Sequence[float]) -> str:
     """The number, with a * at an edge of its grid; `EDGE` says so below the table."""
     return f"{number:g}{'*' if number in (min(grid), max(grid)) else ''}"
@@ -98,11 +92,6 @@ def save(figure: Any, out: Path, name: str) -> None:
 def close(figure: Any) -> None:
     """Frees a figure's memory."""
     pyplot().close(figure)
-
-
-def _line(cells, widths):
-    first, *others = zip(cells, widths, strict=True)
-    return "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)])
 
 
 def _plain(value):

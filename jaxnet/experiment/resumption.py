@@ -15,6 +15,7 @@ from jaxnet.experiment.errors import BadInput, Failure
 from jaxnet.experiment.faults import all_finite
 from jaxnet.experiment.loop import Epoch, Position
 from jaxnet.experiment.mapped import in_blocks
+from jaxnet.experiment.screen import say
 from jaxnet.experiment.table import Table
 
 # Of data on disk, so many rows are compared, evenly spread.
@@ -59,7 +60,7 @@ def resume(run: Path, start: Position, about: dict[str, Any]) -> Position:
 
     if not checkpoint.found(run):
         # Stopped before the first one was due: the start is the place to go on from.
-        print(f"resumed    {run}: has no checkpoint yet; from the start")
+        say(f"resumed    {run}: has no checkpoint yet; from the start")
         return start
     restored = checkpoint.restore(run, like)
     for line in restored.passed_over if processes.is_first() else ():
@@ -67,7 +68,7 @@ def resume(run: Path, start: Position, about: dict[str, Any]) -> Position:
     if restored.about["data"] != about["data"]:
         raise BadInput(f"{restored.path}: was trained on other data than --data {about['config']['data']} holds now")
     position = start._replace(**restored.arrays, **_read(restored.about))
-    print(f"resumed    {restored.path}: {len(position.epochs)} epochs, {position.step} steps")
+    say(f"resumed    {restored.path}: {len(position.epochs)} epochs, {position.step} steps")
     return position
 
 

@@ -23,6 +23,7 @@ from jaxnet.experiment.options import parse
 from jaxnet.experiment.problem import loss_of, pose
 from jaxnet.experiment.recording import train_and_record
 from jaxnet.experiment.scores import scores
+from jaxnet.experiment.screen import say
 from jaxnet.experiment.split import split
 
 WAYS_BACK = {
@@ -179,20 +180,20 @@ def _draw(where, epochs, trained, finished, parts, predicted):
 def _print_plan(config, table, problem, parts, found, layout):
     devices, several = layout.mesh.shape, jax.process_count() > 1
     over = f", {devices['data']} for examples x {devices['model']} for neurons" if layout.mesh.size > 1 else ""
-    print(f"device     {found}{over}" + (f", in {jax.process_count()} processes" if several else ""))
+    say(f"device     {found}{over}" + (f", in {jax.process_count()} processes" if several else ""))
     sizes = model.sizes_of(config, table.x.shape[1], problem)
     counts = f"{len(parts.train.y)} training, {len(parts.validation.y)} validation, {len(parts.test.y)} test examples"
     streamed = ", streamed from disk" if config.stream else ""
-    print(f"data       {table.source}: {counts} of {table.x.shape[1]} features{streamed}")
-    print(f"problem    {problem.kind}: {problem.loss}")
-    print(f"network    {'-'.join(map(str, sizes))}, {config.activation}, output {problem.output_activation}")
+    say(f"data       {table.source}: {counts} of {table.x.shape[1]} features{streamed}")
+    say(f"problem    {problem.kind}: {problem.loss}")
+    say(f"network    {'-'.join(map(str, sizes))}, {config.activation}, output {problem.output_activation}")
     rate, decay = optimizers.learning_rate(config), optimizers.weight_decay(config)
     chosen = "its own learning rate" if rate is None else f"learning rate {rate:g}"
-    print(f"optimizer  {config.optimizer}, {chosen}, weight decay {decay:g}, backward by {config.backward}", end="")
-    print("" if config.feedback == "transpose" else f" through {WAYS_BACK[config.feedback]}")
+    through = "" if config.feedback == "transpose" else f" through {WAYS_BACK[config.feedback]}"
+    say(f"optimizer  {config.optimizer}, {chosen}, weight decay {decay:g}, backward by {config.backward}{through}")
     if config.clip_examples is not None:
         noise = f", noise of {config.noise_multiplier:g} times that on their sum" if config.noise_multiplier else ""
-        print(f"examples   gradients clipped to length {config.clip_examples:g}{noise}")
+        say(f"examples   gradients clipped to length {config.clip_examples:g}{noise}")
 
 
 def _print_result(out, result):
@@ -201,6 +202,6 @@ def _print_result(out, result):
         if "test_accuracy" in result
         else f"test RMSE {result['test_rmse']:.4g}" + (f", R2 {result['test_r2']:.3f}" if "test_r2" in result else "")
     )
-    print(f"result     {score}, test loss {result['test_loss']:.4f}, ", end="")
-    print(f"after epoch {result['kept_epoch']} of {result['epochs']}, {result['seconds']:.1f} s")
-    print(f"written    {out}/")
+    after = f"after epoch {result['kept_epoch']} of {result['epochs']}, {result['seconds']:.1f} s"
+    say(f"result     {score}, test loss {result['test_loss']:.4f}, {after}")
+    say(f"written    {out}/")

@@ -1,10 +1,13 @@
-"""Signals that ask a run to stop: it ends where it can be taken up again, and a second one ends it at once."""
+"""What asks a run to stop: it ends where it can be taken up again, and a second signal ends it at once."""
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from jaxnet.experiment.errors import Terminated, Unread, discard
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -17,6 +20,20 @@ class Stop:
 
     def __call__(self) -> bool:
         return self.signal is not None
+
+    def heed(self) -> None:
+        """Ends the run, if it was asked to stop.
+
+        Raises:
+          Terminated, Unread, KeyboardInterrupt: as it was asked.
+        """
+        match self.signal:
+            case signal.SIGTERM:
+                raise Terminated("")
+            case signal.SIGPIPE:
+                raise Unread("standard output was closed")
+            case signal.SIGINT:
+                raise KeyboardInterrupt
 
 
 @contextmanager
@@ -40,3 +57,13 @@ def on_signals() -> Iterator[Stop]:
     finally:
         for s, handler in before.items():
             signal.signal(s, handler)
+
+
+@contextmanager
+def unread(stop: Stop) -> Iterator[None]:
+    """A reader of standard output who left while the block printed, as `head` does, asks the run to stop."""
+    try:
+        yield
+    except BrokenPipeError:
+        stop.signal = stop.signal or signal.SIGPIPE
+        discard(sys.stdout)

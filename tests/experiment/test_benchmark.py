@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jaxnet as jn
-from jaxnet.experiment import report
+from jaxnet.experiment import report, screen
 from jaxnet.experiment.benchmark import feedback, kfac, per_example
 from jaxnet.experiment.benchmark.config import BenchmarkConfig, benchmark
 from jaxnet.experiment.errors import BadInput
@@ -77,7 +77,7 @@ def test_feedback_measures_angles_that_start_at_those_of_the_ways_back(tmp_path,
 
 
 def test_a_table_stands_in_columns():
-    assert report.table(("name", "value"), (("a", "10"), ("long", "2"))) == "name  value\na        10\nlong      2"
+    assert screen.table(("name", "value"), (("a", "10"), ("long", "2"))) == "name  value\na        10\nlong      2"
 
 
 def test_numbers_that_are_not_finite_are_told_as_never():

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxnet import losses, per_example
-from jaxnet.experiment import report
+from jaxnet.experiment import report, screen
 from jaxnet.experiment.config import TrainConfig
 from jaxnet.experiment.run import run as train
 from jaxnet.gradient import value_and_grad
@@ -32,7 +32,7 @@ def run(out: Path, seeds: int = 5) -> dict[str, Any]:
       seeds: rounds of timing.
     """
     if jax.default_backend() == "cpu":
-        print("no accelerator: JAX finds the CPU alone, so nothing was measured")
+        screen.say("no accelerator: JAX finds the CPU alone, so nothing was measured")
         results = {"benchmark": "accelerator", **report.environment(), "measured": None}
         report.write_results(out, results)
         return results
@@ -44,7 +44,7 @@ def run(out: Path, seeds: int = 5) -> dict[str, Any]:
     results |= {"readings": readings, "train": trained}
     report.write_results(out, results)
     print(_table(measured))
-    print(
+    screen.say(
         f"float32, in units of the gradient: per-example norms {readings['norms']:.2f}, "
         f"mean and norms {readings['mean_and_norms']:.2f}"
     )
@@ -184,4 +184,4 @@ def _table(measured):
         for dtype, of in measured.items()
     ]
     note = f"{LAYERS} layers of {WIDTH}, batch {BATCH}, parameters in float32; the peak is a product of that size."
-    return f"{report.table(header, rows)}\n{note}"
+    return f"{screen.table(header, rows)}\n{screen.fill(note)}"

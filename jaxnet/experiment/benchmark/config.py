@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
-from jaxnet.experiment import report
+from jaxnet.experiment import report, screen
 from jaxnet.experiment.benchmark.training.contestants import Against
 from jaxnet.experiment.benchmark.training.problems import NetName
 from jaxnet.experiment.errors import BadInput
@@ -66,7 +66,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
 
     out = Path(config.out or f"benchmarks/{config.what}")
     report.make_folder(out, overwrite=config.overwrite)
-    print(f"device     {device()}")
+    screen.say(f"device     {device()}")
     runs: dict[What, Callable[[], dict[str, Any]]] = {
         "per-example": lambda: per_example.run(out, config.seeds),
         "kfac": lambda: kfac.run(out, config.seeds),
@@ -79,5 +79,5 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         "devices": lambda: devices.run(out),
     }
     results = runs[config.what]()
-    print(f"written    {out}/")
+    screen.say(f"written    {out}/")
     return results

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
-from jaxnet.experiment import report
+from jaxnet.experiment import report, screen
 from jaxnet.experiment.mesh import AXES, Layout
 from jaxnet.networks import mlp
 
@@ -111,8 +111,9 @@ def run(out: Path) -> dict[str, Any]:
             rows.append(_row(data, model, of_device, sent))
             results[f"{name}, {data} x {model}"] = {**of_device._asdict(), "sent": sent}
         header = ("devices", "state, GB", "cache, GB", "sent, GB", "of it over model", "TFLOP", "FLOP / byte")
-        print(f"\n{name}, Adam, float32, {EXAMPLES} examples for each device along data\n")
-        print(report.table(header, rows))
+        heading = f"{name}, Adam, float32, {EXAMPLES} examples for each device along data"
+        print(f"\n{screen.fill(heading)}\n")
+        print(screen.table(header, rows))
     report.write_results(out, results)
     return results
 

@@ -19,7 +19,7 @@ import optax
 from jax import lax
 
 from jaxnet import feedback, gradient, losses, networks
-from jaxnet.experiment import report
+from jaxnet.experiment import report, screen
 from jaxnet.experiment.drawing import BLUE, GREEN, GREY, ORANGE
 from jaxnet.experiment.errors import interrupted
 from jaxnet.experiment.report import Spread
@@ -148,7 +148,7 @@ def _try(name, tuning_parts, parts, seeds, epochs):
     train = _trainer(ARMS[name], tuning_parts, epochs)
     tuning = {rate: _held_out_loss(_runs(train, rate, TUNING_SEEDS)) for rate in LEARNING_RATES}
     best = min(tuning, key=tuning.__getitem__)
-    print(f"{name}: learning rate {best:g}", flush=True)
+    screen.say(f"{name}: learning rate {best:g}", flush=True)
     return Outcome(tuning, best, _runs(_trainer(ARMS[name], parts, epochs), best, seeds))
 
 
@@ -238,12 +238,15 @@ def _range(values):
 def _table(arms):
     header = ("arm", "rate", "train loss", "test accuracy (%)", "angle before", "after 1 epoch", "at the end")
     notes = (
-        "Medians over the seeds [least-most]; of the accuracy the mean. Angle: in degrees, between update and gradient",
-        "on the whole training part, all parameters but the last layer's. Falling: at the end lower than before.",
+        "Medians over the seeds [least-most]; of the accuracy the mean.",
+        "Angle: in degrees, between update and gradient on the training part, all parameters but the last layer's.",
+        "Falling: at the end lower than before.",
         report.EDGE,
     )
     rows = [_row(name, arm) for name, arm in arms.items()]
-    return "\n".join((report.table((*header, "all parameters", "below 90 and falling"), rows), *notes))
+    return "\n".join(
+        (screen.table((*header, "all parameters", "below 90 and falling"), rows), *map(screen.fill, notes))
+    )
 
 
 def _row(name, arm):

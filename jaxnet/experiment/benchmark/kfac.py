@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from jaxnet import losses, networks, optimizers
-from jaxnet.experiment import report
+from jaxnet.experiment import report, screen
 from jaxnet.experiment.drawing import BLUE, GREY, ORANGE
 from jaxnet.experiment.errors import interrupted
 from jaxnet.experiment.report import Spread
@@ -180,7 +180,7 @@ def _try(problem, name, seeds):
 
     tuning = {setting: judged(setting) for setting in settings}
     best = min(tuning, key=tuning.__getitem__)
-    print(f"{problem.name}, {name}: batch size {best.batch_size}, {arm.number} {best.number:g}", flush=True)
+    screen.say(f"{problem.name}, {name}: batch size {best.batch_size}, {arm.number} {best.number:g}", flush=True)
     return Outcome(tuning, best, [trains[best](seed, problem.epochs[name]) for seed in seeds])
 
 
@@ -240,11 +240,12 @@ def _table(problems, told):
         for name, arm in told[problem.name]["arms"].items()
     ]
     notes = (
-        "Medians over the seeds [least-most]. The mark is Adam's loss after its last epoch, seed by seed; share: of",
-        "Adam's epochs; target: by which epoch K-FAC is to be there; s: seconds to the mark, compilation excluded.",
+        "Medians over the seeds [least-most]. The mark is Adam's loss after its last epoch, seed by seed.",
+        "share: of Adam's epochs; target: by which epoch K-FAC is to be there.",
+        "s: seconds to the mark, compilation excluded.",
         report.EDGE,
     )
-    return "\n".join((report.table(header, rows), *notes))
+    return "\n".join((screen.table(header, rows, texts=3), *map(screen.fill, notes)))
 
 
 def _row(problem, name, arm, met):

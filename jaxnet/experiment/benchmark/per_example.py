@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxnet import losses, per_example
-from jaxnet.experiment import report
+from jaxnet.experiment import report, screen
 from jaxnet.networks import mlp
 
 # A batch of so many examples through so many neurons, at so many positions.
@@ -151,5 +151,5 @@ def _table(name, costs):
         )
         for program, cost in costs.items()
     ]
-    heading = f"{name}: jax.grad takes {1e6 * base.seconds:.0f} us; in units of that"
-    return f"{heading}\n{report.table(('reading', 'time', 'operations', 'memory'), rows)}"
+    heading = screen.fill(f"{name}: jax.grad takes {1e6 * base.seconds:.0f} us; in units of that")
+    return f"{heading}\n{screen.table(('reading', 'time', 'operations', 'memory'), rows)}"

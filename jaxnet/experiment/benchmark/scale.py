@@ -12,7 +12,7 @@ import optax
 
 from jaxnet import losses
 from jaxnet.compose import chain
-from jaxnet.experiment import report
+from jaxnet.experiment import report, screen
 from jaxnet.experiment.drawing import BLUE, GREEN, ORANGE
 from jaxnet.layer import Layer
 from jaxnet.layers.activations import relu
@@ -103,7 +103,7 @@ def run(out: Path, seeds: int = 5) -> dict[str, Any]:
     for curve in CURVES:
         points = [_measure(size, *curve.build(size), seeds) for size in curve.sizes]
         curves.append((curve, points))
-        print(f"measured   {curve.along}, {curve.name}", flush=True)
+        screen.say(f"measured   {curve.along}, {curve.name}", flush=True)
     told = [
         {
             "along": curve.along,
@@ -169,7 +169,7 @@ def _table(curves):
             f"{first.compile_seconds:.2f} - {last.compile_seconds:.2f}",
         ))  # fmt: skip
     note = f"Exponents over the {FITTED} largest sizes. Where not varied: width {WIDTH}, depth {DEPTH}, batch {BATCH}."
-    return f"{report.table(header, rows)}\n{note}"
+    return f"{screen.table(header, rows)}\n{screen.fill(note)}"
 
 
 def _draw(out, curves):

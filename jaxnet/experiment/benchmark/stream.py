@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnet.experiment import data, loop, report
+from jaxnet.experiment import data, loop, report, screen
 from jaxnet.experiment.config import TrainConfig
 from jaxnet.experiment.mesh import make_layout
 from jaxnet.experiment.problem import pose
@@ -45,7 +45,7 @@ def run(out: Path, seeds: int = 5) -> dict[str, Any]:
         for dtype, of in found.items()
     ]
     note = "Epochs, validation included, in turn; medians [least-most] over the rounds, and of each round's ratio."
-    print(f"{report.table(header, rows)}\n{note}")
+    print(f"{screen.table(header, rows)}\n{screen.fill(note)}")
     return results
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jaxnet.experiment import report
+from jaxnet.experiment import report, screen
 from jaxnet.experiment.lesson.ensemble import Lab
 from jaxnet.experiment.lesson.verdict import CONFIDENCE, MARGIN, Claim, Row
 
@@ -26,7 +26,7 @@ def block(claim: Claim) -> str:
 def summary(claims: list[Claim]) -> str:
     """A line for each claim."""
     rows = [(claim.name, claim.verdict, _count(claim)) for claim in claims]
-    return report.table(("claim", "verdict", "numbers as claimed"), rows)
+    return screen.table(("claim", "verdict", "numbers as claimed"), rows)
 
 
 def markdown(

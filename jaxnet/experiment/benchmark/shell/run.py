@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jaxnet
-from jaxnet.experiment import report
+from jaxnet.experiment import report, screen
 from jaxnet.experiment.benchmark.training.process import environment
 from jaxnet.experiment.errors import Failure
 from jaxnet.experiment.report import Spread
@@ -101,10 +101,10 @@ def _table(spreads, said, absent):
     ours = spreads[WARM].median
     header = ("command", "seconds", "times train.py, warm", "test accuracy, %")
     rows = [(name, spread.text(".2f"), f"{spread.median / ours:.2f}", said[name]) for name, spread in spreads.items()]
-    rows += [(name, "not installed: pip install -e '.[bench]'", "", "") for name in absent]
     extra = spreads[f"{IMPORTS}, jaxnet"].median - spreads[IMPORTS].median
-    notes = (
-        "Medians [least-most] over the rounds, each a process from its start to its end. train.py also splits off,",
-        f"evaluates, draws and saves. import jaxnet takes {extra:.2f} s beyond {IMPORTS}.",
-    )
-    return "\n".join((report.table(header, rows), *notes))
+    notes = [
+        "Medians [least-most] over the rounds, each a process from its start to its end.",
+        f"train.py also splits off, evaluates, draws and saves; import jaxnet takes {extra:.2f} s beyond {IMPORTS}.",
+    ]
+    notes += [f"{name} not installed: pip install -e '.[bench]'" for name in absent]
+    return "\n".join((screen.table(header, rows), *map(screen.fill, notes)))

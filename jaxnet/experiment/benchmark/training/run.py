@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from jaxnet.experiment import report
+from jaxnet.experiment import report, screen
 from jaxnet.experiment.benchmark.training import contestants, curve, figure, peak, problems, standings
 from jaxnet.experiment.benchmark.training.contestants import Against, Contestant
 from jaxnet.experiment.benchmark.training.problems import NetName
@@ -13,9 +13,11 @@ from jaxnet.experiment.benchmark.training.rounds import Times, race
 from jaxnet.experiment.benchmark.training.standings import Standing
 from jaxnet.experiment.errors import Failure
 
-NOTES = """us/step: the median over the rounds [least-most]. times ours: the ratio of the medians, above 1 where slower.
-GFLOP/s: matrix products alone. of the peak: of the fastest product of two float32 matrices of 2048 by 2048.
-compile s: by how much the first pass takes longer. memory: the process's peak."""
+NOTES = (
+    "us/step: the median over the rounds [least-most]; times ours: the ratio of the medians, above 1 where slower.",
+    "GFLOP/s: matrix products alone; of the peak: of the fastest product of two float32 matrices of 2048 by 2048.",
+    "compile s: by how much the first pass takes longer; memory: the process's peak.",
+)
 
 
 def run(
@@ -43,10 +45,11 @@ def run(
     found: dict[NetName, dict[str, Standing]] = {}
     for name in nets:
         net, entered = problems.NETS[name], contestants.of(name, against)
-        print(f"\n{name}, batch {net.batch}: {len(entered)} contestants, rounds: {seeds}", flush=True)
+        heading = f"{name}, batch {net.batch}: {len(entered)} contestants, rounds: {seeds}"
+        print(f"\n{screen.fill(heading)}", flush=True)
         found[name] = standings.judge(net, entered, _outcomes(entered, net, seeds), highest)
         print(standings.table(found[name], net), flush=True)
-    print(f"\n{NOTES}")
+    print("", *map(screen.fill, NOTES), sep="\n")
     results = {
         "what": "training",
         "rounds": seeds,
@@ -66,7 +69,7 @@ def _peaks(rounds):
     outcomes = _outcomes(contestants.PEAKS, peak.NET, rounds)
     peaks = {name: peak.OPERATIONS / of.passes.least / 1e9 for name, of in outcomes.items() if isinstance(of, Times)}
     told = ", ".join(f"{name} {gflops:.0f}" for name, gflops in peaks.items())
-    print(f"peak       GFLOP/s: {told}", flush=True)
+    screen.say(f"peak       GFLOP/s: {told}", flush=True)
     return peaks
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from jaxnet.experiment import report
+from jaxnet.experiment import screen
 from jaxnet.experiment.benchmark.training import curve, problems
 from jaxnet.experiment.benchmark.training.contestants import OURS, Contestant
 from jaxnet.experiment.benchmark.training.problems import Net
@@ -74,8 +74,8 @@ def judge(
 
 def table(standings: Mapping[str, Standing], net: Net) -> str:
     """A row for each contestant, and below, the reasons."""
-    reasons = [f"{name}: {s.state}: {s.reason}" for name, s in standings.items() if s.state != MEASURED]
-    return "\n".join((report.table(HEADER, [_row(name, s, net) for name, s in standings.items()]), *reasons))
+    reasons = [screen.fill(f"{name}: {s.state}: {s.reason}") for name, s in standings.items() if s.state != MEASURED]
+    return "\n".join((screen.table(HEADER, [_row(name, s, net) for name, s in standings.items()]), *reasons))
 
 
 def dashed(sizes: tuple[int, ...]) -> str:
