@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -39,7 +40,9 @@ class Line(Progress):
             *((*count, time, words) for words in told),
             (*count, TimeElapsedColumn(), told[-1]),
         )
-        super().__init__(*self.forms[0], **options)
+        # What is printed above the line comes as it is.
+        console = Console(highlight=False, markup=False, soft_wrap=True)
+        super().__init__(*self.forms[0], **{"console": console, **options})
         self.task = self.add_task("", total=total, words=words)
 
     def show(self, completed: int, *words: str) -> None:

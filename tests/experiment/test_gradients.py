@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from jaxnet import activations
+from jaxnet.experiment import gradients, screen
 from jaxnet.experiment.config import Activation
+from jaxnet.experiment.derivatives import Case, Row, derivatives
 from jaxnet.experiment.errors import BadInput, Failure
 from jaxnet.experiment.exact import exact_gradients
 from jaxnet.experiment.gradients import CheckConfig, check_gradients
@@ -53,6 +55,93 @@ def test_a_wrong_derivative_is_a_failure_that_names_the_rows(monkeypatch, capsys
     assert str(error.value) == f"over the bound: {expected}"
     assert error.value.status == 1
     assert names_in(capsys.readouterr().out) == LESSON
+
+
+def values_in(text):
+    """From the name of each signal or gradient to its index, number by hand, number by jax.grad and difference."""
+    blocks = re.findall(r"^(d\w+) \(\d.*\n.*\n((?:\[.*\n)+)", text, re.MULTILINE)
+    return {
+        name: [(index, *map(float, cells.split())) for index, cells in re.findall(r"\[(.*?)\](.*)", lines)]
+        for name, lines in blocks
+    }
+
+
+@pytest.fixture(scope="module")
+def worked_out():
+    """The lesson's network in float32, whose differences are not 0."""
+    return derivatives(Case((3, 4, 1), "tanh", "binary_cross_entropy", "float32", 0), exact=False)
+
+
+def made_up(*names):
+    """Rows without any work."""
+    ones = np.ones((1, 2))
+    return [Row(name, ones, ones, ones, None) for name in names]
+
+
+def equations_in(text):
+    return dict(re.findall(r"^(d\w+) \(\d.*?\): (.+)$", text, re.MULTILINE))
+
+
+def test_the_numbers_themselves_stand_side_by_side(worked_out, monkeypatch, capsys):
+    monkeypatch.setattr(gradients, "derivatives", lambda case, exact: worked_out)
+    check_gradients(CheckConfig(hidden=(4,), dtype="float32", values=True))
+    shown = values_in(capsys.readouterr().out)
+    assert list(shown) == [row.name for row in worked_out] == LESSON
+    for row in worked_out:
+        assert [index for index, *_ in shown[row.name]] == [str(list(k))[1:-1] for k in np.ndindex(row.hand.shape)]
+        _, hand, other, difference = zip(*shown[row.name], strict=True)
+        # Twelve digits behind the point are printed, and two of a difference.
+        np.testing.assert_allclose(hand, row.hand.ravel(), rtol=0, atol=0.6e-12)
+        np.testing.assert_allclose(other, row.autodiff.ravel(), rtol=0, atol=0.6e-12)
+        np.testing.assert_allclose(difference, (row.hand - row.autodiff).ravel(), rtol=0.06)
+        assert np.any(difference)
+
+
+def test_the_numbers_are_those_of_the_first_network_alone(monkeypatch, capsys):
+    monkeypatch.setattr(gradients, "derivatives", lambda case, exact: made_up("dX"))
+    check_gradients(CheckConfig(values=True))
+    first, *others = re.split("^3-", capsys.readouterr().out.removeprefix("3-"), flags=re.MULTILINE)
+    assert list(values_in(first)) == ["dX"]
+    assert len(others) == 2
+    assert not any(values_in(text) for text in others)
+
+
+@pytest.mark.parametrize(("hidden", "loss", "equations"), [
+    ((4,), "binary_cross_entropy", {
+        "dA2": "(A2 - Y) / (A2 (1 - A2))",
+        "dZ2": "dA2 * A2 (1 - A2), which is A2 - Y",
+        "dW2": "(1/m) dZ2^T A1",
+        "db2": "(1/m) sum of dZ2 over the examples",
+        "dA1": "dZ2 W2",
+        "dZ1": "dA1 * g'(Z1)",
+        "dW1": "(1/m) dZ1^T X",
+        "db1": "(1/m) sum of dZ1 over the examples",
+        "dX": "dZ1 W1",
+    }),
+    ((4, 4), "half_squared_error", {
+        "dZ3": "Z3 - Y", "dW3": "(1/m) dZ3^T A2", "dA2": "dZ3 W3", "dZ2": "dA2 * g'(Z2)", "dW2": "(1/m) dZ2^T A1",
+    }),
+    ((4,), "softmax_cross_entropy", {"dZ2": "softmax(Z2) - Y"}),
+    ((4,), "sigmoid_binary_cross_entropy", {"dZ2": "sigmoid(Z2) - Y"}),
+])  # fmt: skip
+def test_each_stands_below_its_equation(hidden, loss, equations, monkeypatch, capsys):
+    monkeypatch.setattr(gradients, "derivatives", lambda case, exact: made_up(*equations))
+    check_gradients(CheckConfig(hidden=hidden, loss=loss, values=True))
+    assert equations_in(capsys.readouterr().out) == equations
+
+
+def test_the_columns_say_relative_to_what_and_fit_sixty_columns(worked_out, monkeypatch, capsys):
+    monkeypatch.setattr(screen, "width", lambda stream=None: 60)
+    monkeypatch.setattr(gradients, "derivatives", lambda case, exact: worked_out)
+    check_gradients(CheckConfig(hidden=(4,), loss="sigmoid_binary_cross_entropy", dtype="float32", values=True))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 60
+    header = lines.index("             shape    jax.grad   differences       exact")
+    assert lines[header - 1] == "        max |by hand - other| / max |other|, other being"
+    assert "difference: by hand - jax.grad, of the numbers as they are" in lines
+    for line, row in zip(lines[header + 1 :], worked_out, strict=False):
+        off = [np.abs(row.hand - other).max() / np.abs(other).max() for other in (row.autodiff, row.differences)]
+        assert line.split()[-2:] == [f"{value:.1e}" for value in off]
 
 
 def test_exact_arithmetic_is_exact():

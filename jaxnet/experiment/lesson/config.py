@@ -18,7 +18,9 @@ from jaxnet.experiment.errors import BadInput
 from jaxnet.experiment.lesson import columns, document
 from jaxnet.experiment.lesson.ensemble import Lab
 from jaxnet.experiment.lesson.verdict import Claim
+from jaxnet.experiment.progress import lively
 from jaxnet.experiment.run import device
+from jaxnet.experiment.screen import say
 from jaxnet.layers import activations
 from jaxnet.layers.dense import dense
 from jaxnet.losses import binary_cross_entropy
@@ -76,7 +78,7 @@ def lesson(config: LessonConfig, **schedule: Any) -> list[Claim]:
     report.make_folder(out, overwrite=config.overwrite)
     names = CLAIMS if config.what == "all" else (config.what,)
     claims: list[Claim] = []
-    with _screen(len(names)) as (show, say, advance):
+    with _progress(len(names)) as (show, advance):
         say(f"device     {device()}")
         overview = draw_network(out)
         apart = columns.compare(config.seeds)
@@ -87,12 +89,13 @@ def lesson(config: LessonConfig, **schedule: Any) -> list[Claim]:
             except KeyboardInterrupt:
                 told = f"{out}/ holds {len(claims)} of {len(names)} claims" if claims else f"{out}/ holds no claim yet"
                 raise KeyboardInterrupt(told) from None
-            say("\n" + document.block(claims[-1]))
             _write(config, lab, claims, apart, overview, time.perf_counter() - started)
+            print("\n" + document.block(claims[-1]), flush=True)
             advance()
     if len(claims) > 1:
         print("\n" + document.summary(claims))
-    print(f"\nwritten    {out}/report.md ({time.perf_counter() - started:.0f} s)")
+    print()
+    say(f"written    {out}/report.md ({time.perf_counter() - started:.0f} s)")
     return claims
 
 
@@ -141,22 +144,12 @@ def _told(claim: Claim) -> dict[str, Any]:
 
 
 @contextmanager
-def _screen(claims: int) -> Iterator[tuple[Callable[[str], None], Callable[[str], None], Callable[[], None]]]:
-    """Three functions: to show what goes on, to print lines, to say that a claim is done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    if not console.is_terminal:
-        yield lambda what: print(f"training   {what}", flush=True), lambda text: print(text, flush=True), lambda: None
+def _progress(claims: int) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
+    """Two functions: to show what goes on, and to say that a claim is done."""
+    if not lively():
+        yield lambda what: say(f"training   {what}", flush=True), lambda: None
         return
-    columns_ = (
-        TextColumn("claim"),
-        MofNCompleteColumn(),
-        BarColumn(bar_width=20),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns_, console=console) as bar:
-        task = bar.add_task("", total=claims)
-        yield lambda what: bar.update(task, description=what), bar.console.print, lambda: bar.advance(task)
+    from jaxnet.experiment.bar import Line
+
+    with Line("claim", claims, "") as line:
+        yield lambda what: line.update(line.task, words=(what,)), lambda: line.advance(line.task)

@@ -10,17 +10,21 @@ SIGNS = {"holds": "+", "does not hold": "-", "not told apart": "?"}
 
 
 def block(claim: Claim) -> str:
-    """A claim for the terminal: what the lesson says, a line for each measured number, the verdict and why."""
+    """A claim for the terminal: what the lesson says, a line for each measured number, the verdict and why.
+
+    Where there is no room for such a line, what was measured stands above its number.
+    """
     by_setting: dict[str, list[Row]] = {}
     for row in claim.rows:
         by_setting.setdefault(row.setting, []).append(row)
-    cells = [(row.quantity, row.interval.text(), row.claimed) for row in claim.rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [f"{claim.name}: {claim.verdict.upper()}", f"  {claim.source}: {claim.says}"]
+    widths = [max(map(len, column)) for column in zip(*map(_cells, claim.rows), strict=True)]
+    columns = screen.width()
+    wide = columns is None or max(len(_line(row, widths)) for row in claim.rows) <= columns
+    lines = [f"{claim.name}: {claim.verdict.upper()}", _paragraph(f"{claim.source}: {claim.says}")]
     for setting, rows in by_setting.items():
-        lines.append(f"  {setting}")
-        lines += [_line(row, widths) for row in rows]
-    return "\n".join([*lines, f"  why: {claim.why}"])
+        lines.append(_paragraph(setting))
+        lines += [_line(row, widths) if wide else _lines(row, widths) for row in rows]
+    return "\n".join([*lines, _paragraph(f"why: {claim.why}")])
 
 
 def summary(claims: list[Claim]) -> str:
@@ -43,9 +47,23 @@ def markdown(
     return "\n\n".join(parts) + "\n"
 
 
-def _line(row: Row, widths):
-    cells = zip((row.quantity, row.interval.text(), row.claimed), widths, strict=True)
-    return "    " + "  ".join([*(cell.ljust(width) for cell, width in cells), f"{SIGNS[row.verdict]} {row.verdict}"])
+def _paragraph(text):
+    return screen.fill(text, indent=2, hanging=2)
+
+
+def _cells(row: Row):
+    return row.quantity, row.interval.text(), row.claimed, f"{SIGNS[row.verdict]} {row.verdict}"
+
+
+def _line(row, widths):
+    cells = (cell.ljust(width) for cell, width in zip(_cells(row), widths, strict=True))
+    return f"    {'  '.join(cells)}".rstrip()
+
+
+def _lines(row, widths):
+    quantity, *cells = _cells(row)
+    numbers = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths[1:], strict=True))
+    return "\n".join((screen.fill(quantity, indent=4, hanging=2), screen.fill(numbers.rstrip(), indent=6, hanging=2)))
 
 
 def _count(claim):
