@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from forked import forked
 
 ROOT = Path(__file__).parent.parent
 
@@ -167,10 +168,58 @@ def test_odd_surroundings_are_told_in_a_line_at_most(shell, status, line, tmp_pa
     assert done.stderr.count("\n") == (1 if line else 0)
 
 
-def test_a_reader_who_leaves_early_sees_no_traceback(tmp_path):
-    assert call("train", "--data", "iris", "--epochs", "1", "--out", "run", where=tmp_path).returncode == 0
-    shell = f"{sys.executable} {ROOT}/scripts/predict.py run --data iris | head -1"
-    done = subprocess.run(shell, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+UNREAD = """
+import json, runpy
+from jaxnet.experiment import compare
+from jaxnet.experiment.benchmark import config, devices
+
+folder, scripts, cases = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+os.chdir(folder)
+sys.path.insert(0, scripts)
+os.waitpid(fork(lambda: module.main(["--data", "iris", "--epochs", "1", "--out", "run"])), 0)
+ended = []
+for script, *arguments in cases:
+    ours, theirs = os.pipe()
+    # Nobody is there to read from the first letter on.
+    os.close(ours)
+    heard = open("heard", "w+")
+
+    def child():
+        os.dup2(theirs, 1)
+        os.dup2(heard.fileno(), 2)
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+        sys.argv = [script, *arguments]
+        try:
+            runpy.run_path(f"{scripts}/{script}.py", run_name="__main__")
+        except SystemExit as exit_:
+            # As Python does when it ends, where it would complain of what it cannot write.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(exit_.code)
+
+    _, status = os.waitpid(fork(child), 0)
+    os.close(theirs)
+    heard.seek(0)
+    ended.append((os.waitstatus_to_exitcode(status), heard.read()))
+print(json.dumps(ended), file=sys.stderr)
+"""
+
+
+def test_where_nobody_reads_on_every_script_ends_quietly_and_training_with_its_state_saved(tmp_path):
+    quiet = [[path.stem, "--help"] for path in (ROOT / "scripts").glob("[!_]*.py")]
+    assert len(quiet) == 7
+    quiet += [["compare", "run"], ["benchmark", "devices"]]
+    train = ["train", "--data", "iris", "--hidden", "4", "--out", "long"]
+    done = forked(UNREAD, tmp_path, ROOT / "scripts", json.dumps([*quiet, train]))
+    *ended, stopped = json.loads(done.stderr.splitlines()[-1])
+    assert ended == [[141, ""]] * len(quiet)
+    assert stopped == [
+        141,
+        "stopped: standard output was closed; long holds config.json, metrics.jsonl (1 epoch), "
+        "checkpoints/step-000000004, but no model; --resume long goes on\n",
+    ]
+
+    shell = f"set -o pipefail; {sys.executable} {ROOT}/scripts/predict.py run --data iris | head -1"
+    done = subprocess.run(["bash", "-c", shell], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (141, "")
     assert done.stdout == "class,P(setosa),P(versicolor),P(virginica)\n"
-    assert "Traceback" not in done.stderr
-    assert "Exception" not in done.stderr

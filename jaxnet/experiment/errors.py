@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import TextIO
+from typing import Any
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 UNREAD = 141  # 128 + SIGPIPE, as shells have it
@@ -61,8 +61,11 @@ def exit_status(program: Callable[[], object]) -> int:
 def _run(program):
     status = 0
     try:
-        with contextlib.suppress(SystemExit):  # how tyro ends after --help
+        try:
             program()
+        except SystemExit as end:  # tyro's, after --help
+            if end.code:
+                raise
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
         told = _told(error)
@@ -111,7 +114,7 @@ def _told(error: BaseException) -> tuple[str, int] | None:
     return told
 
 
-def discard(stream: TextIO) -> None:
+def discard(stream: Any) -> None:
     """From here on what is written to a stream goes nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 

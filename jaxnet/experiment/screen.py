@@ -7,7 +7,8 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import NamedTuple, TextIO
+from io import StringIO
+from typing import Any, NamedTuple
 
 # Between the columns of a table.
 GAP = 2
@@ -15,17 +16,17 @@ GAP = 2
 LABEL = 11
 
 
-def width(stream: TextIO | None = None) -> int | None:
+def width(stream: Any = None) -> int | None:
     """Of the terminal that is written to, by default through standard output; None where it is none."""
     return shutil.get_terminal_size().columns if (stream or sys.stdout).isatty() else None
 
 
-def say(text: str, stream: TextIO | None = None, *, flush: bool = False) -> None:
+def say(text: str, stream: Any = None, *, flush: bool = False) -> None:
     """Prints a line such as 'device     cpu'; where it goes on below, it does so under the 'cpu'."""
     print(fill(text, hanging=LABEL, stream=stream), file=stream, flush=flush)
 
 
-def fill(text: str, indent: int = 0, hanging: int = 0, stream: TextIO | None = None) -> str:
+def fill(text: str, indent: int = 0, hanging: int = 0, stream: Any = None) -> str:
     """A line, on a terminal broken between words where it has to be; words stay whole.
 
     Args:
@@ -112,7 +113,10 @@ def _beside_each_other(columns, widths):
         table.add_column(column.name, justify="left" if column.text else "right", width=wide, overflow="fold")
     for row in zip(*(column.cells for column in columns), strict=True):
         table.add_row(*row)
-    console = Console(width=sum(widths) + GAP * len(widths), markup=False, emoji=False, highlight=False)
-    with console.capture() as captured:
-        console.print(table)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+    # A file of its own: `capture` flushes standard output, and ends the program where nobody reads that.
+    text = StringIO()
+    console = Console(
+        file=text, width=sum(widths) + GAP * len(widths), markup=False, emoji=False, highlight=False, color_system=None
+    )
+    console.print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
