@@ -44,6 +44,7 @@ def predict(config: PredictConfig) -> None:
     predicted = trained.predict(standardise(table, trained.standardisation))
     if out is None:
         _write(sys.stdout, trained, predicted)
+        sys.stdout.flush()
     else:
         try:
             with out.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
