@@ -31,7 +31,9 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 class ExportConfig:
     """Take a trained network elsewhere."""
 
-    run: Annotated[str, tyro.conf.Positional] = dataclasses.field(metadata={"positional": True})
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = dataclasses.field(
+        metadata={"positional": True}
+    )
     """The folder of a finished run."""
     to: To = "stablehlo"
     """stablehlo: a function for jax.export, for any number of examples, on CPU, CUDA and TPU; safetensors or npz: the

@@ -23,7 +23,9 @@ from jaxnet.experiment.table import Table
 class PredictConfig:
     """Predict with a network that `scripts/train.py` trained."""
 
-    run: Annotated[str, tyro.conf.Positional] = dataclasses.field(metadata={"positional": True})
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = dataclasses.field(
+        metadata={"positional": True}
+    )
     """The folder of a finished run."""
     data: str
     """A .csv file with the columns of the training data, a .npz file with x, a folder of IDX files, or a data set's
