@@ -64,6 +64,15 @@ def test_at_the_end_nothing_is_left():
     assert " 0:05:09 loss" in line(120, end=True)
 
 
+def test_nor_where_a_run_stops_early():
+    clock = Clock()
+    console = Console(file=io.StringIO(), width=60, force_terminal=True, color_system=None)
+    with Line("epoch", 100, "compiling", console=console, get_time=clock, auto_refresh=False) as shown:
+        for clock.now in (1.0, 2.0, 3.0):
+            shown.show(int(clock.now), "loss 0.1")
+    assert console.file.getvalue().splitlines()[-2].endswith("0:00:03 loss 0.1")
+
+
 def test_before_the_first_epoch_it_is_compiling():
     console = Console(file=io.StringIO(), width=60, force_terminal=True, color_system=None)
     shown = Line("epoch", 100, "compiling", console=console, get_time=Clock(), auto_refresh=False)
