@@ -30,10 +30,10 @@ class TrainConfig:
     """Train a network, by the hand-derived backward pass, on a data set that ships with scikit-learn or on a file."""
 
     data: str = "digits"
-    """digits, breast_cancer, iris, wine, diabetes, linnerud, moons, circles, spirals; or a .csv file (with --target),
-    a .npz file with x and y, or a folder with x.npy and y.npy or with MNIST's IDX files."""
+    """digits, breast_cancer, iris, wine, diabetes, linnerud, moons, circles, spirals; or a .csv or .tsv file, plain or
+    gzipped (with --target), a .npz file with x and y, or a folder with x.npy and y.npy or with MNIST's IDX files."""
     target: tuple[str, ...] = ()
-    """The target column of a .csv file, or several for several outputs."""
+    """The target column of a .csv or .tsv file, or several for several outputs."""
     hidden: tuple[int, ...] = (256,)
     """Neurons of each hidden layer; give none for a linear model."""
     activation: Activation = "relu"
@@ -72,6 +72,10 @@ class TrainConfig:
     noise_multiplier: float = 0.0
     """With --clip-examples: the standard deviation of the noise on the sum of a batch's clipped gradients, in units of
     that length, as for differentially private SGD."""
+    scale: Literal["standard", "range", "none"] = "standard"
+    """How features are scaled, by the training part. standard: to mean 0 and standard deviation 1, and at most 10 of
+    these away; range: to 0 and 1, and not beyond; none: not at all. Each column by itself, but all pixels of images
+    alike: those are IDX files, digits, and x with more than two axes or of bytes (uint8)."""
     stream: bool = False
     """Leave the inputs on disk, in a folder with x.npy or with unpacked IDX files, and read them in blocks, the next
     one while the device computes: for data larger than memory. The same batches in the same order."""

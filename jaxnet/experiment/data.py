@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnet.experiment import files, idx
+from jaxnet.experiment import delimited, files, idx
 from jaxnet.experiment.errors import BadInput, did_you_mean
 from jaxnet.experiment.table import Table
 
@@ -15,8 +15,8 @@ def load(source: str, targets: tuple[str, ...] = (), *, with_target: bool = True
     """Examples from a data set's name or a path.
 
     Args:
-      source: a name in `NAMES`, a .csv or .npz file, or a folder with x.npy and y.npy or with IDX files.
-      targets: the target columns, for a .csv file only.
+      source: a name in `NAMES`, a .csv, .tsv or .npz file, or a folder with x.npy and y.npy or with IDX files.
+      targets: the target columns, for .csv and .tsv files only.
       with_target: whether the examples must come with targets, as they must for training.
       stream: leave the inputs on disk; for folders only.
 
@@ -27,7 +27,7 @@ def load(source: str, targets: tuple[str, ...] = (), *, with_target: bool = True
         raise BadInput(f"--stream: expected --data to be a folder with x.npy and y.npy or with IDX files, got {source}")
     if source in NAMES:
         if targets:
-            raise BadInput(f"--target: is for .csv files; {source} has its own target")
+            raise BadInput(f"--target: is for .csv and .tsv files; {source} has its own target")
         return NAMES[source](source)
     path = Path(source)
     if not source.strip():
@@ -40,12 +40,13 @@ def load(source: str, targets: tuple[str, ...] = (), *, with_target: bool = True
         if path.suffix or "/" in source:
             raise BadInput(f"--data {source}: no such file or folder")
         raise BadInput(
-            f"--data {source}: no such data set or file{did_you_mean(source, NAMES)}; expected a .csv or .npz file, "
-            f"a folder with x.npy and y.npy or IDX files, or one of {', '.join(NAMES)}"
+            f"--data {source}: no such data set or file{did_you_mean(source, NAMES)}; expected a .csv, .tsv or .npz "
+            f"file, a folder with x.npy and y.npy or IDX files, or one of {', '.join(NAMES)}"
         )
-    if targets and path.suffix.lower() != ".csv":
-        what = "a folder has its own targets" if path.is_dir() else "a .npz file holds x and y"
-        raise BadInput(f"--target: is for .csv files; {what}")
+    if targets and path.suffix.lower() == ".npz":
+        raise BadInput("--target: is for .csv and .tsv files; a .npz file holds x and y")
+    if targets and path.is_dir():
+        raise BadInput("--target: is for .csv and .tsv files; a folder has its own targets")
     return _read(source, path, targets, with_target, stream)
 
 
@@ -56,11 +57,12 @@ def _read(source, path, targets, with_target, stream):
         return idx.read_idx_folder(path, stream=stream)
     if not path.is_file():
         raise BadInput(f"--data {source}: expected a file or a folder, got a device or a pipe")
-    if path.suffix.lower() == ".csv":
-        return files.read_csv(path, targets, with_target=with_target)
+    if delimited.is_one(path):
+        return delimited.read(path, targets, with_target=with_target)
     if path.suffix.lower() == ".npz":
         return files.read_npz(path, with_target=with_target)
-    raise BadInput(f"--data {source}: expected a .csv or .npz file or a folder, got {path.suffix or path}")
+    expected = "expected a .csv, .tsv or .npz file or a folder"
+    raise BadInput(f"--data {source}: {expected}, got {''.join(path.suffixes[-2:]) or path}")
 
 
 def _shipped(name: str) -> Table:
@@ -73,7 +75,8 @@ def _shipped(name: str) -> Table:
         names = tuple(bunch.target_names) if name == "linnerud" else ("disease progression",)
         return Table(name, np.asarray(bunch.data, np.float64), y, features, names)
     classes = np.asarray(bunch.target_names).astype(str)
-    return Table(name, np.asarray(bunch.data, np.float64), classes[bunch.target], features, ("class",))
+    x = np.asarray(bunch.data, np.float64)
+    return Table(name, x, classes[bunch.target], features, ("class",), image=name == "digits")
 
 
 def _drawn(name: str) -> Table:

@@ -1,7 +1,7 @@
 """A trained model for use without this library: as a compiled function, or as arrays with their names.
 
-The function takes raw features and gives what `scripts/predict.py` prints: standardisation, network, and probabilities
-or values in the target's units.
+The function takes raw features and gives what `scripts/predict.py` prints: scaling, network, and probabilities or
+values in the target's units.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
 from jaxtyping import Array, Float
@@ -76,17 +77,18 @@ def function(trained: Model) -> Callable[[Float[Array, "m i"]], Float[Array, "m 
     """
     net = model.network(trained.sizes, trained.activation, trained.problem.output_activation)
     dtype = np.dtype(jax.tree.leaves(trained.params)[0].dtype)
-    mean, factor = trained.standardisation
-    for scaling in (mean, factor, trained.problem.mean, trained.problem.scale):
+    shift, factor, (least, most) = trained.scaling
+    for scaling in (shift, factor, trained.problem.mean, trained.problem.scale):
         if (np.abs(scaling) > np.finfo(dtype).max).any():
             raise BadInput(f"--to stablehlo: the data's scale is beyond {dtype}; use --to npz, or train in float64")
-    # The mean in two parts, so that a feature far from 0 loses no digits: x - high is exact where it is near the mean.
-    high = mean.astype(dtype)
-    low = (mean - high).astype(dtype)
+    # The shift in two parts, so that a feature far from 0 loses no digits: x - high is exact where x is near it.
+    high = shift.astype(dtype)
+    low = (shift - high).astype(dtype)
     problem = trained.problem
 
     def predict(x):
-        z = net.apply(trained.params, ((x - high[None]) - low[None]) * factor.astype(dtype)[None])
+        scaled = ((x - high[None]) - low[None]) * factor.astype(dtype)[None]
+        z = net.apply(trained.params, jnp.clip(scaled, least.astype(dtype), most.astype(dtype)))
         if problem.classes:
             return problem.probabilities(z)
         return z * problem.scale.astype(dtype)[None] + problem.mean.astype(dtype)[None]
@@ -121,10 +123,9 @@ def npz(trained: Model) -> bytes:
 
 
 def _arrays(trained):
-    """mean and factor of the features; W1, b1, W2, ...; mean and scale of the targets, where they are numbers."""
+    """The features' scaling; W1, b1, W2, ...; mean and scale of the targets, where they are numbers."""
     layers = [layer for layer in trained.params if layer != ()]
-    arrays: dict[str, Any] = {"features_mean": trained.standardisation.mean}
-    arrays["features_factor"] = trained.standardisation.factor
+    arrays: dict[str, Any] = {f"features_{name}": array for name, array in trained.scaling._asdict().items()}
     for number, layer in enumerate(layers, start=1):
         arrays |= {f"W{number}": layer.W, f"b{number}": layer.b}
     if not trained.problem.classes:
@@ -142,7 +143,7 @@ def _description(trained):
         "features": trained.features,
         "classes": problem.classes,
         "targets": problem.targets,
-        "use": "z = a W^T + b from a = (x - features_mean) * features_factor on, layer by layer",
+        "use": "z = a W^T + b for each layer, from a = clip((x - features_shift) * features_factor, *features_bounds)",
     }
 
 

@@ -60,7 +60,7 @@ def draw_predictions(path: Path, predicted: np.ndarray, y: np.ndarray, targets: 
 
 
 def draw_boundary(path: Path, model: Model, x: np.ndarray, y: np.ndarray) -> None:
-    """The classes that the model gives to the plane, and the test examples (standardised features) on it."""
+    """The classes that the model gives to the plane, and the test examples (scaled features) on it."""
     plt = pyplot()
     classes = model.problem.classes
     low, high = x.min(axis=0), x.max(axis=0)
@@ -89,6 +89,6 @@ def draw_boundary(path: Path, model: Model, x: np.ndarray, y: np.ndarray) -> Non
 
 
 def _raw(model, values, feature):
-    """Standardised values of a feature in its own units; a constant one's around its value."""
-    mean, factor = (part[feature] for part in model.standardisation)
-    return values / factor + mean if factor > 0 else values + mean
+    """Scaled values of a feature in its own units; a constant one's around its value."""
+    shift, factor = model.scaling.shift[feature], model.scaling.factor[feature]
+    return values / factor + shift if factor > 0 else values + shift

@@ -1,131 +1,19 @@
-"""Reading .csv, .npz and .npy files, with the place of every mistake."""
+"""Reading .npz and .npy files, with the place of every mistake."""
 
-import csv
 import math
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from jaxnet.experiment.errors import BadInput, did_you_mean, some
-from jaxnet.experiment.mapped import in_blocks, map_npy, quietly
+from jaxnet.experiment.errors import BadInput, some
+from jaxnet.experiment.labels import LONGEST_NAME
+from jaxnet.experiment.mapped import header_of, in_blocks, map_npy, of_objects, quietly
 from jaxnet.experiment.memory import require_memory
 from jaxnet.experiment.table import Table
 
 # Squares of larger numbers overflow.
 LARGEST = 1e150
-# Of a class: NumPy gives each the room of the longest.
-LONGEST_NAME = 1000
-
-
-def read_csv(path: Path, targets: tuple[str, ...], *, with_target: bool = True) -> Table:
-    """A table with a header line of column names, comma-separated, every feature a finite number."""
-    header, rows, lines = _read_cells(path)
-    targets = tuple(dict.fromkeys(targets))
-    if with_target and not targets:
-        raise BadInput(f"--target: {path} needs a target column; its columns are {some(header)}")
-    for target in targets:
-        if with_target and target not in header:
-            near = did_you_mean(target, header)
-            raise BadInput(f"--target: {path} has no column {target!r}{near}; its columns are {some(header)}")
-    present = [target for target in targets if target in header]
-    features = {name: position for position, name in enumerate(header) if name not in present}
-    if not features:
-        raise BadInput(f"--data {path}: expected at least one column beside the target")
-
-    x = np.empty((len(rows), len(features)))
-    for row, (cells, line) in enumerate(zip(rows, lines, strict=True)):
-        for column, (name, position) in enumerate(features.items()):
-            x[row, column] = _number(cells[position], path, row, line, name)
-    try:
-        y = _read_targets(path, header, rows, lines, present) if present else None
-    except BadInput:
-        if with_target:
-            raise
-        y = None
-    return Table(str(path), x, y, tuple(features), tuple(targets))
-
-
-def _read_cells(path):
-    header: list[str] = []
-    numbered: list[tuple[list[str], int]] = []
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            numbered.extend((row, reader.line_num) for row in reader if row)
-    except UnicodeDecodeError:
-        raise BadInput(f"--data {path}: expected text in UTF-8; save it in that encoding") from None
-    except csv.Error as error:
-        start = 1 + (numbered[-1][1] if numbered else len(header[:1]))
-        what = "a quoted cell is not closed" if "end of data" in str(error) else str(error)
-        raise BadInput(f"--data {path}, from line {start} on: expected comma-separated values, but {what}") from None
-    except OSError as error:
-        raise BadInput(f"--data {path}: cannot be read ({error.strerror})") from None
-    if not header:
-        raise BadInput(f"--data {path}: is empty; expected a line of column names, then a line for each example")
-    _check_header(path, header)
-    if not numbered:
-        raise BadInput(f"--data {path}: has no rows below the column names")
-    for row, (cells, line) in enumerate(numbered, start=1):
-        if len(cells) != len(header):
-            raise BadInput(
-                f"--data {path}, row {row} (line {line}): expected {len(header)} cells as in the first line, "
-                f"got {len(cells)}"
-            )
-    return header, [row for row, _ in numbered], [line for _, line in numbered]
-
-
-def _check_header(path, header):
-    for separator, named in ((";", "semicolons"), ("\t", "tabs")):
-        if len(header) == 1 and separator in header[0]:
-            raise BadInput(f"--data {path}: expected cells separated by commas, got {named}; save it with commas")
-    first: dict[str, int] = {}
-    for column, name in enumerate(header, start=1):
-        if not name or first.setdefault(name, column) != column:
-            what = f"{name!r} twice" if name else f"no name for column {column}"
-            raise BadInput(f"--data {path}, line 1: expected a name of its own for every column, got {what}")
-
-
-def _number(cell, path, row, line, column):
-    value = _as_number(cell)
-    if value is None or not abs(value) <= LARGEST:
-        what = "an empty cell" if not cell.strip() else repr(cell.strip()[:40])
-        where = f"--data {path}, row {row + 1} (line {line}), column {column!r}"
-        expected = "a finite number" if value is None or not math.isfinite(value) else f"a number up to {LARGEST:g}"
-        raise BadInput(f"{where}: expected {expected}, got {what}")
-    return value
-
-
-def _as_number(cell):
-    try:
-        return None if "_" in cell else float(cell)
-    except ValueError:
-        return None
-
-
-def _read_targets(path, header, rows, lines, targets):
-    columns = [header.index(target) for target in targets]
-    for row, (cells, line) in enumerate(zip(rows, lines, strict=True), start=1):
-        for column in columns:
-            if not cells[column].strip():
-                where = f"--data {path}, row {row} (line {line}), column {header[column]!r}"
-                raise BadInput(f"{where}: expected a target, got an empty cell")
-            if len(cells[column]) > LONGEST_NAME:
-                where = f"--data {path}, row {row} (line {line}), column {header[column]!r}"
-                got = f"{len(cells[column])} characters"
-                raise BadInput(f"{where}: expected a target of at most {LONGEST_NAME} characters, got {got}")
-    texts = np.array([[cells[column].strip() for column in columns] for cells in rows])
-    # One column without a number names classes. Among numbers, a text is taken for a mistake, such as 'NA'.
-    if len(targets) == 1 and not any(_as_number(text) is not None for text in texts[:, 0]):
-        return texts[:, 0]
-    return np.array(
-        [
-            [_number(cells[column], path, row, line, header[column]) for column in columns]
-            for row, (cells, line) in enumerate(zip(rows, lines, strict=True))
-        ]
-    )
 
 
 def read_npz(path: Path, *, with_target: bool = True) -> Table:
@@ -140,7 +28,7 @@ def read_npz(path: Path, *, with_target: bool = True) -> Table:
             for name in ("x", "y"):
                 if name in archive.files:
                     # Told apart before values are read: an archive can promise, or unpack to, far more than it has.
-                    shape, dtype = promised(archive, name)
+                    shape, dtype = _promised(path, archive, name)
                     if name == "x":
                         _require_examples(path, shape, dtype)
                     require_memory(path, shape)
@@ -149,22 +37,16 @@ def read_npz(path: Path, *, with_target: bool = True) -> Table:
         raise
     except Exception:  # a damaged archive can raise nearly anything
         raise BadInput(f"--data {path}: expected a NumPy .npz archive of plain arrays x and y") from None
-    x = _examples(path, arrays["x"])
-    y = _npz_targets(path, arrays["y"], len(x)) if "y" in arrays else None
-    return Table(str(path), x, y, tuple(f"x{column}" for column in range(x.shape[1])), _numbered_targets(y))
+    return _table(path, arrays["x"], _examples(path, arrays["x"]), path, arrays.get("y"))
 
 
-def promised(archive: Any, name: str) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and dtype of an array in an open .npz archive, by its first bytes.
-
-    Raises:
-      ValueError: when it holds less than that, or a pickle.
-    """
+def _promised(path, archive, name):
+    """Shape and dtype of an array in an open .npz archive, by its first bytes."""
     member = archive.zip.getinfo(name if name in archive.zip.namelist() else f"{name}.npy")
     with archive.zip.open(member) as file:
-        major, _ = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
+        shape, dtype = header_of(file)
+    if dtype.kind == "O":
+        raise BadInput(f"--data {path}: {of_objects(name)}")
     if dtype.hasobject or math.prod(shape) * dtype.itemsize > member.file_size:
         raise ValueError("a pickle, or values that are not there")
     return shape, dtype
@@ -175,10 +57,10 @@ def read_npy_folder(folder: Path, *, with_target: bool = True, stream: bool = Fa
     paths = {name: folder / f"{name}.npy" for name in ("x", "y")}
     if with_target and not paths["y"].is_file():
         raise BadInput(f"--data {folder}: has x.npy and no y.npy; expected both")
-    x = map_npy(paths["x"])
-    x = mapped_examples(paths["x"], x) if stream else _examples(paths["x"], np.asarray(x))
-    y = _npz_targets(paths["y"], np.asarray(map_npy(paths["y"])), len(x)) if paths["y"].is_file() else None
-    return Table(str(folder), x, y, tuple(f"x{column}" for column in range(x.shape[1])), _numbered_targets(y))
+    stored = map_npy(paths["x"])
+    x = mapped_examples(paths["x"], stored) if stream else _examples(paths["x"], np.asarray(stored))
+    y = np.asarray(map_npy(paths["y"])) if paths["y"].is_file() else None
+    return _table(folder, stored, x, paths["y"], y)
 
 
 def mapped_examples(path: Path, x: np.ndarray, name: str = "x") -> np.ndarray:
@@ -190,8 +72,19 @@ def mapped_examples(path: Path, x: np.ndarray, name: str = "x") -> np.ndarray:
     return x
 
 
-def _numbered_targets(y):
-    return ("y",) if y is None or y.ndim == 1 or y.shape[1] == 1 else tuple(f"y{k}" for k in range(y.shape[1]))
+def is_image(x: np.ndarray) -> bool:
+    """Whether an array holds images, by its shape (examples, rows, columns, ...) or by bytes as the type of a pixel."""
+    return x.ndim > 2 or x.dtype == np.uint8
+
+
+def _table(source, stored, x, y_path, y):
+    """Of x as it is stored and as (examples, features), and of y as it is stored."""
+    features = tuple(f"x{column}" for column in range(x.shape[1]))
+    if y is None:
+        return Table(str(source), x, None, features, ("y",), image=is_image(stored))
+    y, names = _targets(y_path, y, len(x))
+    targets = ("y",) if y.ndim == 1 or y.shape[1] == 1 else tuple(f"y{k}" for k in range(y.shape[1]))
+    return Table(str(source), x, y, features, targets, names=names, image=is_image(stored))
 
 
 def _require_examples(path, shape, dtype):
@@ -208,22 +101,30 @@ def _examples(path, x):
     return x
 
 
-def _npz_targets(path, y, examples):
+def _targets(path, y, examples):
+    """Texts of classes (m,) and None, or numbers (m, targets) and, of one column of integers, what they are called."""
     if y.dtype.kind not in "fiubU" or y.ndim not in (1, 2) or len(y) != examples or y.size == 0:
         expected = f"expected y of numbers or texts, ({examples},) or ({examples}, targets)"
         raise BadInput(f"--data {path}: {expected}, got {y.dtype} {y.shape}")
+    several = y.ndim == 2 and y.shape[1] > 1
+    if several and y.dtype.kind != "U" and _is_one_hot(y):
+        return y.argmax(axis=1).astype(str), None
     if y.dtype.kind in "bU":
-        if y.ndim == 2 and y.shape[1] > 1:
+        if several:
             raise BadInput(f"--data {path}: expected one target for classes, got y of {y.dtype} {y.shape}")
         if y.dtype.kind == "U":
             _require_names(path, y)
-        return y.reshape(-1).astype(str)
+        return y.reshape(-1).astype(str), None
     require_memory(path, y.shape)
+    names = y.reshape(-1) if y.dtype.kind in "iu" and not several else None
     with np.errstate(over="ignore"):
         y = y.reshape(examples, -1).astype(np.float64)
     require_finite(path, "y", y)
-    one_hot = y.shape[1] > 1 and np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()
-    return y.argmax(axis=1).astype(str) if one_hot else y
+    return y, names
+
+
+def _is_one_hot(y):
+    return bool(((y == 0) | (y == 1)).all() and ((y == 1).sum(axis=1) == 1).all())
 
 
 def _require_names(path, y):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnet.experiment.errors import BadInput
-from jaxnet.experiment.files import mapped_examples, require_finite
+from jaxnet.experiment.files import is_image, mapped_examples, require_finite
 from jaxnet.experiment.memory import require_memory
 from jaxnet.experiment.table import Table
 
@@ -57,7 +57,8 @@ def _read_images_and_labels(folder, part, stream):
     y = labels.reshape(-1, 1).astype(np.float64)
     require_finite(paths["labels"], "labels", y)
     features = tuple(f"pixel{column}" for column in range(x.shape[1]))
-    return Table(str(folder), x, y, features, ("label",), labels=True)
+    names = labels if labels.dtype.kind in "iu" else None
+    return Table(str(folder), x, y, features, ("label",), labels=True, names=names, image=is_image(images))
 
 
 def _find_idx(folder, start):

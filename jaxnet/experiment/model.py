@@ -13,11 +13,25 @@ from jaxnet.experiment.errors import BadInput
 from jaxnet.experiment.mapped import quietly
 from jaxnet.experiment.options import require_types
 from jaxnet.experiment.problem import Problem
-from jaxnet.experiment.split import Standardisation
+from jaxnet.experiment.scaling import Scaling
 from jaxnet.layer import Layer
 from jaxnet.networks import mlp
 
 FILE = "model.npz"
+
+
+class Origin(NamedTuple):
+    """What a network was trained on, so that its parts are known again.
+
+    Attributes:
+      data: the data's SHA-256, see `resumption.fingerprint`.
+      streamed: whether that is of some rows only.
+      seed: which rows were the training, the validation and the test part.
+    """
+
+    data: str
+    streamed: bool
+    seed: int
 
 
 class Model(NamedTuple):
@@ -26,20 +40,22 @@ class Model(NamedTuple):
     Attributes:
       sizes, activation: as `mlp` takes them.
       params: trained parameters.
-      standardisation: of the features.
+      scaling: of the features.
       problem: what its outputs mean.
       features: the columns that it expects, in order.
+      origin: what it was trained on.
     """
 
     sizes: tuple[int, ...]
     activation: str
     params: Any
-    standardisation: Standardisation
+    scaling: Scaling
     problem: Problem
     features: tuple[str, ...]
+    origin: Origin
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """From standardised features (m, features) to probabilities (m, classes) or values (m, targets)."""
+        """From scaled features (m, features) to probabilities (m, classes) or values (m, targets)."""
         net = network(self.sizes, self.activation, self.problem.output_activation)
         dtype = np.dtype(jax.tree.leaves(self.params)[0].dtype)
         with jax.enable_x64(dtype == np.float64):
@@ -71,13 +87,13 @@ def save(folder: Path, model: Model) -> None:
         "sizes": model.sizes,
         "activation": model.activation,
         "features": model.features,
+        "origin": model.origin._asdict(),
         "problem": {
             name: value for name, value in model.problem._asdict().items() if not isinstance(value, np.ndarray)
         },
     }
     arrays: dict[str, Any] = {
-        "features_mean": model.standardisation.mean,
-        "features_factor": model.standardisation.factor,
+        **{f"features_{name}": array for name, array in model.scaling._asdict().items()},
         "targets_mean": model.problem.mean,
         "targets_scale": model.problem.scale,
     }
@@ -112,6 +128,8 @@ def _assemble(arrays):
     }
     require_types(Problem, texts)
     problem = Problem(**texts, mean=arrays["targets_mean"], scale=arrays["targets_scale"])
+    require_types(Origin, description["origin"])
+    origin = Origin(**description["origin"])
     sizes, features = tuple(description["sizes"]), tuple(description["features"])
     if not all(isinstance(name, str) for name in (*features, *problem.targets)) or not problem.targets:
         raise ValueError("names that are none")
@@ -123,10 +141,11 @@ def _assemble(arrays):
     dtypes = {leaf.dtype for leaf in jax.tree.leaves(params)}
     if (len(features), problem.outputs) != (sizes[0], sizes[-1]) or len(dtypes) > 1:
         raise ValueError("parts that do not fit")
-    standardisation = Standardisation(*(_checked(arrays[f"features_{part}"], features) for part in ("mean", "factor")))
+    shift, factor = (_checked(arrays[f"features_{name}"], features) for name in ("shift", "factor"))
+    scaling = Scaling(shift, factor, _bounds(arrays["features_bounds"]))
     for part in () if problem.classes else (problem.mean, problem.scale):
         _checked(part, problem.targets)
-    return Model(sizes, description["activation"], params, standardisation, problem, features)
+    return Model(sizes, description["activation"], params, scaling, problem, features, origin)
 
 
 def _checked(array, blank):
@@ -134,6 +153,13 @@ def _checked(array, blank):
     if array.shape != shape or array.dtype not in (np.float32, np.float64) or not np.isfinite(array).all():
         raise ValueError("another shape, or values that are not finite")
     return array
+
+
+def _bounds(bounds):
+    # Without scaling they are infinite.
+    if bounds.shape != (2,) or bounds.dtype != np.float64 or not bounds[0] < bounds[1]:
+        raise ValueError("no bounds")
+    return bounds
 
 
 def _name(path):

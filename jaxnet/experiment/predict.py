@@ -4,19 +4,23 @@ import csv
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-import numpy as np
 import tyro
 
-from jaxnet.experiment import data, model
+from jaxnet.experiment import data, delimited, model
 from jaxnet.experiment.errors import BadInput, some
+from jaxnet.experiment.labels import classes_of, numbers_of
 from jaxnet.experiment.model import Model
+from jaxnet.experiment.resumption import fingerprint
 from jaxnet.experiment.run import device
+from jaxnet.experiment.scaling import scaled
 from jaxnet.experiment.scores import scores
 from jaxnet.experiment.screen import say
-from jaxnet.experiment.split import standardise
+from jaxnet.experiment.split import RowsOfParts, rows_of
 from jaxnet.experiment.table import Table
+
+Part = Literal["train", "validation", "test", "all"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +32,11 @@ class PredictConfig:
     )
     """The folder of a finished run."""
     data: str
-    """A .csv file with the columns of the training data, a .npz file with x, a folder of IDX files, or a data set's
-    name. Where the targets are there too, the predictions are scored."""
+    """A .csv or .tsv file with the columns of the training data, a .npz file with x, a folder with x.npy or of IDX
+    files (of which t10k-* are taken, if there), or a data set's name. Where the targets are there too, the predictions
+    are scored."""
+    part: Part | None = None
+    """Of the data that the run was trained on, the examples of this part alone, as the run's seed drew it."""
     out: str | None = None
     """A .csv file for the predictions; by default they are printed."""
     overwrite: bool = False
@@ -43,7 +50,9 @@ def predict(config: PredictConfig) -> None:
     if out is not None and out.exists() and not config.overwrite:
         raise BadInput(f"--out {out}: exists already; choose another name, or replace it with --overwrite")
     table = _load(config, trained)
-    predicted = trained.predict(standardise(table, trained.standardisation))
+    rows = _rows_again(trained, table)
+    chosen = _part(config, table, rows)
+    predicted = trained.predict(scaled(chosen, trained.scaling))
     if out is None:
         _write(sys.stdout, trained, predicted)
         sys.stdout.flush()
@@ -56,13 +65,16 @@ def predict(config: PredictConfig) -> None:
     # On stderr, so that the predictions can be piped.
     say(f"device     {device()}", sys.stderr)
     examples = "1 example" if len(predicted) == 1 else f"{len(predicted)} examples"
-    say(f"predicted  {examples}{_score(trained, table, predicted)}", sys.stderr)
+    of_part = f" of the {config.part} part" if config.part not in (None, "all") else ""
+    score = _score(trained, chosen, predicted)
+    if rows is not None and chosen is table:
+        score += f"; the network was trained on {len(rows.train)} of them, --part test leaves these out"
+    say(f"predicted  {examples}{of_part}{score}", sys.stderr)
 
 
 def _load(config: PredictConfig, trained: Model) -> Table:
-    table = data.load(config.data, _csv_targets(config, trained), with_target=False)
-    if table.test is not None:
-        table = table.test
+    """The examples, with the columns in the order of the run's; a test part that is set apart has the same."""
+    table = data.load(config.data, _column_targets(config, trained), with_target=False)
     if table.features == trained.features:
         return table
     place = {name: position for position, name in enumerate(table.features)}
@@ -79,9 +91,41 @@ def _load(config: PredictConfig, trained: Model) -> Table:
     return table._replace(x=table.x[:, order], features=trained.features)
 
 
-def _csv_targets(config, trained):
+def _rows_again(trained: Model, table: Table) -> RowsOfParts | None:
+    """Which examples of the run's own data are in which part; None for other data."""
+    numbers = _numbers(trained, table)
+    if numbers is None or numbers.min() < 0:
+        return None
+    posed = table._replace(y=numbers)
+    if fingerprint(posed, streamed=trained.origin.streamed) != trained.origin.data:
+        return None
+    return rows_of(posed, trained.problem, trained.origin.seed)
+
+
+def _part(config: PredictConfig, table: Table, rows: RowsOfParts | None) -> Table:
+    """The examples that are asked for."""
+    if config.part is None or config.part == "all":
+        return table.test if table.test is not None and config.part is None else table
+    if rows is None:
+        raise BadInput(f"--part {config.part}: {table.source} is not what {config.run} was trained on; leave it out")
+    if config.part == "test" and table.test is not None:
+        return table.test
+    return table.at(getattr(rows, config.part))
+
+
+def _numbers(trained, table):
+    """Targets as the run has them: numbers of classes (m,), -1 for what is none, or values (m, targets); or None."""
+    if table.y is None:
+        return None
+    several, classes = table.y.ndim == 2 and table.y.shape[1] > 1, trained.problem.classes
+    if classes:
+        return None if several else numbers_of(table.class_labels, classes)
+    return table.y if table.y.shape == (len(table.x), len(trained.problem.targets)) else None
+
+
+def _column_targets(config, trained):
     path = Path(config.data)
-    return trained.problem.targets if path.suffix.lower() == ".csv" and path.is_file() else ()
+    return trained.problem.targets if delimited.is_one(path) and path.is_file() else ()
 
 
 def _some(names, most=5):
@@ -103,18 +147,14 @@ def _write(file, trained, predicted):
 
 def _score(trained, table, predicted):
     """What the predictions are worth, where the targets are known."""
-    problem = trained.problem
-    if table.y is None:
+    problem, y = trained.problem, _numbers(trained, table)
+    if y is None:
         return ""
-    if not problem.classes:
-        if table.y.shape != predicted.shape:
-            return ""
-        measured = scores(problem, predicted, table.y)
-        r2 = f", R2 {measured['r2']:.3f}" if "r2" in measured else ""
-        return f": RMSE {measured['rmse']:.4g}{r2}"
-    texts = table.y if table.y.ndim == 1 else [f"{value:.17g}" for value in table.y[:, 0]]
-    numbers = {name: number for number, name in enumerate(problem.classes)}
-    if any(text not in numbers for text in texts):
-        return ""
-    measured = scores(problem, predicted, np.array([numbers[text] for text in texts]))
-    return f": accuracy {100 * measured['accuracy']:.2f}%"
+    if problem.classes and y.min() < 0:
+        (unknown,) = classes_of(table.class_labels[[y.argmin()]])
+        return f"; not scored, since the run has learnt no class {unknown[:40]!r}"
+    measured = scores(problem, predicted, y)
+    if problem.classes:
+        return f": accuracy {100 * measured['accuracy']:.2f}%"
+    r2 = f", R2 {measured['r2']:.3f}" if "r2" in measured else ""
+    return f": RMSE {measured['rmse']:.4g}{r2}"

@@ -9,13 +9,9 @@ import numpy as np
 from jaxnet import losses
 from jaxnet.experiment.config import TrainConfig
 from jaxnet.experiment.errors import BadInput
+from jaxnet.experiment.labels import PARTS, are_few, classes_of, numbers_of
 from jaxnet.experiment.table import Table
 
-# Whole numbers count as labels of classes when there are no more of them than this, each in so many rows on average.
-MOST_GUESSED_CLASSES = 100
-LEAST_ROWS_A_CLASS = 5
-# A class must reach the training, the validation and the test part.
-PARTS = 3
 OUTPUT_RANGES = {"sigmoid": (0, 1), "tanh": (-1, 1), "relu": (0, np.inf), "softplus": (0, np.inf)}
 
 
@@ -124,14 +120,13 @@ def _are_classes(table, config):
         return True
     if wants_numbers or table.y.shape[1] > 1 or not whole:
         return False
-    classes = len(np.unique(table.y))
-    return table.labels or (classes <= MOST_GUESSED_CLASSES and classes * LEAST_ROWS_A_CLASS <= len(table.y))
+    return table.labels or are_few(len(np.unique(table.class_labels)), len(table.y))
 
 
 def _pose_classes(table, config):
-    values, numbers, counts = np.unique(table.y.ravel(), return_inverse=True, return_counts=True)
-    classes = tuple(str(value) if values.dtype.kind == "U" else f"{value:.17g}" for value in values)
-    _check_classes(table, classes, counts)
+    classes = classes_of(table.class_labels)
+    numbers = numbers_of(table.class_labels, classes)
+    _check_classes(table, classes, np.bincount(numbers))
     loss = config.loss
     if loss == "auto":
         two = len(classes) == 2
@@ -139,8 +134,8 @@ def _pose_classes(table, config):
     kind = "two classes" if len(classes) == 2 else f"{len(classes)} classes"
     nothing = np.zeros(0)
     problem = Problem(kind, table.targets, classes, loss, _output_for(loss, config), nothing, nothing)
-    test = table.test and table.test._replace(y=_numbers_of(table, values))
-    return problem, table._replace(y=numbers.reshape(-1), test=test)
+    test = table.test and table.test._replace(y=_known_numbers_of(table.test, classes))
+    return problem, table._replace(y=numbers, test=test)
 
 
 def _check_classes(table, classes, counts):
@@ -160,14 +155,12 @@ def _check_classes(table, classes, counts):
         )
 
 
-def _numbers_of(table, values):
-    y = table.test.y.ravel()
-    unknown = y[~np.isin(y, values)]
-    if len(unknown):
-        raise BadInput(
-            f"--data {table.source}: the test part has the class {unknown[0]:g}, which the training part lacks"
-        )
-    return np.searchsorted(values, y)
+def _known_numbers_of(test, classes):
+    numbers = numbers_of(test.class_labels, classes)
+    if numbers.min() < 0:
+        (unknown,) = classes_of(test.class_labels[[numbers.argmin()]])
+        raise BadInput(f"--data {test.source}: the test part has the class {unknown!r}, which the training part lacks")
+    return numbers
 
 
 def _output_for(loss, config):

@@ -22,6 +22,7 @@ from jaxnet.experiment.objective import make_network
 from jaxnet.experiment.options import parse
 from jaxnet.experiment.problem import loss_of, pose
 from jaxnet.experiment.recording import train_and_record
+from jaxnet.experiment.resumption import fingerprint
 from jaxnet.experiment.scores import scores
 from jaxnet.experiment.screen import say
 from jaxnet.experiment.split import split
@@ -87,7 +88,7 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
         stack.enter_context(jax.enable_x64(config.dtype == "float64"))
         table = processes.together(lambda: data.load(config.data, config.target, stream=config.stream))
         problem, table = pose(table, config)
-        parts, problem = split(table, problem, config.seed)
+        parts, problem = split(table, problem, config.seed, config.scale)
         _print_plan(config, table, problem, parts, found, layout)
         open_folder = folder.make if config.resume is None else folder.again
         out = Path(processes.by_first(lambda: str(open_folder(config, stack))))
@@ -116,15 +117,17 @@ def _fill(out, config, table, problem, parts, layout):
     if processes.is_first():
         # Matplotlib is loaded while XLA compiles, which leaves Python alone.
         Thread(target=drawing.get_ready, daemon=True).start()
-    trained, epochs = train_and_record(out, config, table, problem, parts, layout)
+    data_hash = processes.by_first(lambda: fingerprint(table, streamed=config.stream))
+    trained, epochs = train_and_record(out, config, data_hash, problem, parts, layout)
     params = layout.fetch(trained.params)
     finished = model.Model(
         sizes=model.sizes_of(config, table.x.shape[1], problem),
         activation=config.activation,
         params=params,
-        standardisation=parts.standardisation,
+        scaling=parts.scaling,
         problem=problem,
         features=table.features,
+        origin=model.Origin(data_hash, config.stream, config.seed),
     )
     result, predicted = _test(config, problem, parts, trained.params, layout)
 

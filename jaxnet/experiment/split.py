@@ -1,4 +1,4 @@
-"""Training, validation and test part of a table, standardised on the training part alone."""
+"""Training, validation and test part of a table, scaled by the training part alone."""
 
 from typing import NamedTuple
 
@@ -7,53 +7,66 @@ import numpy as np
 from jaxnet.experiment.errors import BadInput
 from jaxnet.experiment.mapped import in_blocks
 from jaxnet.experiment.problem import Problem, scaled_to
-from jaxnet.experiment.processes import gathered, together
+from jaxnet.experiment.processes import together
+from jaxnet.experiment.scaling import FARTHEST, Scale, Scaling, require_moderate, scaled, scaling_of
 from jaxnet.experiment.stream import Rows
 from jaxnet.experiment.table import Table
 
 VALIDATION, TEST = 0.1, 0.2
-# Squares of what lies farther than this from the mean, in standard deviations, overflow float32.
-FARTHEST = 1e15
-
-
-class Standardisation(NamedTuple):
-    """x -> (x - mean) * factor, so that each feature has mean 0 and variance 1 over the training part.
-
-    Attributes:
-      mean: (features,).
-      factor: (features,), one over the standard deviation; 0 for a constant feature.
-    """
-
-    mean: np.ndarray
-    factor: np.ndarray
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        # What overflows is refused in words of ours.
-        with np.errstate(over="ignore", invalid="ignore"):
-            return (x - self.mean) * self.factor
 
 
 class Part(NamedTuple):
-    """Standardised inputs (m, features), on disk if the table's are, and targets as in the table."""
+    """Scaled inputs (m, features), on disk if the table's are, and targets as in the table."""
 
     x: np.ndarray | Rows
     y: np.ndarray
 
 
 class Split(NamedTuple):
-    """The three parts and how their inputs were standardised."""
+    """The three parts and how their inputs were scaled."""
 
     train: Part
     validation: Part
     test: Part
-    standardisation: Standardisation
+    scaling: Scaling
 
 
-def split(table: Table, problem: Problem, seed: int) -> tuple[Split, Problem]:
-    """Draws the parts by the seed, stratified by class; a test part that the source sets apart is kept.
+class RowsOfParts(NamedTuple):
+    """Which rows of a table make up each part; of the table set apart for the test, if there is one, all."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def split(table: Table, problem: Problem, seed: int, scale: Scale = "standard") -> tuple[Split, Problem]:
+    """Draws the parts by the seed, and scales their inputs by the training part.
 
     Returns:
       The parts, and the problem with its targets' scaling taken from the training part.
+
+    Raises:
+      BadInput: when a part would not hold every class, or a number is too large for the network's arithmetic.
+    """
+    y = table.y
+    assert y is not None
+    rows = rows_of(table, problem, seed)
+    scaling = scaling_of(table.x, rows.train, scale, image=table.image)
+    inputs = _inputs(table, scaling)
+    if table.test is None:
+        test = Part(inputs(rows.test), y[rows.test])
+    else:
+        assert table.test.y is not None
+        test = Part(_inputs(table.test, scaling)(rows.test), table.test.y)
+    train, validation = (Part(inputs(of_part), y[of_part]) for of_part in (rows.train, rows.validation))
+    problem = scaled_to(problem, train.y)
+    if not problem.classes:
+        _require_near(table, y, (y - problem.mean) / problem.scale)
+    return Split(train, validation, test, scaling), problem
+
+
+def rows_of(table: Table, problem: Problem, seed: int) -> RowsOfParts:
+    """Which rows make up each part, by the seed, stratified by class; a test part that is set apart is kept.
 
     Raises:
       BadInput: when a part would not hold every class.
@@ -75,82 +88,33 @@ def split(table: Table, problem: Problem, seed: int) -> tuple[Split, Problem]:
 
     rows = np.arange(len(table.x))
     if table.test is None:
-        rows, test_rows = part(rows, TEST)
-    train_rows, validation_rows = part(rows, VALIDATION)
-
-    standardisation = _standardisation_of(table.x, train_rows)
-
-    inputs = _inputs(table, standardisation)
-    if table.test is None:
-        test = Part(inputs(test_rows), y[test_rows])
+        rows, test = part(rows, TEST)
     else:
-        assert table.test.y is not None
-        test = Part(_inputs(table.test, standardisation)(np.arange(len(table.test.x))), table.test.y)
-    parts = Split(
-        train=Part(inputs(train_rows), y[train_rows]),
-        validation=Part(inputs(validation_rows), y[validation_rows]),
-        test=test,
-        standardisation=standardisation,
-    )
-    problem = scaled_to(problem, parts.train.y)
-    if not problem.classes:
-        _require_near(table, table.targets, y, (y - problem.mean) / problem.scale)
-    return parts, problem
+        test = np.arange(len(table.test.x))
+    train, validation = part(rows, VALIDATION)
+    return RowsOfParts(train, validation, test)
 
 
-def standardise(table: Table, standardisation: Standardisation) -> np.ndarray:
-    """The table's features, standardised.
-
-    Raises:
-      BadInput: naming a value that is too far from the training part's for the network's arithmetic.
-    """
-    x = standardisation(table.x)
-    _require_near(table, table.features, table.x, x)
-    return x
-
-
-def _inputs(table, standardisation):
-    """(rows) -> the standardised features of these rows, in memory or still on disk."""
+def _inputs(table, scaling):
+    """(rows) -> the scaled features of these rows, in memory or still on disk."""
     if not isinstance(table.x, np.memmap):
-        x = standardise(table, standardisation)
+        x = scaled(table, scaling)
         return lambda rows: x[rows]
 
-    def require_near():
+    def require():
         for start, values in in_blocks(table.x, shared=True):
-            _require_near(table, table.features, values, standardisation(values), start)
+            require_moderate(table, values, start)
 
-    together(require_near)
-    return lambda rows: Rows(table.x, rows, standardisation)
+    if np.isinf(scaling.bounds).any():
+        together(require)
+    return lambda rows: Rows(table.x, rows, scaling)
 
 
-def _require_near(table, names, values, scaled, start=0):
+def _require_near(table, values, scaled):
     far = np.argwhere(np.abs(scaled) > FARTHEST)
     if len(far):
         row, column = far[0]
         raise BadInput(
-            f"--data {table.source}, row {start + row + 1}, column {names[column]!r}: {values[row, column]:g} is "
+            f"--data {table.source}, row {row + 1}, column {table.targets[column]!r}: {values[row, column]:g} is "
             f"{abs(scaled[row, column]):.1g} standard deviations from the mean; expected at most {FARTHEST:g}"
         )
-
-
-def _standardisation_of(x: np.ndarray, rows: np.ndarray) -> Standardisation:
-    rows = np.sort(rows)
-    total = np.zeros(x.shape[1])
-    low, high = np.full_like(total, np.inf), np.full_like(total, -np.inf)
-    for _, values in in_blocks(x, rows, shared=True):
-        total += values.sum(axis=0)
-        low, high = np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0))
-    mean = gathered(total).sum(axis=0) / len(rows)
-    low, high = gathered(low).min(axis=0), gathered(high).max(axis=0)
-    squares = np.zeros_like(mean)
-    for _, values in in_blocks(x, rows, shared=True):
-        squares += ((values - mean) ** 2).sum(axis=0)
-    squares = gathered(squares).sum(axis=0)
-    # By largest and smallest: rounding gives some constant columns a standard deviation just above 0.
-    constant = low == high
-    deviation = np.where(constant, 1.0, np.sqrt(squares / len(rows)))
-    # A column of huge or tiny numbers may overflow or underflow its variance.
-    usable = np.isfinite(deviation) & (deviation > 0) & ~constant
-    factor = np.zeros_like(deviation)
-    np.divide(1.0, deviation, out=factor, where=usable)
-    return Standardisation(mean, factor)

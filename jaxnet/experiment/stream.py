@@ -1,4 +1,4 @@
-"""Data that stays on disk: rows are read and standardised in blocks, the next one while the device computes."""
+"""Data that stays on disk: rows are read and scaled in blocks, the next one while the device computes."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -13,23 +13,23 @@ from jaxnet.experiment.problem import Problem
 
 # Of a block on the device. Two are there at a time, and one more on its way.
 BLOCK_BYTES = 8 * 2**20
-# Rows that are standardised at a time: in float64 they fit a processor's cache.
+# Rows that are scaled at a time: in float64 they fit a processor's cache.
 ROWS = 64
 ALIGNMENT = 64
 
 
 class Rows(NamedTuple):
-    """Standardised rows of an array on disk, (m, features), read when they are asked for.
+    """Scaled rows of an array on disk, (m, features), read when they are asked for.
 
     Attributes:
       x: the array, (examples, features), a `np.memmap`.
       rows: (m,), which of its rows these are.
-      standardisation: from raw to standardised features.
+      scaling: from raw to scaled features.
     """
 
     x: np.ndarray
     rows: np.ndarray
-    standardisation: Callable[[np.ndarray], np.ndarray]
+    scaling: Callable[[np.ndarray], np.ndarray]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -41,7 +41,7 @@ class Rows(NamedTuple):
         rows, x = self.rows[at], np.asarray(self.x)
         read = _aligned((len(rows), x.shape[1]), dtype)
         for start in range(0, len(rows), ROWS):
-            read[start : start + ROWS] = self.standardisation(x[rows[start : start + ROWS]])
+            read[start : start + ROWS] = self.scaling(x[rows[start : start + ROWS]])
         return read
 
 

@@ -11,11 +11,14 @@ class Table(NamedTuple):
     Attributes:
       source: where they came from, for messages.
       x: (m, features), finite; float64, or a `np.memmap` of numbers that are streamed from disk.
-      y: (m,) texts or booleans for classes, (m, targets) numbers otherwise; None where there is no target.
+      y: (m,) texts for classes, (m, targets) numbers otherwise; None where there is no target.
       features: the columns' names.
       targets: the targets' names.
       test: further examples set apart for the test, where the source does so.
       labels: whether numbers in y are labels of classes for certain, as in IDX files.
+      names: (m,) of one target, what its numbers are called if they are labels of classes: the texts of a file, or
+        integers, which float64 does not tell apart beyond 2^53; None where they are called as y has them.
+      image: whether x are an image's values, which have one scale in common.
     """
 
     source: str
@@ -25,3 +28,16 @@ class Table(NamedTuple):
     targets: tuple[str, ...]
     test: "Table | None" = None
     labels: bool = False
+    names: np.ndarray | None = None
+    image: bool = False
+
+    @property
+    def class_labels(self) -> np.ndarray:
+        """What the classes are called, (m,): texts, integers or whole numbers, if y are labels of classes."""
+        assert self.y is not None
+        return self.y.ravel() if self.names is None else self.names
+
+    def at(self, rows: np.ndarray) -> "Table":
+        """Some of the examples."""
+        y, names = (None if of_all is None else of_all[rows] for of_all in (self.y, self.names))
+        return self._replace(x=self.x[rows], y=y, names=names)

@@ -15,7 +15,7 @@ from jaxnet.experiment.config import TrainConfig
 from jaxnet.experiment.errors import BadInput, Failure
 from jaxnet.experiment.export import PLATFORMS, ExportConfig, export, function
 from jaxnet.experiment.run import run
-from jaxnet.experiment.split import Standardisation
+from jaxnet.experiment.scaling import BOUND, Scaling
 
 pytestmark = pytest.mark.usefixtures("optax_promotion", "without_figures")
 
@@ -34,11 +34,11 @@ print(*exported.platforms)
 PROBLEMS = {
     "several classes": {"data": "iris"},
     "two classes": {"data": "moons", "activation": "tanh"},
-    "probabilities from a sigmoid": {"data": "moons", "loss": "binary_cross_entropy", "activation": "sigmoid"},
-    "values": {"data": "diabetes", "activation": "leaky_relu"},
+    "probabilities from a sigmoid": {"data": "moons", "loss": "binary_cross_entropy", "scale": "none"},
+    "values": {"data": "diabetes", "activation": "leaky_relu", "scale": "range"},
     "several values, in float64": {"data": "linnerud", "dtype": "float64", "activation": "softplus"},
 }
-# float32 rounds at 6e-8; standardisation, two layers and a softmax, in another order.
+# float32 rounds at 6e-8; scaling, two layers and a softmax, in another order.
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
 
 
@@ -49,9 +49,11 @@ def trained(request, tmp_path):
     run(TrainConfig(**{"out": str(out), "epochs": 3, "hidden": (8, 5), "init": "glorot", **PROBLEMS[request.param]}))
     loaded = model.load(out)
     rng = np.random.default_rng(0)
-    scale = np.where(loaded.standardisation.factor > 0, loaded.standardisation.factor, 1.0)
-    x = loaded.standardisation.mean + rng.normal(size=(20, len(loaded.features))) / scale
-    return out, loaded, x, loaded.predict(loaded.standardisation(x))
+    factor = np.where(loaded.scaling.factor > 0, loaded.scaling.factor, 1.0)
+    x = loaded.scaling.shift + rng.normal(size=(20, len(loaded.features))) / factor
+    # Some beyond the bounds, on both sides.
+    x[:2] += np.array([[-2], [2]]) * BOUND / factor
+    return out, loaded, x, loaded.predict(loaded.scaling(x))
 
 
 def close(actual, expected, loaded):
@@ -84,7 +86,7 @@ def test_the_arrays_and_their_description_are_enough_for_numpy(to, trained):
         with safe_open(file, "numpy") as opened:
             arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 no dictionary
             about = json.loads(opened.metadata()["jaxnet"])
-    a = (x - arrays["features_mean"]) * arrays["features_factor"]
+    a = np.clip((x - arrays["features_shift"]) * arrays["features_factor"], *arrays["features_bounds"])
     layers = len(about["sizes"]) - 1
     for number in range(1, layers + 1):
         z = a @ arrays[f"W{number}"].T.astype(float) + arrays[f"b{number}"]
@@ -103,8 +105,8 @@ def test_the_arrays_and_their_description_are_enough_for_numpy(to, trained):
 def test_features_far_from_zero_lose_no_digits(tmp_path):
     """A time in seconds, say: its mean is large beside its spread."""
     run(TrainConfig(data="iris", out=str(tmp_path / "run"), epochs=1, hidden=(8,), init="glorot"))
-    far = Standardisation(np.full(4, 1e6 + 0.3), np.full(4, 0.1))
-    loaded = model.load(tmp_path / "run")._replace(standardisation=far)
+    far = Scaling(np.full(4, 1e6 + 0.3), np.full(4, 0.1), np.array([-BOUND, BOUND]))
+    loaded = model.load(tmp_path / "run")._replace(scaling=far)
     x = np.float32(1e6) + np.arange(-20, 20, dtype=np.float32)[:, None] * np.ones((1, 4), np.float32)
     close(function(loaded)(jnp.asarray(x)), loaded.predict(far(x.astype(float))), loaded)
 

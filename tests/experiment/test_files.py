@@ -1,4 +1,4 @@
-"""Reading .csv, .npz and .npy files; every mistake is named with its place."""
+"""Reading .npz and .npy files, and naming sources; every mistake is named with its place."""
 
 import io
 import os
@@ -10,100 +10,71 @@ import pytest
 from on_disk import refusal
 
 from jaxnet.experiment import data
-
-CSV = "height,weight,kind\n1.5,60,cat\n1.25,-2e1,dog\n"
-
-
-def test_a_csv_file_is_read(write):
-    table = data.load(write("a.csv", CSV), ("kind",))
-    np.testing.assert_array_equal(table.x, [[1.5, 60], [1.25, -20]])
-    assert table.y.tolist() == ["cat", "dog"]
-    assert table.features == ("height", "weight")
-    assert table.targets == ("kind",)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        CSV.replace("\n", "\r\n"),
-        "\ufeff" + CSV,
-        CSV.replace(",", " , "),
-        CSV + "\n\n",
-        '"height",weight,"kind"\n' + CSV[19:],
-    ],
-    ids=["windows", "byte order mark", "spaces", "blank lines", "quotes"],
-)
-def test_a_csv_file_may_come_from_elsewhere(content, write):
-    table = data.load(write("a.csv", content), ("kind",))
-    np.testing.assert_array_equal(table.x, [[1.5, 60], [1.25, -20]])
-    assert table.features == ("height", "weight")
-
-
-def test_a_csv_file_may_have_several_targets(write):
-    table = data.load(write("a.csv", "a,b,c\n1,2,3\n4,5,6\n"), ("c", "a"))
-    np.testing.assert_array_equal(table.y, [[3, 1], [6, 4]])
-    assert table.features == ("b",)
-
-
-def test_a_target_may_be_absent_where_none_is_needed(write):
-    table = data.load(write("a.csv", "height,weight\n1,2\n"), ("kind",), with_target=False)
-    assert table.y is None
-
-
-@pytest.mark.parametrize(
-    ("content", "targets", "message"),
-    [
-        ("", ("y",), "a.csv: is empty; expected a line of column names, then a line for each example"),
-        ("a,y\n", ("y",), "a.csv: has no rows below the column names"),
-        ("a,y\n1,2\n3\n", ("y",), "a.csv, row 2 (line 3): expected 2 cells as in the first line, got 1"),
-        ("a,y\n1,2\n\n3,4,5\n", ("y",), "a.csv, row 2 (line 4): expected 2 cells as in the first line, got 3"),
-        ("a,y\n1,2\nx,4\n", ("y",), "a.csv, row 2 (line 3), column 'a': expected a finite number, got 'x'"),
-        ("a,y\n1,2\n,4\n", ("y",), "a.csv, row 2 (line 3), column 'a': expected a finite number, got an empty cell"),
-        ("a,y\nnan,2\n", ("y",), "a.csv, row 1 (line 2), column 'a': expected a finite number, got 'nan'"),
-        ("a,y\n1,2\n-inf,2\n", ("y",), "a.csv, row 2 (line 3), column 'a': expected a finite number, got '-inf'"),
-        ("a,y\n1_0,2\n", ("y",), "a.csv, row 1 (line 2), column 'a': expected a finite number, got '1_0'"),
-        ("a,y\n1,\n", ("y",), "a.csv, row 1 (line 2), column 'y': expected a target, got an empty cell"),
-        ("a,y\n1,2\n3,inf\n", ("y",), "a.csv, row 2 (line 3), column 'y': expected a finite number, got 'inf'"),
-        ("a,y\n1,2\n3,x\n5,6\n", ("y",), "a.csv, row 2 (line 3), column 'y': expected a finite number, got 'x'"),
-        ("a,y\n1,2\n", (), "--target: a.csv needs a target column; its columns are a, y"),
-        (
-            "height,price\n1,2\n",
-            ("prize",),
-            "--target: a.csv has no column 'prize'; did you mean price?; its columns are height, price",
-        ),
-        ("y\n1\n", ("y",), "a.csv: expected at least one column beside the target"),
-        ("a,a\n1,2\n", ("a",), "a.csv, line 1: expected a name of its own for every column, got 'a' twice"),
-        ("a,\n1,2\n", ("a",), "a.csv, line 1: expected a name of its own for every column, got no name for column 2"),
-        (b"a,y\n\xff\xfe,2\n", ("y",), "a.csv: expected text in UTF-8; save it in that encoding"),
-        (
-            'a,y\n1,"2\n',
-            ("y",),
-            "a.csv, from line 2 on: expected comma-separated values, but a quoted cell is not closed",
-        ),
-        ("a;y\n1;2\n", ("y",), "a.csv: expected cells separated by commas, got semicolons; save it with commas"),
-        ("a\ty\n1\t2\n", ("y",), "a.csv: expected cells separated by commas, got tabs; save it with commas"),
-        ("a,y\n1e200,2\n", ("y",), "a.csv, row 1 (line 2), column 'a': expected a number up to 1e+150, got '1e200'"),
-        (
-            "a,y\n1,0\n1,NA\n1,0\n1,0\n",
-            ("y",),
-            "a.csv, row 2 (line 3), column 'y': expected a finite number, got 'NA'",
-        ),
-    ],
-)
-def test_a_broken_csv_file_is_named_with_row_and_column(content, targets, message, write):
-    message = message if message.startswith("--target") else f"--data {message}"
-    assert refusal(write("a.csv", content), targets) == message
-
-
-def test_unusable_targets_are_left_out_where_none_are_needed(write):
-    table = data.load(write("a.csv", "a,y\n1,\n2,3\n"), ("y",), with_target=False)
-    assert table.y is None
-    assert table.features == ("a",)
+from jaxnet.experiment.config import TrainConfig
+from jaxnet.experiment.problem import pose
 
 
 def test_one_hot_targets_are_classes(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.ones((4, 2)), y=np.eye(3)[[0, 2, 1, 2]])
     assert data.load(str(tmp_path / "a.npz")).y.tolist() == ["0", "2", "1", "2"]
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float32])
+def test_one_hot_targets_are_classes_whatever_their_type(dtype, tmp_path):
+    numbers = np.arange(48) % 12
+    np.savez(tmp_path / "a.npz", x=np.ones((48, 2)), y=np.eye(12)[numbers].astype(dtype))
+    problem, table = pose(data.load(str(tmp_path / "a.npz")), TrainConfig())
+    # By their size: 10 is after 9.
+    assert problem.classes == tuple(map(str, range(12)))
+    np.testing.assert_array_equal(table.y, numbers)
+
+
+def test_truth_values_for_several_targets_at_once_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("a.npz", x=np.ones((4, 2)), y=np.ones((4, 2), bool))
+    assert refusal("a.npz") == "--data a.npz: expected one target for classes, got y of bool (4, 2)"
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64, ">i8", np.int32, np.uint8, np.float64, np.float32, "U"])
+@pytest.mark.parametrize("kind", ["npz", "folder"])
+def test_labels_are_called_what_they_are(dtype, kind, tmp_path):
+    """Also beyond 2^53, where float64 merges neighbours."""
+    names = ["1", "2", "10"]
+    if np.dtype(dtype).itemsize == 8 and np.dtype(dtype).kind in "iu":
+        names += ["9007199254740992", "9007199254740993", "9223372036854775807"]
+    numbers = np.arange(60) % len(names)
+    labels = np.array(names).astype(dtype)[numbers]
+    if kind == "npz":
+        np.savez(tmp_path / "a.npz", x=np.ones((60, 2)), y=labels)
+    else:
+        (tmp_path / "a.npz").mkdir()
+        np.save(tmp_path / "a.npz" / "x.npy", np.ones((60, 2)))
+        np.save(tmp_path / "a.npz" / "y.npy", labels[:, None])
+    problem, table = pose(data.load(str(tmp_path / "a.npz")), TrainConfig())
+    assert problem.classes == tuple(names)
+    np.testing.assert_array_equal(table.y, numbers)
+
+
+@pytest.mark.parametrize(("name", "remedy"), [("x", "numbers with x.astype(float)"), ("y", "texts with y.astype(str)")])
+def test_python_objects_are_named_with_a_remedy(name, remedy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arrays = {"x": np.ones((4, 2)), "y": np.ones(4)}
+    arrays[name] = arrays[name].astype(object)
+    message = f"{name} holds Python objects, which only a pickle can, and pickles are not loaded; save it as {remedy}"
+    np.savez("a.npz", **arrays)
+    assert refusal("a.npz") == f"--data a.npz: {message}"
+    (tmp_path / "folder").mkdir()
+    for stem, array in arrays.items():
+        np.save(f"folder/{stem}.npy", array, allow_pickle=True)
+    for streamed in (False, True):
+        assert refusal("folder", stream=streamed) == f"--data folder/{name}.npy: {message}"
+
+
+def test_images_are_known_by_their_axes_or_bytes(tmp_path):
+    for x, image in ((np.ones((6, 4)), False), (np.ones((6, 2, 2)), True), (np.ones((6, 4), np.uint8), True)):
+        np.savez(tmp_path / "a.npz", x=x, y=np.arange(6))
+        assert data.load(str(tmp_path / "a.npz")).image == image
+    assert [name for name in data.NAMES if data.load(name).image] == ["digits"]
 
 
 def test_an_npz_file_is_read(tmp_path):
@@ -151,7 +122,12 @@ def test_values_that_are_not_finite_are_named_in_an_npz_file(tmp_path, monkeypat
 
 def test_pickles_are_never_loaded(tmp_path, monkeypatch, write):
     np.savez(tmp_path / "a.npz", x=np.array([[object()]]), y=np.ones(1))
+    assert refusal("a.npz") == (
+        "--data a.npz: x holds Python objects, which only a pickle can, and pickles are not loaded; "
+        "save it as numbers with x.astype(float)"
+    )
     expected = "--data a.npz: expected a NumPy .npz archive of plain arrays x and y"
+    np.savez(tmp_path / "a.npz", x=np.zeros(3, "O,f8"), y=np.ones(3))
     assert refusal("a.npz") == expected
     assert refusal(write("b.npz", "no archive")) == expected.replace("a.npz", "b.npz")
     np.save(tmp_path / "array.npy", np.ones((3, 2)))
@@ -168,16 +144,16 @@ def test_pickles_are_never_loaded(tmp_path, monkeypatch, write):
         (
             "digit",
             (),
-            "--data digit: no such data set or file; did you mean digits?; expected a .csv or .npz file, "
+            "--data digit: no such data set or file; did you mean digits?; expected a .csv, .tsv or .npz file, "
             "a folder with x.npy and y.npy or IDX files, or one of digits, breast_cancer, iris, wine, diabetes, "
             "linnerud, moons, circles, spirals",
         ),
         ("", (), "--data: expected a file, a folder, or one of " + ", ".join(data.NAMES) + "; got an empty name"),
         ("n" * 300, (), f"--data {'n' * 40}...: cannot be read (File name too long)"),
-        ("a.txt", (), "--data a.txt: expected a .csv or .npz file or a folder, got .txt"),
-        ("digits", ("y",), "--target: is for .csv files; digits has its own target"),
-        ("a.npz", ("y",), "--target: is for .csv files; a .npz file holds x and y"),
-        ("folder", ("y",), "--target: is for .csv files; a folder has its own targets"),
+        ("a.txt", (), "--data a.txt: expected a .csv, .tsv or .npz file or a folder, got .txt"),
+        ("digits", ("y",), "--target: is for .csv and .tsv files; digits has its own target"),
+        ("a.npz", ("y",), "--target: is for .csv and .tsv files; a .npz file holds x and y"),
+        ("folder", ("y",), "--target: is for .csv and .tsv files; a folder has its own targets"),
     ],
 )
 def test_a_wrong_source_is_named(source, targets, message, write):
@@ -230,11 +206,8 @@ def test_what_is_no_file_is_not_waited_for(tmp_path, monkeypatch):
     assert refusal("folder") == "--data folder/x.npy: expected a whole NumPy .npy file of numbers"
 
 
-def test_names_of_classes_are_texts_of_a_length_to_be_read(write, tmp_path):
-    message = (
-        "--data a.csv, row 2 (line 3), column 'kind': expected a target of at most 1000 characters, got 1001 characters"
-    )
-    assert refusal(write("a.csv", f"height,kind\n1,cat\n2,{'d' * 1001}\n"), ("kind",)) == message
+def test_names_of_classes_are_texts_of_a_length_to_be_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     texts = np.array(["cat", "dog"] * 5)
     np.savez(tmp_path / "a.npz", x=np.zeros((10, 2)), y=texts.astype("U1001"))
     assert refusal("a.npz") == "--data a.npz: expected y of texts of at most 1000 characters, got <U1001"

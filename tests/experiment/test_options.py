@@ -35,6 +35,7 @@ def test_every_option_is_read():
         "feedback": "random",
         "clip_examples": 2.5,
         "noise_multiplier": 1.5,
+        "scale": "range",
         "stream": True,
         "out": "somewhere",
         "overwrite": True,

@@ -188,7 +188,7 @@ def test_targets_that_cannot_be_learnt_are_named(table, options, message):
 
 def test_a_class_that_only_the_test_part_has_is_named():
     table = table_of([0, 1] * 5, labels=True)
-    message = "--data somewhere: the test part has the class 2, which the training part lacks"
+    message = "--data somewhere: the test part has the class '2', which the training part lacks"
     assert refusal(table._replace(test=table_of([0, 2]))) == message
     _, posed = pose(table._replace(test=table_of([1, 0, 1])), TrainConfig())
     assert posed.test.y.tolist() == [1, 0, 1]

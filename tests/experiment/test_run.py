@@ -215,7 +215,7 @@ def test_a_csv_file_trains(tmp_path):
     out, result, _ = train(tmp_path, data=str(tmp_path / "a.csv"), target=("way",), epochs=40, learning_rate=0.02)
     assert result["test_accuracy"] >= 0.85
     assert model.load(out).problem.classes == ("down", "up")
-    assert model.load(out).standardisation.factor[2] == 0
+    assert model.load(out).scaling.factor[2] == 0
 
 
 def test_idx_files_train_and_their_test_part_is_the_test(tmp_path):

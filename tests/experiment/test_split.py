@@ -9,7 +9,7 @@ from jaxnet.experiment import data
 from jaxnet.experiment.config import TrainConfig
 from jaxnet.experiment.errors import BadInput
 from jaxnet.experiment.problem import pose
-from jaxnet.experiment.split import Standardisation, split, standardise
+from jaxnet.experiment.split import split
 from jaxnet.experiment.table import Table
 
 
@@ -20,18 +20,19 @@ def numbered(classes, rows, test=None):
 
 
 def parts_of(table, seed=0, **options):
-    problem, table = pose(table, TrainConfig(**options))
-    parts, problem = split(table, problem, seed)
+    config = TrainConfig(**options)
+    problem, table = pose(table, config)
+    parts, problem = split(table, problem, seed, config.scale)
     return parts, problem
 
 
-def raw(part, standardisation):
-    return np.round(part.x[:, 0] / standardisation.factor[0] + standardisation.mean[0]).astype(int)
+def raw(part, scaling):
+    return np.round(part.x[:, 0] / scaling.factor[0] + scaling.shift[0]).astype(int)
 
 
 def test_the_parts_share_no_row_and_leave_none_out():
     parts, _ = parts_of(numbered(4, 200))
-    rows = [raw(part, parts.standardisation) for part in (parts.train, parts.validation, parts.test)]
+    rows = [raw(part, parts.scaling) for part in (parts.train, parts.validation, parts.test)]
     assert [len(part) for part in rows] == [140, 20, 40]
     assert sorted(np.concatenate(rows)) == list(range(200))
 
@@ -42,18 +43,12 @@ def test_classes_are_stratified():
         assert np.bincount(part.y).tolist() == [count] * 4
 
 
-def test_features_are_standardised_on_the_training_part_only():
+def test_features_are_scaled_by_the_training_part_only():
     parts, _ = parts_of(numbered(4, 200))
     np.testing.assert_allclose(parts.train.x[:, [0, 2]].mean(0), 0, atol=1e-12)
     np.testing.assert_allclose(parts.train.x[:, [0, 2]].std(0), 1, rtol=1e-12)
     assert abs(parts.test.x[:, 0].mean()) > 1e-3
-    np.testing.assert_allclose(parts.standardisation.mean[0], raw(parts.train, parts.standardisation).mean())
-
-
-def test_a_constant_column_becomes_0_even_where_it_varies_later():
-    parts, _ = parts_of(numbered(4, 200))
-    assert (parts.train.x[:, 1] == 0).all()
-    assert parts.standardisation(np.array([[0.0, 1e6, 0.0]]))[0, 1] == 0
+    np.testing.assert_allclose(parts.scaling.shift[0], raw(parts.train, parts.scaling).mean())
 
 
 def test_regression_targets_are_scaled_by_the_training_part():
@@ -71,31 +66,32 @@ def test_the_seed_decides_the_parts():
 def test_a_test_part_that_is_set_apart_is_kept():
     table = numbered(4, 100, test=numbered(4, 8))
     parts, _ = parts_of(table)
-    assert raw(parts.test, parts.standardisation).tolist() == list(range(8))
+    assert raw(parts.test, parts.scaling).tolist() == list(range(8))
     assert len(parts.train.x) + len(parts.validation.x) == 100
 
 
-def test_a_value_beyond_the_networks_arithmetic_is_named():
-    table, seed = numbered(4, 200), 0
-    problem, posed = pose(table, TrainConfig())
-    held_out = int(raw(parts_of(table, seed)[0].test, parts_of(table, seed)[0].standardisation)[0])
-    posed.x[held_out, 2] = 1e30
+def test_a_value_beyond_the_networks_arithmetic_is_named_where_nothing_scales_it():
+    table = numbered(4, 200)
+    table.x[150, 2] = 1e30
     with pytest.raises(BadInput) as error:
-        split(posed, problem, seed)
+        parts_of(table, scale="none")
+    assert str(error.value) == (
+        "--data t, row 151, column 'b': expected a number up to 1e+15, since --scale none leaves it as it is; got 1e+30"
+    )
+    # Scaled, it is within the bounds, wherever it fell.
+    parts = [parts_of(table, seed)[0] for seed in range(3)]
+    assert max(np.abs(part.x).max() for of_seed in parts for part in of_seed[:3]) <= 10
+
+
+def test_a_target_beyond_the_networks_arithmetic_is_named():
+    table = numbered(4, 200)._replace(y=np.arange(200.0)[:, None] / 3, labels=False)
+    held_out = int(raw(parts_of(table)[0].test, parts_of(table)[0].scaling)[0])
+    table.y[held_out, 0] = 1e30
+    with pytest.raises(BadInput) as error:
+        parts_of(table)
     start, end = str(error.value).split(" is ")
-    assert start == f"--data t, row {held_out + 1}, column 'b': 1e+30"
+    assert start == f"--data t, row {held_out + 1}, column 'y': 1e+30"
     assert re.fullmatch(r"\de\+\d\d standard deviations from the mean; expected at most 1e\+15", end)
-
-
-def test_what_overflows_is_named_without_a_warning():
-    """A warning is an error while these tests run."""
-    table = numbered(4, 20)
-    table.x[:, 2] = 0
-    table.x[3, 2] = 1e149
-    with pytest.raises(
-        BadInput, match=r"^--data t, row 4, column 'b': 1e\+149 is inf standard deviations from the mean"
-    ):
-        standardise(table, Standardisation(np.zeros(3), np.array([1.0, 1.0, 1e300])))
 
 
 def test_too_few_rows_for_the_classes_are_named():

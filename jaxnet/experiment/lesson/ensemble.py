@@ -45,7 +45,7 @@ class Lab(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Standardised inputs (seeds, m, features) and encoded targets (seeds, m, ...)."""
+    """Scaled inputs (seeds, m, features) and encoded targets (seeds, m, ...)."""
 
     x: jax.Array
     y: jax.Array
@@ -106,7 +106,7 @@ class Tuned(NamedTuple):
 
 @cache
 def task(name: str, seeds: int) -> Task:
-    """A data set of `scripts/train.py`, split and standardised by each seed as it is there."""
+    """A data set of `scripts/train.py`, split and scaled by each seed as it is there."""
     posed, table = problem.pose(data.load(name), TrainConfig(data=name))
     splits = [split.split(table, posed, seed)[0] for seed in range(seeds)]
 
