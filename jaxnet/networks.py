@@ -49,7 +49,7 @@ def mlp(
     followers = [activation] * (len(sizes) - 2) + [output_activation]
     layers = []
     for inputs, outputs, follower in zip(sizes[:-1], sizes[1:], followers, strict=True):
-        init = weight_init or _suited_to(follower)
+        init = weight_init or suited_to(follower)
         layers.append(dense(inputs, outputs, weight_init=init, bias_init=bias_init))
         # By value: an identity that was pickled is another object.
         if follower != activations.identity:
@@ -57,5 +57,6 @@ def mlp(
     return chain(*layers)
 
 
-def _suited_to(activation):
+def suited_to(activation: Layer) -> Callable[..., Array]:
+    """How the weights before an activation start: by He's rule before a rectifier, by Glorot's elsewhere."""
     return initializers.he if activation.name in ("relu", "leaky_relu") else initializers.glorot

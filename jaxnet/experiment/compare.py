@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from jaxnet.experiment import screen
+from jaxnet.experiment import packages, screen
 from jaxnet.experiment.curves import draw_comparison
 from jaxnet.experiment.errors import BadInput
 from jaxnet.experiment.folder import FREE, OF_A_START
@@ -47,6 +47,7 @@ def compare(config: CompareConfig) -> None:
     Raises:
       BadInput: when a folder holds no run, or one that does not go with the others, or the figure cannot be written.
     """
+    packages.require("rich", "matplotlib")
     folders = [Path(name) for name in config.run]
     _check_distinct(folders)
     runs = [read(folder) for folder in folders]

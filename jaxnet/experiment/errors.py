@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
+from jaxnet.experiment.packages import missing
+
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 UNREAD = 141  # 128 + SIGPIPE, as shells have it
 LONGEST_LINE = 600
@@ -99,7 +101,8 @@ def _told(error: BaseException) -> tuple[str, int] | None:
         case KeyboardInterrupt():
             told = f"interrupted: {str(error) or 'nothing was written'}", INTERRUPTED
         case ModuleNotFoundError():
-            told = f"error: the package {error.name} is not installed; pip install -e '.[train]' brings it", 1
+            # Where no module is named, a package was not made for this version of another.
+            told = f"error: {missing(error.name) if error.name else error}", 1
         case MemoryError():
             told = "error: out of memory; try a smaller --hidden or less data", 1
         case BrokenPipeError():

@@ -5,7 +5,6 @@ values in the target's units.
 """
 
 import dataclasses
-import importlib.util
 import io
 import json
 from collections.abc import Callable
@@ -18,7 +17,7 @@ import numpy as np
 import tyro
 from jaxtyping import Array, Float
 
-from jaxnet.experiment import durable, model
+from jaxnet.experiment import durable, model, packages
 from jaxnet.experiment.errors import BadInput, Failure
 from jaxnet.experiment.model import Model
 from jaxnet.experiment.screen import say
@@ -54,8 +53,8 @@ def export(config: ExportConfig) -> Path:
     """
     trained = model.load(Path(config.run))
     needed = NEEDS.get(config.to)
-    if needed is not None and importlib.util.find_spec(needed) is None:
-        raise Failure(f"--to {config.to}: the package {needed} is not installed; pip install -e '.[export]' brings it")
+    if needed is not None and not packages.is_there(needed):
+        raise Failure(f"--to {config.to}: {packages.missing(needed)}")
     names = {"stablehlo": "model.stablehlo", "safetensors": "model.safetensors", "npz": "arrays.npz"}
     out = Path(config.out) if config.out is not None else Path(config.run) / names[config.to]
     if out.exists() and not config.overwrite:

@@ -2,12 +2,18 @@
 
 import dataclasses
 import json
+import platform
 import re
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+import optax
+
+import jaxnet
 from jaxnet.experiment import checkpoint, durable
 from jaxnet.experiment.checkpoint import FOLDER as CHECKPOINTS
 from jaxnet.experiment.config import TrainConfig
@@ -20,6 +26,9 @@ from jaxnet.experiment.tensorboard import FOLDER as TENSORBOARD
 
 CONFIG, METRICS, RESULT, FIGURES, LOCK = "config.json", "metrics.jsonl", "result.json", "figures", ".lock"
 PROFILE = "profile"
+# What config.json holds beside the options.
+RESOLVED, VERSIONS = "resolved", "versions"
+BESIDE = {RESOLVED, VERSIONS}
 CONTENTS = {CONFIG, METRICS, RESULT, MODEL, FIGURES, CHECKPOINTS, PROFILE, TENSORBOARD}
 # Options that are about one start of a run, and are given anew when it goes on.
 OF_A_START = {"distributed", "coordinator", "processes", "process_id", "profile"}
@@ -59,11 +68,12 @@ def check(config: TrainConfig) -> None:
         raise BadInput(f"--out {folder}: holds {others[0]!r}, which no run wrote; move it away, or choose another name")
 
 
-def make(config: TrainConfig, stack: ExitStack) -> Path:
+def make(config: TrainConfig, resolved: dict[str, Any], stack: ExitStack) -> Path:
     """Makes the folder that the run writes into, with config.json. An earlier run stays until `finish`.
 
     Args:
       config: the options.
+      resolved: what they come to where they leave something open.
       stack: at whose end the folder is no longer locked.
 
     Raises:
@@ -84,7 +94,7 @@ def make(config: TrainConfig, stack: ExitStack) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             _lock(folder, stack)
         (folder / FIGURES).mkdir(exist_ok=True)
-        write_json(folder / CONFIG, dataclasses.asdict(config))
+        write_json(folder / CONFIG, dataclasses.asdict(config) | {RESOLVED: resolved, VERSIONS: _versions()})
     except OSError as error:
         raise _cannot(folder, error) from None
     return folder
@@ -127,7 +137,8 @@ def go_on(config: TrainConfig, folder: Path) -> None:
     """
     try:
         (folder / FIGURES).mkdir(exist_ok=True)
-        of_the_start = {"resume": None, "out": read_config(folder).out}
+        of_the_start = {"resume": None, "out": read_config(folder).out, RESOLVED: _resolved(folder)}
+        of_the_start[VERSIONS] = _versions()
         durable.write(folder / CONFIG, _json(dataclasses.asdict(config) | of_the_start))
     except OSError as error:
         raise _cannot(folder, error, "--resume") from None
@@ -142,7 +153,7 @@ def read_config(folder: Path) -> TrainConfig:
     try:
         stored = json.loads((folder / CONFIG).read_text())
         lists = {name: tuple(value) for name, value in stored.items() if isinstance(value, list)}
-        kept = {name: value for name, value in (stored | lists).items() if name not in OF_A_START}
+        kept = {name: value for name, value in (stored | lists).items() if name not in OF_A_START | BESIDE}
         require_types(TrainConfig, kept)
         return TrainConfig(**kept)
     except OSError as error:
@@ -227,6 +238,21 @@ def metrics_line(epoch: Epoch, metric: str) -> str:
     asked_for = {"skipped": epoch.skipped, "diagnostics": epoch.diagnostics}
     line |= {name: value for name, value in asked_for.items() if value is not None}
     return json.dumps(line, allow_nan=False)
+
+
+def _versions():
+    """Of what computes a run's numbers, as it goes on with them."""
+    return {
+        "jaxnet": jaxnet.__version__,
+        "jax": jax.__version__,
+        "optax": optax.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _resolved(folder):
+    return json.loads((folder / CONFIG).read_text()).get(RESOLVED)
 
 
 def _json(content):

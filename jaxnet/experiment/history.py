@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from jaxnet.experiment.config import TrainConfig
 from jaxnet.experiment.errors import NONSENSE, BadInput
-from jaxnet.experiment.folder import CONFIG, METRICS, RESULT
+from jaxnet.experiment.folder import BESIDE, CONFIG, METRICS, RESULT
 from jaxnet.experiment.loop import Epoch
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
@@ -53,6 +53,7 @@ def read(folder: Path) -> Run:
     # A finished run that goes on with more epochs has its old result until it is finished again.
     if result is not None and result["epochs"] != len(epochs):
         result = None
+    options = {name: value for name, value in options.items() if name not in BESIDE}
     return Run(folder, DEFAULTS | options, metric, epochs, result)
 
 

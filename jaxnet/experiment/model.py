@@ -15,9 +15,11 @@ from jaxnet.experiment.options import require_types
 from jaxnet.experiment.problem import Problem
 from jaxnet.experiment.scaling import Scaling
 from jaxnet.layer import Layer
-from jaxnet.networks import mlp
+from jaxnet.networks import mlp, suited_to
 
 FILE = "model.npz"
+LAYERS = {name: getattr(activations, name) for name in ("relu", "tanh", "sigmoid", "softplus", "identity")}
+LAYERS["leaky_relu"] = activations.leaky_relu()
 
 
 class Origin(NamedTuple):
@@ -64,8 +66,6 @@ class Model(NamedTuple):
 
 def network(sizes: tuple[int, ...], activation: str, output_activation: str, init: str = "auto") -> Layer:
     """The network that the options name."""
-    layers = {name: getattr(activations, name) for name in ("relu", "tanh", "sigmoid", "softplus", "identity")}
-    layers["leaky_relu"] = activations.leaky_relu()
     weight_init = {
         "auto": None,
         "zeros": initializers.zeros,
@@ -73,7 +73,15 @@ def network(sizes: tuple[int, ...], activation: str, output_activation: str, ini
         "he": initializers.he,
         "glorot": initializers.glorot,
     }[init]
-    return mlp(sizes, layers[activation], output_activation=layers[output_activation], weight_init=weight_init)
+    return mlp(sizes, LAYERS[activation], output_activation=LAYERS[output_activation], weight_init=weight_init)
+
+
+def inits_of(activation: str, hidden: int, output_activation: str, init: str) -> list[str]:
+    """How each layer's weights start, by name, for so many hidden layers."""
+    if init != "auto":
+        return [init] * (hidden + 1)
+    names = {initializers.he: "he", initializers.glorot: "glorot"}
+    return [names[suited_to(LAYERS[follower])] for follower in [activation] * hidden + [output_activation]]
 
 
 def sizes_of(config: TrainConfig, features: int, problem: Problem) -> tuple[int, ...]:

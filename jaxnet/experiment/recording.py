@@ -14,10 +14,11 @@ from jaxnet.experiment.loop import Epoch, Position, Trained
 from jaxnet.experiment.mesh import Layout
 from jaxnet.experiment.problem import Problem
 from jaxnet.experiment.progress import progress
-from jaxnet.experiment.resumption import resume, save
+from jaxnet.experiment.resumption import fingerprint, resume, save
 from jaxnet.experiment.schedule import Schedule
 from jaxnet.experiment.split import Split
 from jaxnet.experiment.stopping import on_signals, unread
+from jaxnet.experiment.table import Table
 from jaxnet.experiment.tensorboard import Board
 
 # How often a run goes back to the same checkpoint before it gives up.
@@ -25,20 +26,15 @@ MOST_ROLLBACKS = 3
 
 
 def train_and_record(
-    out: Path, config: TrainConfig, data: str, problem: Problem, parts: Split, layout: Layout
+    out: Path, config: TrainConfig, table: Table, problem: Problem, parts: Split, layout: Layout
 ) -> tuple[Trained, list[Epoch]]:
     """The outcome and all epochs; metrics and checkpoints are written as it goes on.
-
-    Args:
-      out: the run's folder.
-      config, problem, parts, layout: what is trained on what, where.
-      data: the data's fingerprint.
 
     Raises:
       Fault: when what is computed is no longer finite, and going back does not help or is not asked for.
       Terminated, KeyboardInterrupt, Unread: when it was asked to stop, or nobody reads on, and it did.
     """
-    about = {"config": dataclasses.asdict(config), "data": data}
+    about = {"config": dataclasses.asdict(config), "data": processes.by_first(lambda: fingerprint(table))}
     metrics = folder.Metrics(out, problem.metric)
     board = Board(out, problem.metric) if config.tensorboard and processes.is_first() else None
     fault: Fault | None = None

@@ -100,11 +100,16 @@ def _arrays(position):
     return {"state": position.state, "best": position.best, **losses}
 
 
-def fingerprint(table: Table, *, streamed: bool) -> str:
-    """A SHA-256 of the examples and their targets; of data that is streamed, of some rows."""
+def fingerprint(table: Table, *, streamed: bool | None = None) -> str:
+    """A SHA-256 of the examples and their targets; of data that is streamed, of some rows.
+
+    Args:
+      table: the examples.
+      streamed: by default, whether they are on disk.
+    """
     hashed = hashlib.sha256(json.dumps([list(table.x.shape), table.features, table.targets]).encode())
     rows = None
-    if streamed:
+    if isinstance(table.x, np.memmap) if streamed is None else streamed:
         rows = np.unique(np.linspace(0, len(table.x) - 1, STREAMED_ROWS).astype(int))
     for _, values in in_blocks(table.x, rows):
         hashed.update(np.ascontiguousarray(values).tobytes())

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.experiment import curves, data, drawing, figures, folder, model, optimizers, processes
+from jaxnet.experiment import curves, data, drawing, figures, folder, model, optimizers, packages, processes
 from jaxnet.experiment.batches import blocks_of
 from jaxnet.experiment.cache import use_compilation_cache
 from jaxnet.experiment.config import TrainConfig
@@ -23,6 +23,7 @@ from jaxnet.experiment.options import parse
 from jaxnet.experiment.problem import loss_of, pose
 from jaxnet.experiment.recording import train_and_record
 from jaxnet.experiment.resumption import fingerprint
+from jaxnet.experiment.schedule import Schedule
 from jaxnet.experiment.scores import scores
 from jaxnet.experiment.screen import say
 from jaxnet.experiment.split import split
@@ -79,6 +80,7 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
       Failure: when training cannot go on.
     """
     started = time.perf_counter()
+    _require_packages(config)
     # First of all: what the processes tell one another goes through JAX too.
     found = device()
     processes.by_first(lambda: folder.check(config))
@@ -90,8 +92,7 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
         problem, table = pose(table, config)
         parts, problem = split(table, problem, config.seed, config.scale)
         _print_plan(config, table, problem, parts, found, layout)
-        open_folder = folder.make if config.resume is None else folder.again
-        out = Path(processes.by_first(lambda: str(open_folder(config, stack))))
+        out = Path(processes.by_first(lambda: str(_open_folder(config, problem, parts, stack))))
         named(str(out))
         try:
             result = _fill(out, config, table, problem, parts, layout)
@@ -112,13 +113,34 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
     return result
 
 
+def _require_packages(config):
+    """Asks for all that the run will need, some of it at its end."""
+    with_checkpoints = config.resume is not None or Schedule.read(config.checkpoint_every).every
+    packages.require("sklearn", "matplotlib", "filelock", "rich", *(["orbax.checkpoint"] if with_checkpoints else []))
+    if config.tensorboard and not packages.is_there("tensorboardX"):
+        raise Failure(f"--tensorboard: {packages.missing('tensorboardX')}")
+
+
+def _open_folder(config, problem, parts, stack):
+    if config.resume is not None:
+        return folder.again(config, stack)
+    resolved = {
+        "loss": problem.loss,
+        "output_activation": problem.output_activation,
+        "init": model.inits_of(config.activation, len(config.hidden), problem.output_activation, config.init),
+        "learning_rate": optimizers.learning_rate(config),
+        "weight_decay": optimizers.weight_decay(config),
+        "batch_size": min(config.batch_size, len(parts.train.y)),
+    }
+    return folder.make(config, resolved, stack)
+
+
 def _fill(out, config, table, problem, parts, layout):
     """Everything but result.json, which is returned."""
     if processes.is_first():
         # Matplotlib is loaded while XLA compiles, which leaves Python alone.
         Thread(target=drawing.get_ready, daemon=True).start()
-    data_hash = processes.by_first(lambda: fingerprint(table, streamed=config.stream))
-    trained, epochs = train_and_record(out, config, data_hash, problem, parts, layout)
+    trained, epochs = train_and_record(out, config, table, problem, parts, layout)
     params = layout.fetch(trained.params)
     finished = model.Model(
         sizes=model.sizes_of(config, table.x.shape[1], problem),
@@ -127,7 +149,7 @@ def _fill(out, config, table, problem, parts, layout):
         scaling=parts.scaling,
         problem=problem,
         features=table.features,
-        origin=model.Origin(data_hash, config.stream, config.seed),
+        origin=model.Origin(processes.by_first(lambda: fingerprint(table)), config.stream, config.seed),
     )
     result, predicted = _test(config, problem, parts, trained.params, layout)
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+import sys
 from contextlib import ExitStack
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from short_runs import train
 
+import jaxnet
 from jaxnet.experiment import data, folder
 from jaxnet.experiment.config import TrainConfig
 from jaxnet.experiment.errors import BadInput, Failure
@@ -27,9 +29,21 @@ def png(path):
 def test_every_data_set_gives_a_whole_folder(name, tmp_path):
     out, result, metrics = train(tmp_path, data=name)
     config = json.loads((out / "config.json").read_text())
+    resolved, versions = config.pop("resolved"), config.pop("versions")
     assert config == json.loads(
         json.dumps(dataclasses.asdict(TrainConfig(data=name, out=str(out), epochs=3, hidden=(8,))))
     )
+    losses = dict.fromkeys(("digits", "iris", "wine"), "softmax_cross_entropy_with_integer_labels")
+    losses |= dict.fromkeys(("diabetes", "linnerud"), "half_squared_error")
+    assert resolved == {
+        "loss": losses.get(name, "sigmoid_binary_cross_entropy"),
+        "output_activation": "identity",
+        "init": ["he", "glorot"],
+        "learning_rate": 0.001,
+        "weight_decay": 0.3,
+        "batch_size": 14 if name == "linnerud" else 32,
+    }
+    assert (versions["jaxnet"], versions["jax"]) == (jaxnet.__version__, jax.__version__)
     assert json.loads((out / "result.json").read_text()) == result
     regression = name in ("diabetes", "linnerud")
     measures = {"test_rmse", "test_r2"} if regression else {"test_accuracy"}
@@ -52,6 +66,52 @@ def test_every_data_set_gives_a_whole_folder(name, tmp_path):
         "figures",
         ".lock",
     }
+
+
+def test_a_run_that_goes_on_keeps_what_its_options_came_to_and_tells_the_versions_of_now(tmp_path):
+    config = TrainConfig(data="iris", out=str(tmp_path / "run"))
+    path = tmp_path / "run" / "config.json"
+    with ExitStack() as stack:
+        out = folder.make(config, {"loss": "chosen"}, stack)
+        before = json.loads(path.read_text())
+        assert before["resolved"] == {"loss": "chosen"}
+        folder.write_json(path, before | {"versions": {"jax": "0.1"}})
+        more = dataclasses.replace(config, resume=str(out), epochs=1000, out=None)
+        folder.go_on(more, out)
+    assert json.loads(path.read_text()) == before | {"epochs": 1000}
+    assert folder.read_config(out) == dataclasses.replace(config, epochs=1000)
+
+
+def test_what_the_options_came_to_is_what_was_trained_with(tmp_path, without_figures):
+    options = {"activation": "leaky_relu", "hidden": (8, 8), "optimizer": "kfac", "batch_size": 10**6}
+    out, _, _ = train(tmp_path, data="iris", epochs=1, **options)
+    resolved = json.loads((out / "config.json").read_text())["resolved"]
+    assert resolved["init"] == ["he", "he", "glorot"]
+    assert resolved["learning_rate"] is None
+    assert resolved["batch_size"] == 105
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("sklearn", {}, "the package sklearn is not installed; pip install -e '.[train]' brings it"),
+        ("matplotlib", {}, "the package matplotlib is not installed; pip install -e '.[train]' brings it"),
+        ("filelock", {}, "the package filelock is not installed; pip install -e '.[train]' brings it"),
+        ("rich", {}, "the package rich is not installed; pip install -e '.[train]' brings it"),
+        ("orbax.checkpoint", {}, "the package orbax is not installed; pip install -e '.[train]' brings it"),
+        (
+            "tensorboardX",
+            {"tensorboard": True},
+            "--tensorboard: the package tensorboardX is not installed; pip install -e '.[tensorboard]' brings it",
+        ),
+    ],
+)
+def test_a_missing_package_is_named_before_a_folder_is_made(name, options, message, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises((Failure, ModuleNotFoundError)) as error:
+        train(tmp_path, data="iris", **options)
+    assert str(error.value) == message
+    assert not list(tmp_path.iterdir())
 
 
 def ctrl_c_after(monkeypatch, epochs, number=signal.SIGINT):
@@ -126,10 +186,10 @@ def test_without_a_name_the_first_free_number_is_taken_at_once(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "digits-2").mkdir(parents=True)
     with ExitStack() as stack:
-        made = [str(folder.make(TrainConfig(), stack)) for _ in range(3)]
+        made = [str(folder.make(TrainConfig(), {}, stack)) for _ in range(3)]
         assert made == ["runs/digits-1", "runs/digits-3", "runs/digits-4"]
-        assert str(folder.make(TrainConfig(data="../some where/my data.csv"), stack)) == "runs/my-data-1"
-        assert len(folder.make(TrainConfig(data=200 * "n"), stack).name) == 52
+        assert str(folder.make(TrainConfig(data="../some where/my data.csv"), {}, stack)) == "runs/my-data-1"
+        assert len(folder.make(TrainConfig(data=200 * "n"), {}, stack).name) == 52
 
 
 def test_a_replaced_run_stays_until_the_new_one_is_finished(tmp_path, monkeypatch):

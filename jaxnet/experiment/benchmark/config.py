@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
-from jaxnet.experiment import report, screen
+from jaxnet.experiment import packages, report, screen
 from jaxnet.experiment.benchmark.training.contestants import Against
 from jaxnet.experiment.benchmark.training.problems import NetName
 from jaxnet.experiment.errors import BadInput
@@ -66,6 +66,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     from jaxnet.experiment.benchmark.shell import run as shell
     from jaxnet.experiment.benchmark.training import run as training
 
+    packages.require("sklearn", "matplotlib")
     out = Path(config.out or f"benchmarks/{config.what}")
     report.make_folder(out, overwrite=config.overwrite)
     screen.say(f"device     {device()}")

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import tyro
 
 from jaxnet.compose import chain
-from jaxnet.experiment import graph, report
+from jaxnet.experiment import graph, packages, report
 from jaxnet.experiment.errors import BadInput
 from jaxnet.experiment.lesson import columns, document
 from jaxnet.experiment.lesson.ensemble import Lab
@@ -77,6 +77,7 @@ def lesson(config: LessonConfig, **schedule: Any) -> list[Claim]:
       BadInput: when the folder exists already.
     """
     started = time.perf_counter()
+    packages.require("sklearn", "matplotlib", "rich")
     out = Path(config.out)
     report.make_folder(out, overwrite=config.overwrite)
     names = CLAIMS if config.what == "all" else (config.what,)
