@@ -12,7 +12,24 @@ import numpy as np
 from fuzzing import samples
 from fuzzing.case import Case, broken_bytes, broken_text, misplace
 
-TYPES = ("<f8", "<f8", "<f4", ">f8", "<f2", "<i8", "<u1", "?", "<c16", "<M8[s]", "<U3", "S4", "O", "V8", "<f8,<i4")
+TYPES = (
+    "<f8",
+    "<f8",
+    "<f4",
+    ">f8",
+    "<f2",
+    "<i8",
+    ">u8",
+    "<u1",
+    "?",
+    "<c16",
+    "<M8[s]",
+    "<U3",
+    "S4",
+    "O",
+    "V8",
+    "<f8,<i4",
+)
 HEADERS = (
     "(1000000000000, 3)",
     "(30, 3, 1000000000)",
@@ -59,6 +76,8 @@ def make(rng: random.Random, folder: Path) -> Case:
     if "--stream" not in options and rng.random() < 0.4:
         samples.copy(folder, samples.NUMBERS)
         return Case("predict.py", [samples.NUMBERS, *options])
+    if rng.random() < 0.3:
+        options += ["--scale", rng.choice(("range", "none"))]
     return Case("train.py", [*options, "--hidden", "2", "--epochs", "1", "--out", "made"], ("made",))
 
 
@@ -73,6 +92,10 @@ def _arrays(rng, changes):
     x, y = draw.normal(size=(30, 3)), draw.normal(size=(30, 1))
     if rng.random() < 0.5:
         y = np.arange(30) % rng.choice((1, 2, 3, 30))
+        if rng.random() < 0.4:
+            y = rng.choice((y + 2**53, y + (2**63 - 99), np.eye(30)[y], np.eye(2, dtype=bool)[y % 2]))
+    if rng.random() < 0.3:
+        x = rng.choice((x[:, None], (50 * abs(x)).astype(np.uint8)))
     for change in rng.sample((_other_type, _odd_number, _other_length, _other_shape), changes):
         x, y = (change(rng, x), y) if rng.random() < 0.6 else (x, change(rng, y))
     return {"x": x, "y": y}

@@ -51,6 +51,7 @@ RIGHT = {
     "coordinator": ("nowhere",),
     "processes": ("1",),
     "process_id": ("0",),
+    "part": ("train", "validation", "test", "all"),
     "run": (samples.RUN, samples.STOPPED, samples.NUMBERS),
     "seeds": ("1",),
 }

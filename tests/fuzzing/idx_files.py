@@ -25,6 +25,7 @@ def make(rng: random.Random, folder: Path) -> Case:
             content = _idx(rng, values.astype(np.uint8), broken=(part, what) == broken and rng.random() < 0.9)
             _write(rng, data / f"{part}-{what}-idx{values.ndim}-ubyte", content, broken=(part, what) == broken)
     options = ["--data", "new", "--hidden", "2", "--epochs", "1", "--out", "made"]
+    options += ["--scale", rng.choice(("range", "none"))] if rng.random() < 0.3 else []
     return Case("train.py", [*options, *(["--stream"] if rng.random() < 0.4 else [])], ("made",))
 
 
