@@ -1,14 +1,19 @@
 """Checkpoints: Orbax keeps the arrays, a manifest of ours says what they are, and that they are as they were written.
 
-A checkpoint is a folder `checkpoints/step-000001234` with `arrays/` and `manifest.json`. It is written under another
-name, has reached the disk when it is renamed, and is verified, file by file, before it is used.
+A checkpoint is a folder `checkpoints/step-000001234` with `arrays/`, `model.npz` and `manifest.json`. It is written
+under another name, has reached the disk when it is renamed, and is verified, file by file, before it is used.
 """
 
+import contextlib
+import errno
 import hashlib
 import json
+import logging
+import os
 import platform
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +28,8 @@ from jaxnet.experiment.processes import by_first
 
 FOLDER, ARRAYS, MANIFEST = "checkpoints", "arrays", "manifest.json"
 FORMAT = 2
+# What is wrong with a disk that takes no more, of which Orbax tells in sentences of its own.
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 PACKAGES = ("jax", "jaxlib", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -46,7 +53,9 @@ class Damaged(Exception):  # noqa: N818 told, and an older one is tried
     """A checkpoint that is not as it was written; the message says in which way."""
 
 
-def save(run: Path, step: int, arrays: Any, about: dict[str, Any], keep: int) -> Path:
+def save(
+    run: Path, step: int, arrays: Any, about: dict[str, Any], keep: int, files: Sequence[tuple[str, bytes]] = ()
+) -> Path:
     """Writes a checkpoint, and then removes all but the newest ones.
 
     Args:
@@ -55,14 +64,15 @@ def save(run: Path, step: int, arrays: Any, about: dict[str, Any], keep: int) ->
       arrays: a pytree of arrays; random keys may be among them.
       about: what goes into the manifest, for JSON.
       keep: how many checkpoints stay.
+      files: names and contents of what lies beside the arrays.
 
     Raises:
       Failure: when it cannot be written; the earlier ones are as they were.
     """
     import orbax.checkpoint as ocp
 
-    root = run / FOLDER
-    final, beside = root / f"step-{step:09d}", root / f".step-{step:09d}.new"
+    root, final = run / FOLDER, folder(run, step)
+    beside = final.with_name(durable.beside_name(final.name))
 
     def make_ready():
         root.mkdir(exist_ok=True)
@@ -73,26 +83,58 @@ def save(run: Path, step: int, arrays: Any, about: dict[str, Any], keep: int) ->
         by_first(make_ready)
         plain = jax.tree.map(_plain, arrays)
         # Every process writes what its devices hold.
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _quiet(), ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save((beside / ARRAYS).resolve(), plain)
-        by_first(lambda: _seal(beside, final, step, plain, about))
+        by_first(lambda: _seal(beside, final, step, plain, about, files))
     except jax.errors.JaxRuntimeError:
         # Not the disk: memory, or another process of the run that is gone.
         raise
     except Exception as error:  # Orbax has exceptions of many kinds for a disk that is full or cannot be written
         shutil.rmtree(beside, ignore_errors=True)
-        reason = getattr(error, "strerror", None) or first_line(error)
         others = found(run)
         left = f"{others[0]} is as it was" if others else "there is no earlier one"
-        raise Failure(f"{final}: the checkpoint cannot be written ({reason}); {left}") from None
+        raise Failure(f"{final}: the checkpoint cannot be written ({_reason(error)}); {left}") from None
     by_first(lambda: _remove(found(run)[keep:]))
     return final
 
 
-def _seal(beside, final, step, plain, about):
+def folder(run: Path, step: int) -> Path:
+    """Where the checkpoint after so many updates is."""
+    return run / FOLDER / f"step-{step:09d}"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbax raises what goes wrong; what it logs besides, a trace for each of its threads, is not heard."""
+    logger, hook = logging.getLogger("absl"), sys.unraisablehook
+    level = logger.level
+
+    def told(unraisable):
+        if unraisable.exc_type is not RuntimeError or str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    logger.setLevel(logging.CRITICAL + 1)
+    sys.unraisablehook = told
+    try:
+        yield
+        # Where a write fails, others that were begun may end later, and find nobody who waits: then the hook stays.
+        sys.unraisablehook = hook
+    finally:
+        logger.setLevel(level)
+
+
+def _reason(error):
+    told = first_line(error)
+    known = [text for text in map(os.strerror, OF_THE_DISK) if text in told]
+    return getattr(error, "strerror", None) or (known or [told])[0]
+
+
+def _seal(beside, final, step, plain, about, files):
     """Has all reach the disk, with the manifest last, and gives the checkpoint its name."""
-    files = sorted(path for path in beside.rglob("*") if path.is_file())
-    for path in files:
+    for name, content in files:
+        durable.write_bytes(beside / name, content)
+    written = sorted(path for path in beside.rglob("*") if path.is_file())
+    for path in written:
         durable.fsync(path)
     manifest = {
         "format": FORMAT,
@@ -101,7 +143,7 @@ def _seal(beside, final, step, plain, about):
         "arrays": _described(plain),
         "files": {
             str(path.relative_to(beside)): {"bytes": path.stat().st_size, "sha256": durable.digest(path)}
-            for path in files
+            for path in written
         },
         **about,
     }
@@ -148,6 +190,12 @@ def restore(run: Path, like: Callable[[dict[str, Any]], Any]) -> Checkpoint:
     expected = like(manifest)
     _require_alike(path, manifest["arrays"], _described(jax.tree.map(_plain, expected)))
     return Checkpoint(path, _load(path / ARRAYS, expected), manifest, tuple(passed_over))
+
+
+def newest_with(run: Path, name: str) -> tuple[Path | None, tuple[str, ...]]:
+    """The newest whole checkpoint with that file beside its arrays, or None; and why newer ones are not used."""
+    chosen, passed_over = _newest_whole(run, lambda manifest: manifest["files"][name])
+    return None if chosen is None else Path(chosen), tuple(passed_over)
 
 
 def _newest_whole(run, like):

@@ -84,12 +84,13 @@ class TrainConfig:
     overwrite: bool = False
     """Replace an existing run folder."""
     checkpoint_every: str = "60s"
-    """Save all that the run is: every 500 (steps), 60s or 2epochs; 0: never. Ctrl-C and SIGTERM save too, unless 0."""
+    """Save all that the run is: every 500 (steps), 60s or 2epochs, and besides after the first epoch, at the end, at
+    Ctrl-C and at SIGTERM; 0: never, and the run cannot go on."""
     keep: int = 3
     """How many checkpoints stay, the newest ones."""
     resume: str | None = None
     """A run's folder, to go on from its newest checkpoint as if it had never stopped. Its options hold; more --epochs
-    may be given."""
+    may be given, and --data where the same data have moved."""
     on_nan: Literal["stop", "skip", "rollback"] = "stop"
     """When a loss or gradient is no longer finite: stop, and say where it arose; skip the batch; or go back to the
     newest checkpoint and see the examples in another order."""

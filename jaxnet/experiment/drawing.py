@@ -1,11 +1,14 @@
 """What all pictures share: colours, Matplotlib as it is used here, short names, and how a figure is saved."""
 
 import contextlib
+import io
 import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from jaxnet.experiment import durable
 
 # Okabe and Ito's colours, told apart by colour-blind readers; they differ in lightness, so in grey too.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#666666"
@@ -49,8 +52,15 @@ def short_names(names: Sequence[str], most: int = 18) -> list[str]:
 def save(plt: Any, figure: Any, path: Path) -> None:
     """Writes a figure into a file, and lets go of it."""
     with letters_as_boxes():
-        figure.savefig(path)
+        durable.write(path, picture(figure, path.suffix[1:].lower()))
     plt.close(figure)
+
+
+def picture(figure: Any, kind: str, **options: Any) -> bytes:
+    """A figure as a file of that kind ('png', 'svg', 'pdf') holds it; options are those of Matplotlib's savefig."""
+    file = io.BytesIO()
+    figure.savefig(file, format=kind, **options)
+    return file.getvalue()
 
 
 @contextlib.contextmanager

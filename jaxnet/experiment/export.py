@@ -17,7 +17,7 @@ import numpy as np
 import tyro
 from jaxtyping import Array, Float
 
-from jaxnet.experiment import durable, model, packages
+from jaxnet.experiment import durable, exports, model, newest, packages
 from jaxnet.experiment.errors import BadInput, Failure
 from jaxnet.experiment.model import Model
 from jaxnet.experiment.screen import say
@@ -34,7 +34,7 @@ class ExportConfig:
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = dataclasses.field(
         metadata={"positional": True}
     )
-    """The folder of a finished run."""
+    """The folder of a run; of one that is not finished, the newest checkpoint counts."""
     to: To = "stablehlo"
     """stablehlo: a function for jax.export, for any number of examples, on CPU, CUDA and TPU; safetensors or npz: the
     arrays by name, in the order of their use."""
@@ -51,17 +51,20 @@ def export(config: ExportConfig) -> Path:
       BadInput: when the run holds no model, or the file exists already or cannot be written.
       Failure: when a package is missing.
     """
-    trained = model.load(Path(config.run))
+    run = Path(config.run)
+    place = newest.place(run)
+    trained = model.load(place)
     needed = NEEDS.get(config.to)
     if needed is not None and not packages.is_there(needed):
         raise Failure(f"--to {config.to}: {packages.missing(needed)}")
     names = {"stablehlo": "model.stablehlo", "safetensors": "model.safetensors", "npz": "arrays.npz"}
-    out = Path(config.out) if config.out is not None else Path(config.run) / names[config.to]
+    out = Path(config.out) if config.out is not None else run / names[config.to]
     if out.exists() and not config.overwrite:
         raise BadInput(f"--out {out}: exists already; choose another name, or replace it with --overwrite")
     content = {"stablehlo": stablehlo, "safetensors": safetensors, "npz": npz}[config.to](trained)
     try:
         durable.write(out, content)
+        exports.note(run, out, place / model.FILE)
     except OSError as error:
         raise BadInput(f"--out {out}: cannot be written ({error.strerror})") from None
     say(f"written    {out} ({len(content):,} bytes): {_use(config.to, trained)}")

@@ -49,33 +49,34 @@ def find(
             batch = [None if array is None else array[number : number + 1] for array in (x, y, weights)]
             state, metrics = objective.steps(copied(before), *batch)
             if not _sound(before, state, metrics):
-                return done + number, *where(objective, *layout.fetch((_without_key(before), *batch)))
+                # Of the state the parameters alone: random keys, which an optimizer may keep too, are no NumPy arrays.
+                return done + number, *where(objective, *layout.fetch((before.params, *batch)))
             before = state
         done += len(x)
     return None
 
 
-def where(objective: Objective, state: TrainState, x: Any, y: Any, weights: Any) -> tuple[str, str]:
+def where(objective: Objective, params: Any, x: Any, y: Any, weights: Any) -> tuple[str, str]:
     """What of a step is not finite, and which part of it is the first, as phrases.
 
     Args:
       objective: of the run.
-      state: before the step.
+      params: before the step.
       x, y, weights: of its batch, with a first axis of length 1.
     """
     x, y, weights = (None if array is None else jnp.asarray(array)[0] for array in (x, y, weights))
     if not np.isfinite(x).all():
         return "the loss", f"the inputs are the first that are not, for {_examples(x, weights)}"
-    names = layer_names(state.params, objective.net)
+    names = layer_names(params, objective.net)
     z = x
-    for layer, name, params in zip(layers_of(objective.trained_net) or (), names, state.params, strict=True):
-        z, _ = layer.forward(params, z)
+    for layer, name, of_layer in zip(layers_of(objective.trained_net) or (), names, params, strict=True):
+        z, _ = layer.forward(of_layer, z)
         if not np.isfinite(z).all():
             return "the loss", f"the output of {name} is the first that is not, for {_examples(z, weights)}"
     losses = objective.loss.forward(z, y)
     if not np.isfinite(losses).all():
         return "the loss", f"all outputs are, the loss of {_examples(losses, weights)} is not"
-    _, grads = objective.value_and_grad(state.params, x, y, weights)
+    _, grads = objective.value_and_grad(params, x, y, weights)
     for name, of_layer in zip(reversed(names), reversed(grads), strict=True):
         if not all_finite(of_layer):
             return "a gradient", f"that of {name} is the first that is not"
@@ -116,7 +117,3 @@ def _examples(values, weights):
     bad = ~np.isfinite(np.asarray(values)).reshape(len(values), -1).all(axis=1)
     real = np.ones_like(bad) if weights is None else np.asarray(weights) > 0
     return f"{(bad & real).sum()} of {real.sum()} examples"
-
-
-def _without_key(state):
-    return state._replace(key=np.zeros(0, np.uint32))

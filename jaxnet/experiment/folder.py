@@ -2,10 +2,11 @@
 
 import dataclasses
 import json
+import os
 import platform
 import re
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ import jaxnet
 from jaxnet.experiment import checkpoint, durable
 from jaxnet.experiment.checkpoint import FOLDER as CHECKPOINTS
 from jaxnet.experiment.config import TrainConfig
+from jaxnet.experiment.data import NAMES
 from jaxnet.experiment.errors import NONSENSE, BadInput, Failure
+from jaxnet.experiment.exports import FILE as EXPORTS
 from jaxnet.experiment.loop import Epoch
 from jaxnet.experiment.model import FILE as MODEL
 from jaxnet.experiment.options import require_types
@@ -29,11 +32,15 @@ PROFILE = "profile"
 # What config.json holds beside the options.
 RESOLVED, VERSIONS = "resolved", "versions"
 BESIDE = {RESOLVED, VERSIONS}
-CONTENTS = {CONFIG, METRICS, RESULT, MODEL, FIGURES, CHECKPOINTS, PROFILE, TENSORBOARD}
+CONTENTS = {CONFIG, METRICS, RESULT, MODEL, EXPORTS, FIGURES, CHECKPOINTS, PROFILE, TENSORBOARD}
+# A process that is killed leaves these.
+LEFT_BEHIND = {LOCK, *map(durable.beside_name, CONTENTS)}
 # Options that are about one start of a run, and are given anew when it goes on.
 OF_A_START = {"distributed", "coordinator", "processes", "process_id", "profile"}
 # Options of a resumed run that may be others than at its start.
 FREE = {"resume", "out", "overwrite", "epochs", "keep", "compilation_cache", "diagnostics", "tensorboard", "mesh"}
+# Where the data are may change too: checkpoints know them by their SHA-256.
+MOVABLE = FREE | OF_A_START | {"data"}
 
 
 def check(config: TrainConfig) -> None:
@@ -52,7 +59,7 @@ def check(config: TrainConfig) -> None:
             return
         if not folder.is_dir():
             raise BadInput(f"--out {folder}: is a file; expected a folder, or a name that is free")
-        found = {path.name for path in folder.iterdir()} - {LOCK}
+        found = {path.name for path in folder.iterdir()} - LEFT_BEHIND
     except OSError as error:
         raise _cannot(folder, error) from None
     if not found:
@@ -84,7 +91,7 @@ def make(config: TrainConfig, resolved: dict[str, Any], stack: ExitStack) -> Pat
         if folder is None:
             folder = _make_numbered(config)
             _lock(folder, stack)
-        elif folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
+        elif folder.is_dir() and any(path.name not in LEFT_BEHIND for path in folder.iterdir()):
             _lock(folder, stack)
             folder = _beside(folder)
             if folder.exists():
@@ -94,7 +101,7 @@ def make(config: TrainConfig, resolved: dict[str, Any], stack: ExitStack) -> Pat
             folder.mkdir(parents=True, exist_ok=True)
             _lock(folder, stack)
         (folder / FIGURES).mkdir(exist_ok=True)
-        write_json(folder / CONFIG, dataclasses.asdict(config) | {RESOLVED: resolved, VERSIONS: _versions()})
+        write_json(folder / CONFIG, _options(config) | {RESOLVED: resolved, VERSIONS: _versions()})
     except OSError as error:
         raise _cannot(folder, error) from None
     return folder
@@ -108,25 +115,50 @@ def again(config: TrainConfig, stack: ExitStack) -> Path:
       stack: at whose end the folder is no longer locked.
 
     Raises:
-      BadInput: when it holds no run, a finished one, or one with other options, or another process writes there.
+      BadInput: when it holds no run, or one with other options, or another process writes there.
     """
     assert config.resume is not None
     folder = Path(config.resume)
     stored = read_config(folder)
     for name, value in dataclasses.asdict(config).items():
         before = dataclasses.asdict(stored)[name]
-        if name not in FREE | OF_A_START and value != before:
+        if name not in MOVABLE and value != before:
             option = "--" + name.replace("_", "-")
             raise BadInput(
                 f"{option} {_told(value)}: the run in {folder} was started with {_told(before)}; leave it out"
             )
-    if (folder / RESULT).exists() and config.epochs <= stored.epochs:
-        raise BadInput(f"--resume {folder}: the run is finished; give it more --epochs than {stored.epochs} to go on")
     try:
         _lock(folder, stack)
     except OSError as error:
         raise _cannot(folder, error, "--resume") from None
     return folder
+
+
+def require_unfinished(folder: Path, config: TrainConfig, epochs: int) -> None:
+    """Refuses to go on after so many epochs, which are all that was asked for, if their outcome is written too.
+
+    Raises:
+      BadInput: saying what makes it go on, if anything does.
+    """
+    if _epochs_of_result(folder) != epochs or not (folder / MODEL).exists():
+        return
+    if epochs < config.epochs:
+        early = f"--early-stopping {config.early_stopping} ended it after epoch {epochs}"
+        raise BadInput(f"--resume {folder}: the run is finished: {early}, and more --epochs do not change that")
+    raise BadInput(f"--resume {folder}: the run is finished; give it more --epochs than {epochs} to go on")
+
+
+def require_no_epochs(folder: Path) -> None:
+    """Refuses to begin at the start again where epochs are known already, and checkpoints are not.
+
+    Raises:
+      BadInput: saying what to do.
+    """
+    epochs = _epochs_of_metrics(folder)
+    if epochs or (folder / RESULT).exists() or (folder / MODEL).exists():
+        held = f"holds {_counted(epochs)} and no checkpoint to go on from"
+        anew = f"start anew with --out {folder} --overwrite"
+        raise BadInput(f"--resume {folder}: {held}; bring {folder / CHECKPOINTS} back from a copy, or {anew}")
 
 
 def go_on(config: TrainConfig, folder: Path) -> None:
@@ -138,8 +170,7 @@ def go_on(config: TrainConfig, folder: Path) -> None:
     try:
         (folder / FIGURES).mkdir(exist_ok=True)
         of_the_start = {"resume": None, "out": read_config(folder).out, RESOLVED: _resolved(folder)}
-        of_the_start[VERSIONS] = _versions()
-        durable.write(folder / CONFIG, _json(dataclasses.asdict(config) | of_the_start))
+        write_json(folder / CONFIG, _options(config) | of_the_start | {VERSIONS: _versions()})
     except OSError as error:
         raise _cannot(folder, error, "--resume") from None
 
@@ -185,8 +216,7 @@ class Metrics:
         if not is_first():
             return
         try:
-            with self._path.open("a") as file:
-                file.write(f"{metrics_line(epoch, self._metric)}\n")
+            durable.add_line(self._path, metrics_line(epoch, self._metric))
         except OSError as error:
             raise Failure(f"{self._path}: cannot be written ({error.strerror})") from None
 
@@ -196,7 +226,7 @@ def finish(config: TrainConfig, written: Path) -> Path:
     if config.out is None or config.resume is not None or written == Path(config.out):
         return written
     final = Path(config.out)
-    for name in CONTENTS:
+    for name in CONTENTS | LEFT_BEHIND - {LOCK}:
         old = final / name
         if old.is_dir():
             shutil.rmtree(old)
@@ -211,19 +241,28 @@ def finish(config: TrainConfig, written: Path) -> Path:
 def contents(folder: Path) -> str:
     """What a run that was cut short left, for a message."""
     found = [name for name in (CONFIG, METRICS, MODEL, RESULT) if (folder / name).is_file()]
-    epochs = (folder / METRICS).read_text().count("\n") if METRICS in found else 0
-    counted = "1 epoch" if epochs == 1 else f"{epochs} epochs"
-    listed = [f"{name} ({counted})" if name == METRICS else name for name in found]
+    epochs, of_result = _epochs_of_metrics(folder), _epochs_of_result(folder)
+    told = {METRICS: f"{METRICS} ({_counted(epochs)})"}
+    if of_result not in (None, epochs):
+        # A finished run that goes on has its old outcome until it is finished again.
+        told[RESULT] = f"{RESULT} (of {_counted(of_result)})"
+    listed = [told.get(name, name) for name in found]
     newest = next(iter(checkpoint.found(folder)), None)
     if newest is not None:
         listed.append(f"{CHECKPOINTS}/{newest.name}")
     left = f"{folder} holds {', '.join(listed) or 'nothing'}" + ("" if MODEL in found else ", but no model")
-    return left if newest is None or MODEL in found else f"{left}; --resume {folder} goes on"
+    return left if newest is None or of_result == epochs else f"{left}; --resume {folder} goes on"
+
+
+def epochs_since_the_end(folder: Path) -> tuple[int, int] | None:
+    """Of a run that went on after its end and did not come to another one: after how many epochs, and up to which."""
+    epochs, of_result = _epochs_of_metrics(folder), _epochs_of_result(folder)
+    return (of_result, epochs) if of_result is not None and of_result < epochs else None
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes a JSON file that a person can read."""
-    durable.write(path, _json(content))
+    durable.write(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
 def metrics_line(epoch: Epoch, metric: str) -> str:
@@ -255,8 +294,30 @@ def _resolved(folder):
     return json.loads((folder / CONFIG).read_text()).get(RESOLVED)
 
 
-def _json(content):
-    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
+def _options(config):
+    """The options as config.json has them: data on disk by the whole path, which any working directory finds."""
+    data = config.data if config.data in NAMES else os.path.abspath(config.data)
+    return dataclasses.asdict(config) | {"data": data}
+
+
+def _epochs_of_metrics(folder):
+    try:
+        return (folder / METRICS).read_bytes().count(b"\n")
+    except OSError:
+        return 0
+
+
+def _epochs_of_result(folder):
+    """After how many epochs the run was finished last; None where it never was."""
+    try:
+        epochs = json.loads((folder / RESULT).read_bytes())["epochs"]
+    except (OSError, *NONSENSE):
+        return None
+    return epochs if type(epochs) is int else None
+
+
+def _counted(epochs):
+    return "1 epoch" if epochs == 1 else f"{epochs} epochs"
 
 
 def _lock(folder, stack):
@@ -267,6 +328,17 @@ def _lock(folder, stack):
         stack.enter_context(FileLock(folder / LOCK, timeout=0))
     except Timeout:
         raise BadInput(f"{folder}: another run is writing there; wait for its end, or choose another folder") from None
+    stack.callback(_remove_lock, folder / LOCK)
+
+
+def _remove_lock(path):
+    """Removes the file while its lock is still held: no lock but ours can be on what has this name.
+
+    Whoever opened it before, and locks it afterwards, holds a file without a name; filelock sees that, and does not
+    count it. Removed after the lock was let go, the file could be another run's.
+    """
+    with suppress(OSError):
+        path.unlink()
 
 
 def _told(value):

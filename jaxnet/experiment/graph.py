@@ -13,6 +13,7 @@ import jax
 from jaxtyping import Array
 
 from jaxnet import per_example
+from jaxnet.experiment import durable
 from jaxnet.layer import Layer
 from jaxnet.layers.activations import is_activation
 from jaxnet.layers.dense import is_dense
@@ -37,7 +38,7 @@ class Drawing(str):
 
     def save(self, path: str | Path) -> None:
         """Writes the picture to a file."""
-        Path(path).write_text(self, encoding="utf-8")
+        durable.write(Path(path), self.encode())
 
 
 class Edge(NamedTuple):

@@ -76,6 +76,11 @@ class Position(NamedTuple):
         """Updates so far."""
         return int(self.state.step)
 
+    @property
+    def kept(self) -> Any:
+        """The parameters that a run would keep that ended here."""
+        return self.best if self.best_epoch else self.state.params
+
 
 def train(
     config: TrainConfig,
@@ -93,7 +98,8 @@ def train(
     Args:
       config, problem, parts: what is trained.
       layout: of the mesh.
-      pause: asked between pieces of an epoch, and told whether a checkpoint is due: whether to yield a position.
+      pause: asked between pieces of an epoch, and told whether a checkpoint is due: whether to yield a position. After
+        the first epoch, if there was none before, and at the end one is yielded in any case.
       restore: from the position at the start, which tells shapes and dtypes, to that where the run goes on.
       trace_to: a folder for the profile of a few steps, if any.
 
@@ -108,17 +114,17 @@ def train(
     diagnose = make_diagnose(objective, parts.train, problem, config, layout) if config.diagnostics else None
     schedule = Schedule.read(config.checkpoint_every)
 
-    no_losses = np.zeros(0, config.parameters_dtype)
     best = copied(objective.state.params) if config.early_stopping else ()
-    position = restore(Position(objective.state, no_losses, best, (), 0, 0.0))
+    position = restore(Position(objective.state, np.zeros(0, config.parameters_dtype), best, (), 0, 0.0))
     if trace_to is not None:
         trace_steps(trace_to, objective.steps, position.state, batches)
-    saved, began = time.monotonic(), time.perf_counter() - position.seconds
+    began = time.perf_counter() - position.seconds
+    saved, yielded = time.monotonic(), position.step
 
     def is_due(step, epoch=None):
         return pause(schedule.due(step, epoch, saved))
 
-    while len(position.epochs) < config.epochs and not _is_over(config, position):
+    while not is_over(config, position):
         start, number = position, len(position.epochs) + 1
         before = (number - 1) * batches.number
         order = batches.order(number - 1, _redrawn(start.rolled_back, before, batches.number))
@@ -136,26 +142,39 @@ def train(
                 losses[-1] = again.settled(losses[-1])
                 seconds = time.perf_counter() - began
                 yield start._replace(state=state, losses=np.concatenate(losses), seconds=seconds)
-                saved = time.monotonic()
+                saved, yielded = time.monotonic(), before + end
         losses[-1] = again.settled(losses[-1])
         again.require_some_kept(state, sum(map(len, losses[1:])))
         state = state._replace(epoch=state.epoch + 1)
         train_loss, (validation_loss, value) = _mean(np.concatenate(losses), batches), judge(state.params)
         if not np.isfinite(validation_loss):
-            raise again.fault("the validation loss")
+            raise again.invalid(state, sum(map(len, losses[1:])))
         measured = None if diagnose is None else diagnose(state)
         seconds, skipped = time.perf_counter() - began, optimizers.skipped(state.opt_state)
-        epochs = (*start.epochs, Epoch(number, train_loss, validation_loss, value, seconds, skipped, measured))
-        position = start._replace(state=state, losses=no_losses, epochs=epochs, seconds=seconds)
-        if config.early_stopping and _is_best(position):
-            # A copy, because the next epoch takes over the state's memory.
-            position = position._replace(best=copied(state.params), best_epoch=number)
-        yield epochs[-1]
+        epoch = Epoch(number, train_loss, validation_loss, value, seconds, skipped, measured)
+        position = _after(config, start, state, epoch)
+        if not yielded:
+            # Before anything is told of the first epoch: where an epoch is known, there is a place to go on from.
+            yield position
+            saved, yielded = time.monotonic(), position.step
+        yield epoch
         if is_due(before + batches.number, number):
             yield position
-            saved = time.monotonic()
-    kept = position.best_epoch if config.early_stopping else len(position.epochs)
-    yield Trained(position.best if config.early_stopping else position.state.params, position.epochs[kept - 1])
+            saved, yielded = time.monotonic(), position.step
+    if yielded != position.step:
+        yield position
+    # Without a best epoch, 0, that is the last one.
+    yield Trained(position.kept, position.epochs[position.best_epoch - 1])
+
+
+def _after(config, start, state, epoch):
+    """The position after an epoch."""
+    epochs, no_losses = (*start.epochs, epoch), start.losses[:0]
+    position = start._replace(state=state, losses=no_losses, epochs=epochs, seconds=epoch.seconds)
+    if config.early_stopping and _is_best(position):
+        # A copy, because the next epoch takes over the state's memory.
+        return position._replace(best=copied(state.params), best_epoch=epoch.number)
+    return position
 
 
 class _Again(NamedTuple):
@@ -179,10 +198,25 @@ class _Again(NamedTuple):
 
     def require_some_kept(self, state, steps):
         """Refuses so many steps, to the state, that were all skipped."""
-        skipped, before = (optimizers.skipped(of.opt_state) for of in (state, self.start.state))
-        if skipped is not None and before is not None and skipped - before == steps:
+        if self._skipped(state) == steps:
             number = len(self.start.epochs) + 1
             raise Fault(f"every batch of epoch {number} was skipped: {self.fault('the loss')}")
+
+    def invalid(self, state, steps):
+        """What to say of a validation loss that is not finite, after so many steps, to the state."""
+        fault, skipped = self.fault("the validation loss"), self._skipped(state)
+        if not skipped:
+            return fault
+        number = len(self.start.epochs) + 1
+        return Fault(
+            f"the validation loss is not finite after epoch {number}, of whose last {steps} batches {skipped} were "
+            f"skipped: {fault}"
+        )
+
+    def _skipped(self, state):
+        """How many of the steps to the state; None where none may be."""
+        after, before = (optimizers.skipped(of.opt_state) for of in (state, self.start.state))
+        return None if after is None or before is None else after - before
 
     def fault(self, what):
         """What went wrong, found by making the steps again."""
@@ -202,9 +236,11 @@ def _redrawn(rolled_back, before, batches):
     return [(step - before, k) for k, step in enumerate(rolled_back, start=1) if 0 <= step - before < batches]
 
 
-def _is_over(config, position):
+def is_over(config: TrainConfig, position: Position) -> bool:
+    """Whether all that was asked for is done."""
     past = len(position.epochs) - position.best_epoch
-    return bool(config.early_stopping and position.best_epoch and past >= config.early_stopping)
+    stopped_early = config.early_stopping and position.best_epoch and past >= config.early_stopping
+    return bool(len(position.epochs) >= config.epochs or stopped_early)
 
 
 def _is_best(position):

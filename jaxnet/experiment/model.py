@@ -1,5 +1,6 @@
 """A trained network with all that is needed to use it: scaling, names, architecture; saved as one .npz file."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -89,8 +90,8 @@ def sizes_of(config: TrainConfig, features: int, problem: Problem) -> tuple[int,
     return (features, *config.hidden, problem.outputs)
 
 
-def save(folder: Path, model: Model) -> None:
-    """Writes the model into a run's folder."""
+def content(model: Model) -> bytes:
+    """What the file of a model holds."""
     description = {
         "sizes": model.sizes,
         "activation": model.activation,
@@ -107,11 +108,13 @@ def save(folder: Path, model: Model) -> None:
     }
     leaves, _ = jax.tree_util.tree_flatten_with_path(model.params)
     arrays |= {_name(path): np.asarray(leaf) for path, leaf in leaves}
-    np.savez(folder / FILE, description=np.array(json.dumps(description)), **arrays)
+    file = io.BytesIO()
+    np.savez(file, description=np.array(json.dumps(description)), **arrays)
+    return file.getvalue()
 
 
 def load(folder: Path) -> Model:
-    """Reads the model of a run's folder.
+    """Reads the model of a run's folder, or of a checkpoint's.
 
     Raises:
       BadInput: when there is none, or it is damaged.

@@ -2,13 +2,14 @@
 
 import csv
 import dataclasses
+import io
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from jaxnet.experiment import data, delimited, model
+from jaxnet.experiment import data, delimited, durable, exports, model, newest
 from jaxnet.experiment.errors import BadInput, some
 from jaxnet.experiment.labels import classes_of, numbers_of
 from jaxnet.experiment.model import Model
@@ -30,7 +31,7 @@ class PredictConfig:
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = dataclasses.field(
         metadata={"positional": True}
     )
-    """The folder of a finished run."""
+    """The folder of a run; of one that is not finished, the newest checkpoint counts."""
     data: str
     """A .csv or .tsv file with the columns of the training data, a .npz file with x, a folder with x.npy or of IDX
     files (of which t10k-* are taken, if there), or a data set's name. Where the targets are there too, the predictions
@@ -45,7 +46,7 @@ class PredictConfig:
 
 def predict(config: PredictConfig) -> None:
     """Writes a line for each example: the class and its probability and every class's, or the predicted values."""
-    trained = model.load(Path(config.run))
+    trained = model.load(newest.place(Path(config.run)))
     out = Path(config.out) if config.out is not None else None
     if out is not None and out.exists() and not config.overwrite:
         raise BadInput(f"--out {out}: exists already; choose another name, or replace it with --overwrite")
@@ -58,12 +59,15 @@ def predict(config: PredictConfig) -> None:
         sys.stdout.flush()
     else:
         try:
-            with out.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-                _write(file, trained, predicted)
+            lines = io.StringIO(newline="")
+            _write(lines, trained, predicted)
+            durable.write(out, lines.getvalue().encode(errors="backslashreplace"))
         except OSError as error:
             raise BadInput(f"--out {out}: cannot be written ({error.strerror})") from None
     # On stderr, so that the predictions can be piped.
     say(f"device     {device()}", sys.stderr)
+    for line in exports.stale(Path(config.run)):
+        say(line, sys.stderr)
     examples = "1 example" if len(predicted) == 1 else f"{len(predicted)} examples"
     of_part = f" of the {config.part} part" if config.part not in (None, "all") else ""
     score = _score(trained, chosen, predicted)

@@ -3,22 +3,24 @@
 import contextlib
 import dataclasses
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from jaxnet.experiment import folder, loop, processes
+from jaxnet.experiment import folder, loop, model, processes
 from jaxnet.experiment.config import TrainConfig
 from jaxnet.experiment.errors import BadInput, Failure
 from jaxnet.experiment.faults import Fault
 from jaxnet.experiment.loop import Epoch, Position, Trained
 from jaxnet.experiment.mesh import Layout
+from jaxnet.experiment.model import Model
 from jaxnet.experiment.problem import Problem
 from jaxnet.experiment.progress import progress
-from jaxnet.experiment.resumption import fingerprint, resume, save
+from jaxnet.experiment.resumption import resume, save
 from jaxnet.experiment.schedule import Schedule
 from jaxnet.experiment.split import Split
 from jaxnet.experiment.stopping import on_signals, unread
-from jaxnet.experiment.table import Table
 from jaxnet.experiment.tensorboard import Board
 
 # How often a run goes back to the same checkpoint before it gives up.
@@ -26,15 +28,28 @@ MOST_ROLLBACKS = 3
 
 
 def train_and_record(
-    out: Path, config: TrainConfig, table: Table, problem: Problem, parts: Split, layout: Layout
+    out: Path,
+    config: TrainConfig,
+    data_hash: str,
+    problem: Problem,
+    parts: Split,
+    layout: Layout,
+    model_of: Callable[[Any], Model],
 ) -> tuple[Trained, list[Epoch]]:
     """The outcome and all epochs; metrics and checkpoints are written as it goes on.
 
+    Args:
+      out: the run's folder.
+      config, problem, parts, layout: what is trained, and where.
+      data_hash: of the data, see `resumption.fingerprint`.
+      model_of: from parameters to a model, of which each checkpoint holds one.
+
     Raises:
+      BadInput: when the run that is to go on is finished, or cannot go on.
       Fault: when what is computed is no longer finite, and going back does not help or is not asked for.
       Terminated, KeyboardInterrupt, Unread: when it was asked to stop, or nobody reads on, and it did.
     """
-    about = {"config": dataclasses.asdict(config), "data": processes.by_first(lambda: fingerprint(table))}
+    checkpoints = _Checkpoints(out, config, data_hash, model_of)
     metrics = folder.Metrics(out, problem.metric)
     board = Board(out, problem.metric) if config.tensorboard and processes.is_first() else None
     fault: Fault | None = None
@@ -44,7 +59,7 @@ def train_and_record(
         nonlocal rolled_back
         goes_on = config.resume is not None or fault is not None
         try:
-            position = resume(out, start, about) if goes_on else start
+            position = checkpoints.resume(start) if goes_on else start
         except BadInput as error:
             if fault is None:
                 raise
@@ -76,11 +91,42 @@ def train_and_record(
                             with unread(stop):
                                 show(event)
                         case Position():
-                            if Schedule.read(config.checkpoint_every).every:
-                                save(out, event, about, config.keep)
+                            checkpoints.save(event)
+                            if len(event.epochs) > len(metrics.epochs):
+                                # The epoch itself comes next; whoever asked to stop sees it told.
+                                continue
                             stop.heed()
             except Fault as error:
                 if config.on_nan != "rollback":
                     raise
                 fault = error
                 print(f"rolled back: {fault}", file=sys.stderr)
+
+
+class _Checkpoints:
+    """A run's checkpoints, unless it has none; of a step there is one."""
+
+    def __init__(self, out, config, data_hash, model_of):
+        self._out, self._config, self._model_of = out, config, model_of
+        self._about = {"config": dataclasses.asdict(config), "data": data_hash}
+        self._last = 0
+
+    def save(self, position):
+        """Writes one, with the model that the run would have if it ended here."""
+        if not Schedule.read(self._config.checkpoint_every).every or position.step == self._last:
+            return
+        file = model.content(self._model_of(position.kept))
+        save(self._out, position, self._about, self._config.keep, [(model.FILE, file)])
+        self._last = position.step
+
+    def resume(self, start):
+        """The position of the newest one, unless the run is finished there."""
+
+        def check(position):
+            if loop.is_over(self._config, position):
+                epochs = len(position.epochs)
+                processes.by_first(lambda: folder.require_unfinished(self._out, self._config, epochs))
+
+        position = resume(self._out, start, self._about, check)
+        self._last = position.step
+        return position

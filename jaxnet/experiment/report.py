@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxnet.experiment.drawing import pyplot
+from jaxnet.experiment import durable
+from jaxnet.experiment.drawing import picture, pyplot
 from jaxnet.experiment.errors import BadInput
 from jaxnet.experiment.folder import write_json
 
@@ -82,10 +83,10 @@ def save(figure: Any, out: Path, name: str) -> None:
     """Writes NAME.png and NAME.svg, the same for the same numbers."""
     plt = pyplot()
     with plt.rc_context({"svg.hashsalt": name}):
-        figure.savefig(out / f"{name}.png", dpi=150)
+        durable.write(out / f"{name}.png", picture(figure, "png", dpi=150))
         # The layout is found once, for both.
         figure.set_layout_engine("none")
-        figure.savefig(out / f"{name}.svg", metadata={"Date": None})
+        durable.write(out / f"{name}.svg", picture(figure, "svg", metadata={"Date": None}))
     close(figure)
 
 

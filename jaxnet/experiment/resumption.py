@@ -4,13 +4,14 @@ import hashlib
 import json
 import math
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxnet.experiment import checkpoint, processes
+from jaxnet.experiment import checkpoint, folder, processes
 from jaxnet.experiment.errors import BadInput, Failure
 from jaxnet.experiment.faults import all_finite
 from jaxnet.experiment.loop import Epoch, Position
@@ -22,7 +23,9 @@ from jaxnet.experiment.table import Table
 STREAMED_ROWS = 1000
 
 
-def save(run: Path, position: Position, about: dict[str, Any], keep: int) -> Path:
+def save(
+    run: Path, position: Position, about: dict[str, Any], keep: int, files: Sequence[tuple[str, bytes]] = ()
+) -> Path:
     """Writes a checkpoint of the position; see `checkpoint.save`.
 
     Raises:
@@ -39,35 +42,41 @@ def save(run: Path, position: Position, about: dict[str, Any], keep: int) -> Pat
         "seconds": position.seconds,
         "rolled_back": position.rolled_back,
     }
-    return checkpoint.save(run, position.step, _arrays(position), about | told, keep)
+    return checkpoint.save(run, position.step, _arrays(position), about | told, keep, files)
 
 
-def resume(run: Path, start: Position, about: dict[str, Any]) -> Position:
+def resume(
+    run: Path, start: Position, about: dict[str, Any], check: Callable[[Position], None] = lambda position: None
+) -> Position:
     """The position of the newest checkpoint that is whole; what was passed over is told on stderr.
 
     Args:
       run: the run's folder.
       start: the position at the run's start, for structure, shapes and dtypes.
       about: what every checkpoint of this run tells: config and data.
+      check: may refuse the position.
 
     Raises:
-      BadInput: when there is no such checkpoint, or it is one of other data.
+      BadInput: when there is no such checkpoint, or it is one of other data, or what `check` raises.
     """
 
     def like(told):
         _read(told)
+        if told["data"] != about["data"]:
+            newest = checkpoint.folder(run, told["step"])
+            raise BadInput(f"{newest}: was trained on other data than --data {about['config']['data']} holds now")
         return _arrays(start._replace(losses=np.broadcast_to(start.losses.dtype.type(0), told["losses"])))
 
-    if not checkpoint.found(run):
-        # Stopped before the first one was due: the start is the place to go on from.
+    if not processes.by_first(lambda: bool(checkpoint.found(run))):
+        processes.by_first(lambda: folder.require_no_epochs(run))
+        # Stopped before the first one was written: the start is the place to go on from.
         say(f"resumed    {run}: has no checkpoint yet; from the start")
         return start
     restored = checkpoint.restore(run, like)
     for line in restored.passed_over if processes.is_first() else ():
         print(f"passed over {line}", file=sys.stderr)
-    if restored.about["data"] != about["data"]:
-        raise BadInput(f"{restored.path}: was trained on other data than --data {about['config']['data']} holds now")
     position = start._replace(**restored.arrays, **_read(restored.about))
+    check(position)
     say(f"resumed    {restored.path}: {len(position.epochs)} epochs, {position.step} steps")
     return position
 

@@ -1,5 +1,6 @@
 """A whole run, from options to a folder of results."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -12,7 +13,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.experiment import curves, data, drawing, figures, folder, model, optimizers, packages, processes
+from jaxnet.experiment import (
+    curves,
+    data,
+    drawing,
+    durable,
+    exports,
+    figures,
+    folder,
+    model,
+    optimizers,
+    packages,
+    processes,
+)
 from jaxnet.experiment.batches import blocks_of
 from jaxnet.experiment.cache import use_compilation_cache
 from jaxnet.experiment.config import TrainConfig
@@ -88,7 +101,7 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
     with ExitStack() as stack:
         stack.enter_context(processes.alone_heard())
         stack.enter_context(jax.enable_x64(config.dtype == "float64"))
-        table = processes.together(lambda: data.load(config.data, config.target, stream=config.stream))
+        table = processes.together(lambda: _load(config))
         problem, table = pose(table, config)
         parts, problem = split(table, problem, config.seed, config.scale)
         _print_plan(config, table, problem, parts, found, layout)
@@ -105,11 +118,17 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
             raise
         except Failure as failure:
             raise type(failure)(f"{failure}; {folder.contents(out)}".removeprefix("; ")) from None
+        except OSError as error:
+            if error.filename is None:
+                raise
+            raise Failure(f"{error.filename}: {error.strerror}; {folder.contents(out)}") from None
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             raise Failure(f"out of memory on {device()}; lower --hidden or --batch-size") from None
         _print_result(out, result)
+        for line in exports.stale(out):
+            say(line)
     return result
 
 
@@ -135,26 +154,42 @@ def _open_folder(config, problem, parts, stack):
     return folder.make(config, resolved, stack)
 
 
+def _load(config):
+    if config.resume is not None and config.data not in data.NAMES and not os.path.exists(config.data):
+        raise BadInput(
+            f"--data {config.data}: no such file or folder; give --data with where the data of the run in "
+            f"{config.resume} are now"
+        )
+    return data.load(config.data, config.target, stream=config.stream)
+
+
 def _fill(out, config, table, problem, parts, layout):
     """Everything but result.json, which is returned."""
     if processes.is_first():
         # Matplotlib is loaded while XLA compiles, which leaves Python alone.
         Thread(target=drawing.get_ready, daemon=True).start()
-    trained, epochs = train_and_record(out, config, table, problem, parts, layout)
-    params = layout.fetch(trained.params)
-    finished = model.Model(
-        sizes=model.sizes_of(config, table.x.shape[1], problem),
-        activation=config.activation,
-        params=params,
-        scaling=parts.scaling,
-        problem=problem,
-        features=table.features,
-        origin=model.Origin(processes.by_first(lambda: fingerprint(table)), config.stream, config.seed),
-    )
+
+    def model_of(params):
+        return model.Model(
+            sizes=model.sizes_of(config, table.x.shape[1], problem),
+            activation=config.activation,
+            params=layout.fetch(params),
+            scaling=parts.scaling,
+            problem=problem,
+            features=table.features,
+            origin=model.Origin(data_hash, config.stream, config.seed),
+        )
+
+    data_hash = processes.by_first(lambda: fingerprint(table))
+    trained, epochs = train_and_record(out, config, data_hash, problem, parts, layout, model_of)
+    finished = model_of(trained.params)
     result, predicted = _test(config, problem, parts, trained.params, layout)
 
     def write():
-        model.save(out, finished)
+        durable.write(out / model.FILE, model.content(finished))
+        if not np.isfinite(result["test_loss"]):
+            others = "though the other parts' are"
+            raise Failure(f"the test part's loss is not finite, {others}; look for extreme values in the data")
         _draw(out / folder.FIGURES, epochs, trained, finished, parts, predicted)
 
     processes.by_first(write)

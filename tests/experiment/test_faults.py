@@ -61,9 +61,54 @@ def test_the_first_faulty_batch_of_many_is_found(batch, made):
     assert faults.find(objective, layout, objective.state, pieces()) == (batch, "the loss", told)
 
 
+@pytest.mark.parametrize("changes", [
+    {"optimizer": "adam", "clip_examples": 1.0, "noise_multiplier": 0.5},
+    {"optimizer": "kfac", "on_nan": "skip"},
+])  # fmt: skip
+def test_the_batch_is_found_where_the_optimizer_keeps_a_random_key(changes, made):
+    _, layout, x, pieces = made
+    objective = make_objective(TrainConfig(hidden=(5,), batch_size=4, **changes), PROBLEM, 3, 4, layout)
+    keys = [
+        leaf for leaf in jax.tree.leaves(objective.state.opt_state) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    ]
+    assert keys
+    x[5:, 2] = np.inf
+    told = "the inputs are the first that are not, for 1 of 4 examples"
+    assert faults.find(objective, layout, objective.state, pieces()) == (5, "the loss", told)
+
+
+@pytest.mark.parametrize(("changes", "told"), [
+    (
+        {"optimizer": "kfac", "learning_rate": 1e3},
+        r"the loss is no longer finite in epoch 1, batch \d+ \(step \d+\): .+; lower --learning-rate \(1000\) or look ",
+    ),
+    (
+        {"optimizer": "sgd", "learning_rate": 30.0, "on_nan": "skip"},
+        r"the validation loss is not finite after epoch 1, of whose last 10 batches [1-9] were skipped: the loss is no "
+        r"longer finite in epoch 1, batch \d+ \(step \d+\): the output of layer 2 \(dense 8-1\) is the first that is "
+        r"not, for \d+ of 32 examples; lower --learning-rate \(30\) or look for extreme values in the data; ",
+    ),
+])  # fmt: skip
+def test_a_run_that_diverges_says_where_and_how_much_was_skipped(changes, told, tmp_path):
+    with pytest.raises(Fault, match=f"^{told}"):
+        run(options(tmp_path, data="diabetes", **changes))
+
+
+def test_a_test_part_whose_loss_is_not_finite_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxnet.experiment.run._test", lambda *arguments: ({"test_loss": np.inf}, None))
+    with pytest.raises(Failure) as error:
+        run(options(tmp_path, data="iris", epochs=1))
+    assert str(error.value) == (
+        "the test part's loss is not finite, though the other parts' are; look for extreme values in the data; "
+        f"{tmp_path}/run holds config.json, metrics.jsonl (1 epoch), model.npz, checkpoints/step-000000004; --resume "
+        f"{tmp_path}/run goes on"
+    )
+
+
 def found(objective, x, y, weights=None):
-    state = objective.state._replace(key=None)
-    return faults.where(objective, state, *(None if array is None else array[None] for array in (x, y, weights)))
+    return faults.where(
+        objective, objective.state.params, *(None if array is None else array[None] for array in (x, y, weights))
+    )
 
 
 def test_each_part_of_a_step_is_named_where_it_is_the_first(made):

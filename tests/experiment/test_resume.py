@@ -1,11 +1,13 @@
 """Runs that stop and go on: as if they had never stopped, whatever happened in between."""
 
 import dataclasses
+import fcntl
 import json
 import os
 import random
 import shutil
 import signal
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import jax
@@ -123,7 +125,8 @@ def test_a_signal_saves_inside_of_an_epoch_and_the_run_goes_on(number, kind, tmp
         patched.setattr(Schedule, "cuts", cut)
         with pytest.raises(kind, match=r"checkpoints/step-0000000\d\d, but no model; --resume .* goes on$"):
             run(options(tmp_path / "run"))
-    (saved,) = checkpoint.found(tmp_path / "run")
+    # The first one is of the first epoch's end.
+    saved, _ = checkpoint.found(tmp_path / "run")
     assert int(saved.name.removeprefix("step-")) % 7 != 0
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     run(options(tmp_path / "run", resume=str(tmp_path / "run")))
@@ -170,28 +173,62 @@ print(kills, file=sys.stderr)
 
 def test_a_folder_in_use_is_refused_and_a_lock_left_behind_is_not(tmp_path):
     out = tmp_path / "run"
-    run(options(out, epochs=1, checkpoint_every="1epoch"))
-    assert (out / folder.LOCK).exists()
+    run(options(out, epochs=1))
+    assert not (out / folder.LOCK).exists()
     with FileLock(out / folder.LOCK):
-        for again in (options(out, overwrite=True), options(out, epochs=2, checkpoint_every="1epoch", resume=str(out))):
+        for again in (options(out, overwrite=True), options(out, epochs=2, resume=str(out))):
             with pytest.raises(BadInput) as error:
                 run(again)
             assert str(error.value) == (
                 f"{out}: another run is writing there; wait for its end, or choose another folder"
             )
-    run(options(out, epochs=2, checkpoint_every="1epoch", resume=str(out)))
+    # A process that was killed leaves the file.
+    assert (out / folder.LOCK).exists()
+    run(options(out, epochs=2, resume=str(out)))
+    assert not (out / folder.LOCK).exists()
+
+
+def test_a_lock_on_a_file_that_its_holder_has_just_removed_is_none(tmp_path, monkeypatch):
+    """A second run opens the file, the first one removes it and ends, and only then the second one locks it."""
+    out, flock = tmp_path / "run", fcntl.flock
+    run(options(out, epochs=1, checkpoint_every="0"))
+    first, seen, at_release = ExitStack(), [], []
+
+    def late(descriptor, operation):
+        if operation == fcntl.LOCK_UN:
+            at_release.append((out / folder.LOCK).exists())
+        if operation & fcntl.LOCK_EX and not seen:
+            seen.append(os.fstat(descriptor).st_ino)
+            assert seen == [(out / folder.LOCK).stat().st_ino]
+            first.close()
+        return flock(descriptor, operation)
+
+    folder.again(options(out, resume=str(out), checkpoint_every="0"), first)
+    monkeypatch.setattr(fcntl, "flock", late)
+    with ExitStack() as second, suppress(BadInput):
+        folder.again(options(out, resume=str(out), checkpoint_every="0"), second)
+        # Where it was not refused, it holds what others find there.
+        with pytest.raises(BadInput, match="another run is writing there"):
+            folder.again(options(out, resume=str(out), checkpoint_every="0"), ExitStack())
+    assert len(seen) == 1
+    # Nobody's lock but its own can be removed while it is held.
+    assert at_release
+    assert not any(at_release)
+    assert not (out / folder.LOCK).exists()
+    with ExitStack() as third:
+        folder.again(options(out, resume=str(out), checkpoint_every="0"), third)
 
 
 def test_what_cannot_be_resumed_is_named(tmp_path, without_shape_annotations):
     out = tmp_path / "run"
     changes = {"checkpoint_every": "1epoch", "epochs": 2}
     run(options(out, **changes))
+    before = contents(out)
     other = {"resume": str(out), "epochs": 3, "checkpoint_every": "1epoch"}
+    finished = f"--resume {out}: the run is finished; give it more --epochs than 2 to go on"
     for config, message in (
-        (
-            options(out, resume=str(out), **changes),
-            f"--resume {out}: the run is finished; give it more --epochs than 2 to go on",
-        ),
+        (options(out, resume=str(out), **changes), finished),
+        (options(out, resume=str(out), **changes | {"epochs": 1}), finished),
         (
             options(out, **{**other, "batch_size": 8}),
             f"--batch-size 8: the run in {out} was started with 16; leave it out",
@@ -205,6 +242,7 @@ def test_what_cannot_be_resumed_is_named(tmp_path, without_shape_annotations):
         with pytest.raises(BadInput) as error:
             run(config)
         assert str(error.value) == message
+        assert contents(out) == before
     for content in (
         "{",
         '{"epochs": "3"}',
@@ -223,6 +261,153 @@ def test_what_is_about_one_start_is_given_anew(tmp_path):
     config = options(tmp_path, **several, mesh="data=2")
     folder.write_json(tmp_path / folder.CONFIG, dataclasses.asdict(config))
     assert folder.read_config(tmp_path) == options(tmp_path, mesh="data=2")
+
+
+@pytest.fixture
+def stopped(monkeypatch):
+    """Has Ctrl-C pressed in an epoch, or the process end before the first one of a start."""
+
+    def at(epoch):
+        add, begin = folder.Metrics.add, folder.Metrics.begin
+
+        def added(self, done):
+            add(self, done)
+            if done.number == epoch:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        def begun(self, epochs):
+            begin(self, epochs)
+            if epoch == "start":
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(folder.Metrics, "add", added)
+            patched.setattr(folder.Metrics, "begin", begun)
+            yield
+
+    return contextmanager(at)
+
+
+@pytest.mark.parametrize("at", ["start", 3, 4])
+def test_an_extended_run_that_was_stopped_goes_on(at, stopped, tmp_path):
+    """Before an epoch of the extension, in the middle, and after the last one, before its result was written."""
+    out = tmp_path / "run"
+    run(options(tmp_path / "whole", epochs=4))
+    run(options(out, epochs=2))
+    with stopped(at), pytest.raises((KeyboardInterrupt, Terminated)) as told:
+        run(options(out, epochs=4, resume=str(out)))
+    done, step = (2, 14) if at == "start" else (at, 7 * at)
+    held = f"metrics.jsonl ({done} epochs), model.npz, result.json"
+    of_the_end = "" if at == "start" else f" (of 2 epochs), checkpoints/step-{step:09d}; --resume {out} goes on"
+    assert str(told.value).startswith(f"{out} holds config.json, {held}{of_the_end}")
+    # As the command line has it: the options are those that it goes on with.
+    run(dataclasses.replace(folder.read_config(out), resume=str(out)))
+    assert outcome(out) == outcome(tmp_path / "whole")
+    with pytest.raises(BadInput) as finished:
+        run(options(out, epochs=4, resume=str(out)))
+    assert str(finished.value) == f"--resume {out}: the run is finished; give it more --epochs than 4 to go on"
+
+
+def test_a_run_that_ended_early_is_finished_whatever_epochs_it_is_given(tmp_path):
+    out, changes = tmp_path / "run", {"early_stopping": 1, "learning_rate": 0.5, "epochs": 40}
+    epochs = run(options(out, **changes))["epochs"]
+    assert epochs < 40
+    with pytest.raises(BadInput) as error:
+        run(options(out, **changes | {"epochs": 50}, resume=str(out)))
+    assert str(error.value) == (
+        f"--resume {out}: the run is finished: --early-stopping 1 ended it after epoch {epochs}, and more --epochs do "
+        "not change that"
+    )
+
+
+def test_a_run_of_a_moment_goes_on_too(tmp_path):
+    run(options(tmp_path / "long", epochs=3))
+    run(options(tmp_path / "run", epochs=2))
+    assert [path.name for path in checkpoint.found(tmp_path / "run")] == ["step-000000014", "step-000000007"]
+    run(options(tmp_path / "run", epochs=3, resume=str(tmp_path / "run")))
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "long")
+
+
+def test_where_an_epoch_is_told_there_is_a_checkpoint_unless_there_are_to_be_none(tmp_path, monkeypatch):
+    add, seen = folder.Metrics.add, []
+
+    def added(self, epoch):
+        add(self, epoch)
+        seen.append(len(checkpoint.found(self._path.parent)))
+
+    monkeypatch.setattr(folder.Metrics, "add", added)
+    run(options(tmp_path / "some", checkpoint_every="2epochs", epochs=3))
+    run(options(tmp_path / "none", checkpoint_every="0", epochs=3))
+    assert seen == [1, 1, 2, 0, 0, 0]
+
+
+@pytest.mark.parametrize("every", ["60s", "0"])
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_without_its_checkpoints_is_not_begun_anew(finished, every, stopped, tmp_path):
+    out = tmp_path / "run"
+    if finished:
+        run(options(out, epochs=2, checkpoint_every=every))
+    else:
+        with stopped(2), pytest.raises(Terminated):
+            run(options(out, checkpoint_every=every))
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    before = contents(out)
+    with pytest.raises(BadInput) as error:
+        run(options(out, epochs=3, checkpoint_every=every, resume=str(out)))
+    assert str(error.value) == (
+        f"--resume {out}: holds 2 epochs and no checkpoint to go on from; bring {out}/checkpoints back from a copy, or "
+        f"start anew with --out {out} --overwrite"
+    )
+    assert contents(out) == before
+
+
+def test_the_same_data_elsewhere_and_another_working_directory_will_do(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    rng = np.random.default_rng(0)
+    np.savez("d.npz", x=rng.normal(size=(60, 2)), y=rng.normal(size=60))
+    run(options("run", data="d.npz", epochs=1))
+    run(options("whole", data="d.npz", epochs=4))
+    # Another working directory: the whole path is known.
+    monkeypatch.chdir(tmp_path)
+    stored = folder.read_config(Path("a/run"))
+    assert stored.data == str(tmp_path / "a" / "d.npz")
+    run(dataclasses.replace(stored, resume="a/run", epochs=2))
+    # Moved, and not told where to.
+    (tmp_path / "a" / "d.npz").rename("e.npz")
+    before = contents(tmp_path / "a" / "run")
+    with pytest.raises(BadInput) as error:
+        run(dataclasses.replace(stored, resume="a/run", epochs=3))
+    assert str(error.value) == (
+        f"--data {stored.data}: no such file or folder; give --data with where the data of the run in a/run are now"
+    )
+    assert contents(tmp_path / "a" / "run") == before
+    run(dataclasses.replace(stored, resume="a/run", epochs=3, data="e.npz"))
+    # From here on it is there.
+    monkeypatch.chdir(tmp_path / "a")
+    run(dataclasses.replace(folder.read_config(Path("run")), resume="run", epochs=4))
+    assert outcome(tmp_path / "a" / "run") == outcome(tmp_path / "a" / "whole")
+
+
+@pytest.mark.parametrize("change", [
+    lambda x, y: (x + (np.arange(60) == 7)[:, None], y),
+    lambda x, y: (x[:59], y[:59]),
+    lambda x, y: (x[:, :1], y),
+    lambda x, y: (x, np.stack([y, y], axis=1)),
+])  # fmt: skip
+def test_other_data_are_refused_whatever_they_differ_in(change, tmp_path):
+    x, y = np.random.default_rng(0).normal(size=(60, 2)), np.arange(60) / 7
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    run(options(tmp_path / "run", data=str(tmp_path / "d.npz"), epochs=1))
+    x, y = change(x, y)
+    np.savez(tmp_path / "e.npz", x=x, y=y)
+    before = contents(tmp_path / "run")
+    with pytest.raises(BadInput) as error:
+        run(options(tmp_path / "run", data=str(tmp_path / "e.npz"), resume=str(tmp_path / "run")))
+    assert str(error.value) == (
+        f"{tmp_path}/run/checkpoints/step-000000003: was trained on other data than --data {tmp_path}/e.npz holds now"
+    )
+    assert contents(tmp_path / "run") == before
 
 
 def test_other_data_is_refused(tmp_path):

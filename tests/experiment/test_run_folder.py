@@ -64,7 +64,7 @@ def test_every_data_set_gives_a_whole_folder(name, tmp_path):
         "result.json",
         "model.npz",
         "figures",
-        ".lock",
+        "checkpoints",
     }
 
 
@@ -225,8 +225,13 @@ def test_ctrl_c_while_the_figures_are_drawn_says_that_the_model_is_there(tmp_pat
         raise KeyboardInterrupt
 
     monkeypatch.setattr("jaxnet.experiment.curves.draw_curves", interrupted)
-    with pytest.raises(KeyboardInterrupt, match=r"run holds config.json, metrics.jsonl \(3 epochs\), model.npz$"):
+    with pytest.raises(KeyboardInterrupt) as stopped:
         train(tmp_path, data="iris")
+    run = tmp_path / "run"
+    assert str(stopped.value) == (
+        f"{run} holds config.json, metrics.jsonl (3 epochs), model.npz, checkpoints/step-000000012; --resume {run} "
+        "goes on"
+    )
 
 
 def test_names_of_any_kind_are_drawn(tmp_path):

@@ -9,7 +9,7 @@ from fuzzing.case import Case
 from fuzzing.watch import MEMORY, Ended
 
 # What is told on stderr beside an error: the predictions are on stdout, and may be piped.
-NOTES = re.compile(r"(device|predicted)  .*|(passed over|rolled back:) .*")
+NOTES = re.compile(r"(device|model|predicted|stale)  .*|(passed over|rolled back:) .*")
 # 600 letters, where the middle is left out, and the dots that stand for it.
 LONGEST_LINE = 605
 # A run that learns too fast was given nothing that is wrong in itself: it ends in one line too, with status 1.

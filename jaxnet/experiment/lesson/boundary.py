@@ -1,5 +1,6 @@
 """S15: the decision boundary of a problem in the plane, and how iterations move it."""
 
+import io
 from typing import Any
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet import activations
-from jaxnet.experiment import report
+from jaxnet.experiment import durable, report
 from jaxnet.experiment.drawing import CLASS_COLOURS
 from jaxnet.experiment.lesson import ensemble, linear_collapse
 from jaxnet.experiment.lesson.ensemble import Lab
@@ -125,9 +126,9 @@ def _animate(lab, films):
         images.append(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB").quantize(COLOURS))
     # The last one stays for a while.
     milliseconds = [*([MILLISECONDS] * (len(images) - 1)), 20 * MILLISECONDS]
-    images[0].save(
-        lab.out / "boundary.gif", save_all=True, append_images=images[1:], duration=milliseconds, loop=0, optimize=True
-    )
+    file = io.BytesIO()
+    images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0, optimize=True)
+    durable.write(lab.out / "boundary.gif", file.getvalue())
     report.close(figure)
 
 

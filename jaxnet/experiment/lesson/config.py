@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import tyro
 
 from jaxnet.compose import chain
-from jaxnet.experiment import graph, packages, report
+from jaxnet.experiment import durable, graph, packages, report
 from jaxnet.experiment.errors import BadInput
 from jaxnet.experiment.lesson import columns, document
 from jaxnet.experiment.lesson.ensemble import Lab
@@ -127,7 +127,7 @@ def _write(
     }
     report.write_results(lab.out, results)
     text = document.markdown(claims, environment, lab, apart, overview)
-    (lab.out / "report.md").write_text(text, encoding="utf-8")
+    durable.write(lab.out / "report.md", text.encode())
 
 
 def _told(claim: Claim) -> dict[str, Any]:
