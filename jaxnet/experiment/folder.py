@@ -335,7 +335,7 @@ def _remove_lock(path):
     """Removes the file while its lock is still held: no lock but ours can be on what has this name.
 
     Whoever opened it before, and locks it afterwards, holds a file without a name; filelock sees that, and does not
-    count it. Removed after the lock was let go, the file could be another run's.
+    count it. Removed after the lock was let go, as filelock itself did before 3.30, it could be another run's.
     """
     with suppress(OSError):
         path.unlink()

@@ -206,7 +206,7 @@ def checkpoint_files(path):
 
 
 def test_a_disk_that_is_full_is_told_and_the_checkpoint_before_stays(two):
-    """Files of this process may not grow over 2,000 bytes, as if there were no more room."""
+    """Files of this process may not grow over some bytes, as if there were no more room: nothing but a line is told."""
     done = forked(
         """
 import resource
@@ -215,16 +215,19 @@ from jaxnet.experiment import checkpoint
 from jaxnet.experiment.errors import Failure
 import numpy as np
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-try:
-    checkpoint.save(Path(sys.argv[1]), 3, {"W": np.random.rand(30, 40).astype("f")}, {}, keep=2)
-except Failure as failure:
-    print(failure, file=sys.stderr)
+arrays = {name: np.random.rand(30, 40).astype("f") for name in "WVU"}
+for most in (50, 300, 1000, 2000):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+    try:
+        checkpoint.save(Path(sys.argv[1]), 3, arrays, {}, keep=2)
+    except Failure as failure:
+        print(failure, file=sys.stderr)
 """,
         two,
     )
-    assert f"{two}/checkpoints/step-000000003: the checkpoint cannot be written (" in done.stderr
-    assert done.stderr.strip().endswith(f"); {two}/checkpoints/step-000000002 is as it was")
+    new, old = (two / "checkpoints" / f"step-00000000{step}" for step in (3, 2))
+    told = f"{new}: the checkpoint cannot be written (File too large); {old} is as it was"
+    assert done.stderr.splitlines() == 4 * [told]
     assert [path.name for path in sorted((two / "checkpoints").iterdir())] == ["step-000000001", "step-000000002"]
     assert (restored(two).arrays["W"] == 2).all()
 

@@ -41,7 +41,7 @@ def parameters(place):
 @pytest.mark.parametrize("early_stopping", [0, 2])
 def test_a_stopped_run_has_the_model_that_it_would_have_ended_with(early_stopping, tmp_path, stop_after, capsys):
     """With early stopping that of the best epoch, which is not the last one."""
-    changes = {"data": "iris", "early_stopping": early_stopping, "learning_rate": 0.5 if early_stopping else 0.001}
+    changes = {"data": "iris", "early_stopping": early_stopping, "learning_rate": 20.0 if early_stopping else 0.001}
     (tmp_path / "ended").mkdir()
     ended, result, metrics = train(tmp_path / "ended", epochs=2, **changes)
     assert early_stopping == 0 or result["kept_epoch"] == 1, metrics
