@@ -34,7 +34,7 @@ def message_of(call, *arguments):
 
 
 @everywhere
-def test_a_state_used_twice_is_named_and_so_is_a_part_of_one(where):
+def test_a_state_used_twice_is_named_and_so_is_a_part_of_one(where, capfd):
     step, state = made(where), fresh()
     expected = (
         f"{where}: this state was used before, and its memory went to the state that came of it; go on with the one "
@@ -42,6 +42,8 @@ def test_a_state_used_twice_is_named_and_so_is_a_part_of_one(where):
     )
     after, _ = step(state, X, Y)
     assert message_of(step, state, X, Y) == expected
+    # The program, which would tell it on stderr too, has not started.
+    assert capfd.readouterr().err == ""
     assert message_of(step, after._replace(params=state.params), X, Y) == expected
     # Nor is the state lost by a call that was refused.
     step(after, X, Y)
