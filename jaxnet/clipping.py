@@ -37,8 +37,8 @@ def clipped_mean(dparams: PyTree[Any], max_norm: PyTree[Norm]) -> PyTree[Array]:
       dparams: what `backward` returned.
       max_norm: C, positive and finite, for the gradient of all parameters together; or one number for every part, in a
         pytree that begins as the parameters do (such as a tuple with a number for each layer of a chain), which clips
-        each part's gradient by its own norm. Where its value is not known, under `jax.jit`, a C that is not positive
-        makes the outcome NaN.
+        each part's gradient by its own norm. A C that is 0 in the gradient's type makes the outcome NaN, and under
+        `jax.jit`, where its value is not known, so does any that is not positive.
 
     Returns:
       Gradients with the structure and shapes of the parameters.
@@ -62,8 +62,9 @@ def clipped(max_norm: PyTree[Norm], batch_size: int | None = None) -> Callable[.
       max_norm: as for `clipped_mean`.
       batch_size: B, at least 1: what the sum is divided by, however many examples there are, even none. The example of
         the largest weight then counts 1/B, and the others in proportion: (1/B) sum_i (w_i / max_j |w_j|) min(1, C /
-        |g_i|) g_i, the clipped gradient of J divided by B max_j |w_j|. So no example moves the outcome by more than
-        C / B, also in a smaller batch: what noise for differential privacy is scaled to.
+        |g_i|) g_i, the clipped gradient of J divided by B max_j |w_j|. So no example's share is longer than C / B, also
+        in a smaller batch. That is what noise for differential privacy is scaled to, where all weights are alike or 0:
+        an example more or less then moves the outcome by its share alone.
 
     Returns:
       `(dparams, weights) -> grads`. An example of weight 0 is left out, whatever its factors hold; a weight may be
@@ -118,7 +119,9 @@ def _clipped_total(dparams, max_norm, weights, share):
     if not leaves:
         return dparams
     lengths = joined([leaf.norms(_margin(leaf)) for leaf in leaves])
-    factors, r = _factors(lengths, jnp.asarray(max_norm, lengths.dtype))
+    # A C beyond the type is beyond any gradient of it.
+    most = max_norm if isinstance(max_norm, jax.Array) else min(float(max_norm), float(jnp.finfo(lengths.dtype).max))
+    factors, r = _factors(lengths, jnp.asarray(most, lengths.dtype))
     factors = factors if weights is None else counting(weights, factors * weights.astype(factors.dtype))
 
     def read(leaf, short_leaf):

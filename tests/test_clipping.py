@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxnet as jn
@@ -171,6 +172,9 @@ def test_a_norm_that_is_only_known_when_it_runs_and_is_not_positive_makes_nan():
     # 1e30 is beyond any of these, and infinity too: nothing is clipped.
     for C in (1e30, jnp.inf):
         np.testing.assert_array_equal(clip(C), np.ones(4))
+    # What is known may be beyond the type, or below it.
+    np.testing.assert_array_equal(per_example.clipped_mean(jn.Each(jnp.ones((3, 4))), 1e39), np.ones(4))
+    assert jnp.isnan(per_example.clipped_mean(jn.Each(jnp.ones((3, 4))), 1e-50)).all()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -191,67 +195,69 @@ WEIGHTS = {
 }
 
 
+NET, LOSS = jn.mlp((3, 4, 2), jn.tanh), jn.losses.half_squared_error
+# C is beyond all gradients, or below most; each compiles once for all weights.
+NOT_CLIPPED = {B: jax.jit(jn.value_and_grad(NET, LOSS, read=per_example.clipped(1e3, B))) for B in (None, 8)}
+CLIPPED = jax.jit(jn.value_and_grad(NET, LOSS, read=per_example.clipped(0.1, 8)))
+
+
+@jax.jit
+def value_and_grad_by_jax(params, x, y, weights):
+    def weighted_loss(params):
+        losses = LOSS.forward(NET.apply(params, x), y)
+        return losses.mean() if weights is None else (weights * losses).sum()
+
+    return jax.value_and_grad(weighted_loss)(params)
+
+
 @pytest.fixture
 def problem(x64, key):
     keys = jax.random.split(key, 3)
-    net = jn.mlp((3, 4, 2), jn.tanh)
-    return (
-        net,
-        jn.losses.half_squared_error,
-        net.init(keys[0]),
-        jax.random.normal(keys[1], (5, 3)),
-        jax.random.normal(keys[2], (5, 2)),
-    )
+    return NET.init(keys[0]), jax.random.normal(keys[1], (5, 3)), jax.random.normal(keys[2], (5, 2))
+
+
+def assert_close(actual, expected):
+    # Sums of a few products in another order, at 1.1e-16 each.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-14), actual, expected)
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_where_nothing_is_clipped_the_gradient_is_that_of_the_loss(name, problem):
     """With a batch size B it is that of the loss divided by B times the largest weight."""
-    net, loss, params, x, y = problem
     weights = None if WEIGHTS[name] is None else jnp.array(WEIGHTS[name])
-
-    def mean_loss(params):
-        losses = loss.forward(net.apply(params, x), y)
-        return losses.mean() if weights is None else (weights * losses).sum()
-
-    expected, gradient = jax.value_and_grad(mean_loss)(params)
+    expected, gradient = value_and_grad_by_jax(*problem, weights)
     largest = 1 / 5 if weights is None else float(jnp.abs(weights).max())
     for batch_size, times in ((None, 1.0), (8, 1 / (8 * largest))):
-        clip = jn.value_and_grad(net, loss, read=per_example.clipped(1e3, batch_size))
-        value, grads = jax.jit(clip)(params, x, y, weights)
-        np.testing.assert_allclose(value, expected, rtol=1e-14)
-        jax.tree.map(
-            lambda a, b, times=times: np.testing.assert_allclose(a, times * b, rtol=1e-11, atol=1e-14), grads, gradient
-        )
+        value, grads = NOT_CLIPPED[batch_size](*problem, weights)
+        assert_close((value, grads), (expected, jax.tree.map(lambda leaf, times=times: times * leaf, gradient)))
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
-def test_an_example_moves_a_gradient_of_a_given_batch_size_by_at_most_its_share(name, problem):
-    """Taken away by weight 0, or by its row: C / B is what noise is scaled to."""
-    net, loss, params, x, y = problem
-    clip = jax.jit(jn.value_and_grad(net, loss, read=per_example.clipped(0.1, 8)))
+def test_an_examples_share_is_at_most_c_over_the_batch_size(name, problem):
+    """Taken away by weight 0. To the heaviest the others are in proportion: it stays, unless all are alike."""
     weights = jnp.ones(5) if WEIGHTS[name] is None else jnp.array(WEIGHTS[name])
-    heaviest = int(jnp.abs(weights).argmax())
-    for example in set(range(5)) - {heaviest}:
-        moved = jax.tree.map(
-            jnp.subtract, clip(params, x, y, weights)[1], clip(params, x, y, weights.at[example].set(0))[1]
-        )
-        length = np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(moved)))
-        share = abs(float(weights[example] / weights[heaviest]))
-        assert length <= 0.1 / 8 * share * (1 + 1e-12)
+    heaviest = () if name in ("none", "some left out") else (int(jnp.abs(weights).argmax()),)
+    _, whole = CLIPPED(*problem, weights)
+    for example in set(range(5)).difference(heaviest):
+        _, without = CLIPPED(*problem, weights.at[example].set(0))
+        moved = jax.tree.leaves(jax.tree.map(jnp.subtract, whole, without))
+        share = float(jnp.abs(weights[example]) / jnp.abs(weights).max())
+        # What moves is a difference of two sums, of five such shares.
+        assert np.sqrt(sum((leaf**2).sum() for leaf in moved)) <= 0.1 / 8 * (share + 1e-14)
 
 
 def test_an_empty_batch_of_a_given_batch_size_has_a_gradient_of_zeros(problem):
     """As Poisson sampling draws it now and then; its loss is 0, and noise is added as ever."""
-    net, loss, params, x, y = problem
+    params, x, y = problem
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape), params)
     for weights in (None, jnp.ones(0)):
-        value, grads = jax.jit(jn.value_and_grad(net, loss, read=per_example.clipped(1.0, 8)))(
-            params, x[:0], y[:0], weights
-        )
-        assert value == 0
-        jax.tree.map(lambda leaf, like: np.testing.assert_array_equal(leaf, np.zeros(like.shape)), grads, params)
-    left_out = jn.value_and_grad(net, loss, read=per_example.clipped(1.0, 8))(params, x, y, jnp.zeros(5))
-    assert all((leaf == 0).all() for leaf in jax.tree.leaves(left_out))
+        assert_close(CLIPPED(params, x[:0], y[:0], weights), (0.0, zeros))
+    assert_close(CLIPPED(params, x, y, jnp.zeros(5)), (0.0, zeros))
+    optimizer = optax.chain(jn.optimizers.private_noise(0.1, 1.0, 8), optax.sgd(0.1))
+    step = jn.make_step(NET, LOSS, optimizer, value_and_grad=lambda net, loss: CLIPPED)
+    state, metrics = step(jn.TrainState.create(params, optimizer), x[:0], y[:0])
+    assert metrics["loss"] == 0
+    assert all((new != old).all() for new, old in zip(*map(jax.tree.leaves, (state.params, params)), strict=True))
 
 
 EACH = jn.Each(jnp.ones((5, 4)))
