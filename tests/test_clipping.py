@@ -246,6 +246,7 @@ def test_an_examples_share_is_at_most_c_over_the_batch_size(name, problem):
         assert np.sqrt(sum((leaf**2).sum() for leaf in moved)) <= 0.1 / 8 * (share + 1e-14)
 
 
+@pytest.mark.usefixtures("optax_promotion")
 def test_an_empty_batch_of_a_given_batch_size_has_a_gradient_of_zeros(problem):
     """As Poisson sampling draws it now and then; its loss is 0, and noise is added as ever."""
     params, x, y = problem
