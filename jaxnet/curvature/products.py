@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, PyTree
 from jaxnet import gradient, per_example
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
-from jaxnet.weighting import check_weights, examples_of, require_examples, with_rows_that_count
+from jaxnet.weighting import check_weights, examples_of, require_examples
 
 
 def ggn_vector_product(
@@ -40,7 +40,6 @@ def ggn_vector_product(
     require_examples("curvature.ggn_vector_product", x)
     if weights is not None:
         check_weights("curvature.ggn_vector_product", weights, (examples_of(x),))
-        x, y = with_rows_that_count(weights, (x, y))
     z, jv, cache = jax.jvp(lambda params: net.forward(params, x), (params,), (v,), has_aux=True)
     _, hjv = jax.jvp(lambda z: loss.backward(z, y), (z,), (jv,))
     dparams, _ = net.backward(params, cache, hjv)
