@@ -59,7 +59,8 @@ def read(path: Path, targets: tuple[str, ...], *, with_target: bool = True) -> T
 
 def _values(path, header, features, targets, rows):
     """Features (m, features), texts of the targets (m, targets), and each row's line."""
-    columns, target_columns = [header.index(name) for name in features], [header.index(name) for name in targets]
+    place_of = {name: column for column, name in enumerate(header)}
+    columns, target_columns = [place_of[name] for name in features], [place_of[name] for name in targets]
     numbers = array("d")
     texts: list[list[str]] = []
     lines: list[int] = []
