@@ -47,9 +47,15 @@ def count_examples(where: str, x: Any, y: Any, *, axes: int = 1, least: int = 1)
             f"{where}: expected x and y to have the same number of {what}, at least 1, "
             f"got shapes {inputs} and {targets}{hint}"
         )
-    if least and 0 in inputs[:axes]:
-        raise ValueError(f"{where}: expected at least one example, got an empty batch")
+    if least:
+        require_examples(where, x, axes=axes)
     return inputs[0]
+
+
+def require_examples(where: str, x: Any, *, axes: int = 1) -> None:
+    """Refuses an empty batch, in the name of what would average over it."""
+    if 0 in jnp.shape(jax.tree.leaves(x)[0])[:axes]:
+        raise ValueError(f"{where}: expected at least one example, got an empty batch")
 
 
 def shown(value: Any) -> str:

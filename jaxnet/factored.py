@@ -49,7 +49,9 @@ class Factored(abc.ABC):
 
     def summed_in(self, dtype: DTypeLike) -> "Factored":
         """The same gradients, with sums, norms and products of them in another type; see `jaxnet.mixed_precision`."""
-        return jax.tree.map(lambda array: array.astype(dtype), self)
+        return jax.tree.map(
+            lambda array: array.astype(dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array, self
+        )
 
     def counting(self, weights: Float[Array, " m"]) -> "Factored":
         """The same gradients, but 0 for examples of weight 0, whatever their factors hold."""

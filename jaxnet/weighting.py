@@ -18,12 +18,6 @@ def examples_of(x: Any) -> Any:
     return jnp.shape(jax.tree.leaves(x)[0])[0]
 
 
-def require_examples(name: str, x: Any) -> None:
-    """Refuses an empty batch, in the name of what would average over it."""
-    if examples_of(x) == 0:
-        raise ValueError(f"{name}: expected at least one example, got an empty batch")
-
-
 def check_weights(name: str, weights: Any, expected: tuple[Any, ...]) -> None:
     """Refuses weights that are not an array of one for each example, which would broadcast."""
     shape = getattr(weights, "shape", None)

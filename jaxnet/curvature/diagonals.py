@@ -5,11 +5,11 @@ from typing import Any
 import jax
 from jaxtyping import Array, PyTree
 
+from jaxnet.arguments import require_examples
 from jaxnet.curvature.columns import AXIS, Columns, empirical, exact, sampled, send_back
 from jaxnet.factored import map_leaves
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
-from jaxnet.weighting import require_examples
 
 
 def diagonal(net: Layer, columns: Columns, params: Any, x: Array, y: Any) -> PyTree[Array]:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from jaxnet.arguments import require_examples
 from jaxnet.compose import inner_of, layers_of, named_in_errors
 from jaxnet.curvature.columns import AXIS
 from jaxnet.factored import map_leaves
@@ -22,7 +23,6 @@ from jaxnet.layer import Layer
 from jaxnet.losses import Loss
 from jaxnet.recompute import recomputed_of
 from jaxnet.repeat import repeated_of, stacked, taken_apart
-from jaxnet.weighting import require_examples
 
 
 class _Weighted(NamedTuple):

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from jaxnet import per_example
+from jaxnet.arguments import require_examples
 from jaxnet.curvature.columns import send_back
 from jaxnet.layer import Layer
-from jaxnet.weighting import require_examples
 
 
 def jacobian(net: Layer, params: Any, x: Array) -> PyTree[Array]:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from jaxnet.arguments import require_examples
 from jaxnet.compose import layers_of, named_in_errors
 from jaxnet.curvature.columns import AXIS, Columns, exact, sampled, send_back
 from jaxnet.factored import map_leaves
@@ -26,7 +27,7 @@ from jaxnet.layers.dense import Dense, is_dense
 from jaxnet.losses import Loss
 from jaxnet.recompute import recomputed_of
 from jaxnet.repeat import repeated_of, stacked, taken_apart
-from jaxnet.weighting import check_weights, examples_of, require_examples, with_rows_that_count
+from jaxnet.weighting import check_weights, examples_of, with_rows_that_count
 
 
 def kronecker(

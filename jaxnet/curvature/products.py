@@ -6,9 +6,10 @@ import jax
 from jaxtyping import Array, Float, PyTree
 
 from jaxnet import gradient, per_example
+from jaxnet.arguments import require_examples
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
-from jaxnet.weighting import check_weights, examples_of, require_examples
+from jaxnet.weighting import check_weights, examples_of
 
 
 def ggn_vector_product(
