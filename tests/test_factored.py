@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,6 +8,7 @@ from own_layers import tied
 
 import jaxnet as jn
 from jaxnet import per_example
+from jaxnet.factored import Factored
 
 # Sums of tens of terms in another order, at 1.1e-16 each.
 EXACT = {"rtol": 1e-12, "atol": 1e-14}
@@ -106,3 +109,36 @@ def test_misuse_is_named(misuse, message):
     with pytest.raises(ValueError) as error:
         misuse()
     assert str(error.value) == message
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Rows(Factored):
+    """A form of one's own: dz_i in the row ids_i of a table of 300."""
+
+    dz: jax.Array
+    ids: jax.Array
+
+    @property
+    def examples(self):
+        return self.ids.shape[0]
+
+    def total(self, weights):
+        dz = self.dz if weights is None else weights[:, None] * self.dz
+        return jnp.zeros((300, self.dz.shape[1]), dz.dtype).at[self.ids].add(dz)
+
+    def each(self):
+        return jax.nn.one_hot(self.ids, 300, dtype=self.dz.dtype)[:, :, None] * self.dz[:, None]
+
+    def add(self, other):
+        raise NotImplementedError
+
+
+def test_a_form_may_hold_integers_and_they_stay_integers(key):
+    dz, ids = jax.random.normal(key, (3, 2), jnp.bfloat16), jnp.array([257, 0, 257])
+    longer = Rows(dz, ids).summed_in(jnp.float32)
+    assert (longer.dz.dtype, longer.ids.dtype) == (jnp.float32, ids.dtype)
+    np.testing.assert_array_equal(longer.total(None)[257], dz[0].astype(float) + dz[2].astype(float))
+    np.testing.assert_allclose(per_example.squared_norms(longer), (longer.dz**2).sum(1), rtol=1e-6)
+    clipped = per_example.clipped_mean(longer, 0.5)
+    assert float(jnp.linalg.norm(clipped)) <= 0.5
