@@ -33,7 +33,9 @@ def test_without_options_digits_are_learnt_to_97_percent(tmp_path):
     assert result["test_accuracy"] >= 0.97
     lines = done.stdout.splitlines()
     assert lines[0] == f"device     {result['device']}"
-    assert "data       digits: 1258 training, 180 validation, 359 test examples of 64 features" in lines
+    assert (
+        "data       digits: 1258 training, 180 validation, 359 test examples of 64 features, all on one scale" in lines
+    )
     assert "problem    10 classes: softmax_cross_entropy_with_integer_labels" in lines
     assert "backward by hand" in done.stdout
     assert len([line for line in lines if line.startswith("epoch")]) == 21
@@ -44,8 +46,14 @@ def test_without_options_digits_are_learnt_to_97_percent(tmp_path):
     assert done.stdout == ""
     device, predicted = done.stderr.splitlines()
     assert device == f"device     {result['device']}"
-    assert re.fullmatch(r"predicted  1797 examples: accuracy 99\.\d\d%", predicted)
+    of_all = r"accuracy 99\.\d\d%; the network was trained on 1258 of them, --part test leaves these out"
+    assert re.fullmatch(rf"predicted  1797 examples: {of_all}", predicted)
     assert len((tmp_path / "p.csv").read_text().splitlines()) == 1798
+
+    done = call("predict", "runs/digits-1", "--data", "digits", "--part", "test", where=tmp_path)
+    assert len(done.stdout.splitlines()) == 360
+    score = f"accuracy {100 * result['test_accuracy']:.2f}%"
+    assert done.stderr.splitlines()[1] == f"predicted  359 examples of the test part: {score}"
 
     done = call("compare", "runs/digits-1", where=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

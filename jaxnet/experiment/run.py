@@ -244,7 +244,8 @@ def _print_plan(config, table, problem, parts, found, layout):
     sizes = model.sizes_of(config, table.x.shape[1], problem)
     counts = f"{len(parts.train.y)} training, {len(parts.validation.y)} validation, {len(parts.test.y)} test examples"
     streamed = ", streamed from disk" if config.stream else ""
-    say(f"data       {table.source}: {counts} of {table.x.shape[1]} features{streamed}")
+    scaled = ", all on one scale" if table.image and config.scale != "none" else ""
+    say(f"data       {table.source}: {counts} of {table.x.shape[1]} features{scaled}{streamed}")
     say(f"problem    {problem.kind}: {problem.loss}")
     say(f"network    {'-'.join(map(str, sizes))}, {config.activation}, output {problem.output_activation}")
     rate, decay = optimizers.learning_rate(config), optimizers.weight_decay(config)
