@@ -99,7 +99,9 @@ def check_max_norm(name: str, max_norm: PyTree[Norm]) -> None:
 
 def _read(name, max_norm, batch_size, dparams, weights):
     leaves = jax.tree.leaves(dparams, is_leaf=lambda leaf: isinstance(leaf, Factored))
-    examples = leaves[0].examples if leaves else 1
+    if not leaves:
+        return dparams
+    examples = leaves[0].examples
     if batch_size is None and examples == 0:
         raise ValueError(f"{name}: expected at least one example, got an empty batch")
     share: Any = 1 / (batch_size or examples)

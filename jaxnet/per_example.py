@@ -56,7 +56,7 @@ def total(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None) -> Py
 
     Source: the lesson, S9: dW = (1/m) dZ^T A is the total with weights 1/m.
     """
-    if weights is None:
+    if weights is None or not _factors(dparams):
         return map_leaves(lambda leaf: leaf.total(None), dparams)
     check_weights("per_example.total", weights, (_examples(dparams),))
     return map_leaves(lambda leaf: leaf.counting(weights).total(weights), dparams)
@@ -293,8 +293,12 @@ def _require_parameters(reading, tree):
         raise ValueError(f"per_example.{reading}: expected parameters, got none")
 
 
+def _factors(dparams):
+    return jax.tree.leaves(dparams, is_leaf=lambda leaf: isinstance(leaf, Factored))
+
+
 def _examples(dparams):
-    leaves = jax.tree.leaves(dparams, is_leaf=lambda leaf: isinstance(leaf, Factored))
+    leaves = _factors(dparams)
     return leaves[0].examples if leaves else 1
 
 

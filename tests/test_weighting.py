@@ -243,3 +243,14 @@ def test_an_empty_batch_is_refused_by_name(name, key):
     with pytest.raises(ValueError) as error:
         EMPTY[name](net, net.init(key), jnp.ones((0, 4)), jnp.ones(0, jnp.int32), key)
     assert str(error.value) == f"{name}: expected at least one example, got an empty batch"
+
+
+@pytest.mark.parametrize("weights", [None, jnp.array([0.5, 0.25, 0.0])], ids=["mean", "weighted"])
+def test_a_network_without_parameters_has_gradients_without_numbers(weights, key):
+    """Which examples there are, its factors cannot tell."""
+    net, loss = jn.chain(jn.tanh, jn.identity), jn.losses.half_squared_error
+    x = jax.random.normal(key, (3, 2))
+    for read in (None, per_example.clipped(1.0), per_example.clipped(1.0, 8), per_example.total):
+        value, grads = jn.value_and_grad(net, loss, read=read)(net.init(key), x, x, weights)
+        assert grads == ((), ())
+        assert np.isfinite(value)

@@ -151,11 +151,21 @@ def test_a_run_stops_with_the_step_and_the_layer(tmp_path):
     assert error.value.status == 1
 
 
+@pytest.fixture
+def textbook(monkeypatch):
+    """The cross-entropy's derivative as it is written: 0 / 0 where an output is its target to the last bit."""
+
+    def make(problem):
+        return loss_of(problem)._replace(backward=lambda a, y: (a - y) / (a * (1 - a)))
+
+    monkeypatch.setattr("jaxnet.experiment.objective.loss_of", make)
+
+
 SATURATES = {"data": "breast_cancer", "loss": "binary_cross_entropy", "epochs": 8, "learning_rate": 0.05}
 
 
-def test_a_batch_whose_loss_is_not_finite_is_skipped(tmp_path):
-    # The output is its target to the last bit: the loss is 0, its gradient 0 / 0.
+@pytest.mark.usefixtures("textbook")
+def test_a_batch_whose_gradient_is_not_finite_is_skipped(tmp_path):
     with pytest.raises(
         Fault, match=r"^a gradient is no longer finite in .*: that of layer 2 \(dense 8-1\) is the first that"
     ):
@@ -184,6 +194,7 @@ def test_a_skipped_batch_leaves_the_state_and_the_others_train_as_without_it(mad
     assert (int(skipped.step), int(left_out.step)) == (4, 3)
 
 
+@pytest.mark.usefixtures("textbook")
 def test_an_epoch_of_skipped_batches_ends_the_run(tmp_path):
     told = r"^every batch of epoch \d+ was skipped: a gradient is no longer finite in epoch \d+, batch 1 \(step \d+\): "
     with pytest.raises(Fault, match=told):
