@@ -7,7 +7,7 @@ EXTRAS = {
     "train": ("tyro", "rich", "sklearn", "matplotlib", "platformdirs", "filelock", "orbax"),
     "export": ("flatbuffers", "safetensors"),
     "tensorboard": ("tensorboardX",),
-    "test": ("pytest", "xdist", "hypothesis", "beartype"),
+    "test": ("pytest", "xdist", "hypothesis", "beartype", "mpmath"),
     "bench": ("flax", "equinox", "haiku", "torch"),
 }
 
