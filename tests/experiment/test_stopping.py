@@ -8,6 +8,8 @@ def test_a_second_signal_ends_the_process_at_once():
         """
 from jaxnet.experiment.stopping import on_signals
 def child():
+    # A shell's background job ignores it, and so would this process.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with on_signals() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop()
