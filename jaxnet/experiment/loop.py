@@ -258,7 +258,7 @@ def _mean(losses, batches):
 
 def _remedy(config, problem):
     if problem.loss == "binary_cross_entropy":
-        return "it is not where a sigmoid rounds to 0 or 1; use --loss sigmoid_binary_cross_entropy"
+        return "it is not where a sigmoid rounds to 0 for 1, or to 1 for 0; use --loss sigmoid_binary_cross_entropy"
     rate = optimizers.learning_rate(config)
     lower = "give a --learning-rate" if rate is None else f"lower --learning-rate ({rate:g})"
     return f"{lower} or look for extreme values in the data"

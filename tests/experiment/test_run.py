@@ -20,12 +20,16 @@ from jaxnet.experiment.run import device
 pytestmark = pytest.mark.usefixtures("optax_promotion", "without_figures")
 
 
-@pytest.mark.parametrize("name", ["iris", "diabetes"])
-def test_the_curves_of_hand_and_autodiff_coincide(name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [("iris", {}), ("diabetes", {}), ("breast_cancer", {"init": "zeros", "hidden": ()})],
+    ids=["iris", "diabetes", "from zero"],
+)
+def test_the_curves_of_hand_and_autodiff_coincide(name, start, tmp_path):
     curves = {}
     for backward in ("hand", "autodiff"):
         _, result, metrics = train(
-            tmp_path / backward, data=name, backward=backward, dtype="float64", epochs=20, optimizer="momentum"
+            tmp_path / backward, data=name, backward=backward, dtype="float64", epochs=20, optimizer="momentum", **start
         )
         curves[backward] = [(line["train_loss"], line["validation_loss"]) for line in metrics] + [result["test_loss"]]
     # 20 epochs of 4 to 10 updates, each rounding at 1.1e-16.
@@ -192,7 +196,7 @@ def test_a_loss_that_is_no_longer_finite_ends_the_run(tmp_path):
 
 def test_binary_cross_entropy_that_saturates_says_what_to_use_instead(tmp_path):
     with pytest.raises(Failure, match="use --loss sigmoid_binary_cross_entropy; "):
-        train(tmp_path, data="breast_cancer", loss="binary_cross_entropy", epochs=100, learning_rate=0.1)
+        train(tmp_path, data="breast_cancer", loss="binary_cross_entropy", epochs=100, learning_rate=3.0)
 
 
 def test_a_platform_that_is_not_there_is_named(monkeypatch):
