@@ -6,6 +6,7 @@ and loss stay as they are, and so does what is read off.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 import jax
@@ -15,7 +16,7 @@ from jaxtyping import Array, Float, PyTree
 from jaxnet.arguments import instance_of
 from jaxnet.compose import layers_of, named_in_errors
 from jaxnet.layer import Layer
-from jaxnet.norms import long_type, scale_of
+from jaxnet.norms import long_type, over, scale_of
 
 Backward: TypeAlias = Callable[[Any, Any, Array], tuple[Any, Array]]
 
@@ -177,7 +178,7 @@ def _unit(tree):
     tree = jax.tree.map(lambda leaf: leaf.astype(long_type(leaf.dtype)), tree)
     # By the largest number first: the norm itself may be beyond the type.
     scale = scale_of(jnp.stack([jnp.abs(leaf).max(initial=0) for leaf in jax.tree.leaves(tree)]).max())
-    tree = jax.tree.map(lambda leaf: leaf * (1 / scale), tree)
+    tree = jax.tree.map(partial(over, scale), tree)
     norm = _norm(tree)
     return jax.tree.map(lambda leaf: leaf / norm, tree)
 
