@@ -12,6 +12,8 @@ def place(run: Path) -> Path:
 
     Which one, is told on stderr, where it is not that of the run's end.
     """
+    if not run.exists():
+        return run
     if (run / FILE).is_file():
         went_on = folder.epochs_since_the_end(run)
         if went_on is not None:
