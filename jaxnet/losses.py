@@ -126,7 +126,7 @@ def softmax_cross_entropy_with_integer_labels_forward(
     """L = log(sum_k e^(z_k)) - z_y, which is -log a_y with a = softmax(z)."""
     z, y = _integer_labels(z, y)
     labelled = _labelled(z, y)
-    cross_entropy = -jnp.where(labelled, _log_softmax(z), 0).sum(-1)
+    cross_entropy = jnp.where(labelled, -_log_softmax(z), 0).sum(-1)
     return _sum_by_example(jnp.where(labelled.any(-1), cross_entropy, jnp.nan))
 
 
@@ -200,6 +200,8 @@ def binary_cross_entropy_backward(a: Outputs, y: Targets) -> Outputs:
 def binary_cross_entropy_root_hessian(a: Outputs, y: Targets) -> Float[Array, "v m *f"]:
     """d2L/da2 = diag(y / a^2 + (1 - y) / (1 - a)^2), so S_v is its root at v times e_v."""
     a, y = _like_outputs("binary_cross_entropy", a, y)
+    # Mixed labels leave [0, 1] by rounding.
+    y = jnp.clip(y, 0, 1)
     # By hypot, since the squares alone overflow.
     of_one = jnp.sqrt(y) / jnp.where(y == 0, 1, a)
     of_zero = jnp.sqrt(1 - y) / jnp.where(y == 1, 1, 1 - a)
@@ -281,7 +283,7 @@ def _sum_by_example(values):
 def _diagonal_root(root):
     """S (v, m, *f) with S_v = root_v e_v, from the root (m, *f) of a diagonal Hessian; v counts the outputs *f."""
     outputs = root.shape[1:]
-    columns = jnp.eye(root[0].size, dtype=root.dtype).reshape(-1, 1, *outputs)
+    columns = jnp.eye(math.prod(outputs), dtype=root.dtype).reshape(-1, 1, *outputs)
     return columns * root[None]
 
 

@@ -263,8 +263,14 @@ def test_mixed_labels_may_leave_their_range_by_rounding(name, dtype):
     rounding = 2 * jnp.finfo(dtype).eps
     z = jnp.full((3, 2), 0.5)
     loss = getattr(jn.losses, name)
-    expected = loss.forward(z, y)
-    np.testing.assert_allclose(loss.forward(z, y * (1 + rounding) - (1 - y) * rounding), expected, atol=0.1)
+    mixed = y * (1 + rounding) - (1 - y) * rounding
+    for part in (loss.forward, loss.backward, loss.root_hessian):
+        np.testing.assert_allclose(part(z, mixed), part(z, y), atol=0.1)
+
+
+def test_what_is_certain_costs_zero_and_not_minus_zero():
+    losses = jn.losses.softmax_cross_entropy_with_integer_labels.forward(jnp.array([[0.0, -jnp.inf]]), jnp.array([0]))
+    np.testing.assert_array_equal(np.signbit(losses), [False])
 
 
 def test_a_label_out_of_range_shows_under_jit():

@@ -132,3 +132,25 @@ def test_curvature_is_that_of_one_device(layout, x64, key, mesh):
     # Inverses of matrices of condition 100 or so.
     for ours, theirs in zip(jax.tree.leaves(jax.device_get(actual)), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-10 * np.abs(theirs).max())
+
+
+LOSSES = {name: loss for name, loss in vars(jn.losses).items() if isinstance(loss, jn.Loss)}
+
+
+@pytest.mark.parametrize("spec", [("data",), ("data", "model"), (None, "model")], ids=str)
+def test_losses_are_those_of_one_device(spec, x64, key, mesh):
+    # Probabilities, since one loss takes no others.
+    z, labels = np.asarray(jax.random.uniform(key, (8, 4))), np.arange(8) % 4
+    targets = np.eye(4)[labels]
+
+    def everything(z, targets, labels):
+        of_name = {name: labels if name.endswith("labels") else targets for name in LOSSES}
+        return {name: [part(z, of_name[name]) for part in loss[:3]] for name, loss in LOSSES.items()}
+
+    spread = (
+        jax.device_put(leaf, NamedSharding(mesh, PartitionSpec(*spec[: leaf.ndim]))) for leaf in (z, targets, labels)
+    )
+    actual = jax.jit(everything)(*spread)
+    with jax.set_mesh(jax.make_mesh((1,), ("one",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])):
+        expected = jax.jit(everything)(z, targets, labels)
+    assert_trees_equal(jax.device_get(actual), jax.device_get(expected))
