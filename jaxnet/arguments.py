@@ -43,6 +43,9 @@ def count_examples(where: str, x: Any, y: Any, *, axes: int = 1, least: int = 1)
     if len(inputs) < axes or (inputs[:axes] != targets[:axes] and (single or targets)):
         what, one = ("examples", "example") if axes == 1 else ("batches and examples", "batch")
         hint = f"; pass a single {one} as x[None] and y[None]" if single else ""
+        # Of numbers, and not of arrays, each of which has the examples.
+        if isinstance(x, list) and not inputs:
+            hint = "; make arrays of lists, as by np.asarray"
         raise ValueError(
             f"{where}: expected x and y to have the same number of {what}, at least 1, "
             f"got shapes {inputs} and {targets}{hint}"

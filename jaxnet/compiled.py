@@ -78,8 +78,9 @@ class Compiled:
                 self.shapes.add(shapes)
             return self.jitted(state, x, y, *weights, **named)
         except (RuntimeError, ValueError) as error:
-            # To look at every array before would take longer than a small network's step.
-            if any(map(_was_consumed, jax.tree.leaves(state))):
+            # To look at every array before would take longer than a small network's step. A program that fails of
+            # itself has taken its state too, and says what failed.
+            if "deleted" in str(error) and any(map(_was_consumed, jax.tree.leaves(state))):
                 raise ValueError(f"{self.where}: {USED}") from error
             raise
 

@@ -49,6 +49,21 @@ def test_a_state_used_twice_is_named_and_so_is_a_part_of_one(where, capfd):
     step(after, X, Y)
 
 
+def test_a_program_that_fails_of_itself_says_what_failed():
+    """It has taken its state's memory by then, as if the state had been used before."""
+
+    def fail(x):
+        raise ValueError("failed of itself")
+
+    def forward(params, x):
+        return jax.pure_callback(fail, jax.ShapeDtypeStruct(x.shape, x.dtype), x), ()
+
+    failing = jn.Layer(lambda key: (), forward, lambda params, cache, dy: (params, dy))
+    net = jn.chain(NET, failing)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="failed of itself"):
+        jax.block_until_ready(made("make_step", net=net)(fresh(net), X, Y))
+
+
 @everywhere
 def test_what_is_no_state_or_another_optimizers_or_other_parameters_is_named(where):
     step = made(where)
@@ -88,6 +103,14 @@ def test_empty_batches_and_single_examples_are_refused_alike():
     for k, m in ((0, 6), (2, 0)):
         blank = np.zeros((k, m, 3), np.float32), np.zeros((k, m, 2), np.float32)
         assert message_of(steps, fresh(), *blank) == "make_steps: expected at least one example, got an empty batch"
+
+
+def test_lists_of_numbers_are_told_to_become_arrays():
+    expected = (
+        "value_and_grad: expected x and y to have the same number of examples, at least 1, got shapes () and (); "
+        "make arrays of lists, as by np.asarray"
+    )
+    assert message_of(jn.value_and_grad(NET, LOSS), fresh().params, X.tolist(), Y.tolist()) == expected
 
 
 def test_a_single_example_with_as_many_features_as_labels_is_refused_by_its_layer():
