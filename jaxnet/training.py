@@ -144,7 +144,8 @@ def make_epoch(
         rows = epoch_order(state.key, state.epoch, examples, batch)
         weights = None if examples % batch == 0 else batch_weights(examples, batch)
         # One gather is faster than one an iteration.
-        state, values = scan(state, x[rows], y[rows], weights)
+        x, y = jax.tree.map(lambda leaf: leaf[rows], (x, y))
+        state, values = scan(state, x, y, weights)
         return state._replace(epoch=state.epoch + 1), {"loss": epoch_mean(values, examples, batch)}
 
     return Compiled("make_epoch", epoch, labels)

@@ -145,6 +145,31 @@ def test_an_epoch_is_a_loop_over_shuffled_batches_with_a_smaller_last_one(batch_
     assert int(state.step) == 3 * -(-20 // min(batch_size or 20, 20))
 
 
+@pytest.mark.usefixtures("without_shape_annotations")
+def test_inputs_and_targets_may_be_trees_and_targets_none(problem):
+    net, loss, params, x, y = problem
+    first = jn.Layer(lambda key: (), lambda _, x: (x["x"], ()), lambda params, _, dz: (params, {"x": dz}))
+    of_tree = jn.Loss(
+        lambda z, y: loss.forward(z, y["y"]), lambda z, y: loss.backward(z, y["y"]), loss.root_hessian, loss.sample
+    )
+    of_none = jn.Loss(
+        lambda z, _: loss.forward(z, 0 * z), lambda z, _: loss.backward(z, 0 * z), loss.root_hessian, loss.sample
+    )
+    optimizer = optax.sgd(0.1)
+
+    def trained(net, loss, params, x, y):
+        state, metrics = jn.make_epoch(net, loss, optimizer, 7)(jn.TrainState.create(params, optimizer), x, y)
+        return jax.tree.leaves(state.params), metrics["loss"]
+
+    plain = trained(net, loss, params, x, y)
+    jax.tree.map(
+        np.testing.assert_array_equal, trained(jn.chain(first, net), of_tree, ((), params), {"x": x}, {"y": y}), plain
+    )
+    jax.tree.map(
+        np.testing.assert_array_equal, trained(net, of_none, params, x, None), trained(net, loss, params, x, 0 * y)
+    )
+
+
 def test_every_epoch_sees_every_example_once_in_its_own_order(key):
     """A 'network' that adds up what it sees: y's as bits, so that a repeated or dropped example shows."""
     identity = jn.Layer(
