@@ -11,7 +11,7 @@ are multiplied by a power r of 2 that lies half way, and their sum is divided by
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, SupportsIndex, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
+from jaxnet.arguments import positive_integer, shown
 from jaxnet.factored import Factored, map_leaves
 from jaxnet.norms import joined, toward_zero
 from jaxnet.weighting import check_weights, counting
@@ -44,7 +45,7 @@ def clipped_mean(dparams: PyTree[Any], max_norm: PyTree[Norm]) -> PyTree[Array]:
       Gradients with the structure and shapes of the parameters.
 
     Raises:
-      ValueError: when C is out of its range, or there is no example.
+      ValueError: when C is out of its range or of another structure, or there is no example.
 
     Source: Abadi et al., Deep learning with differential privacy, 2016, algorithm 1; in factored form Lee and Kifer,
     Scaling up differentially private deep learning with fast per-example gradient clipping, 2020.
@@ -53,7 +54,7 @@ def clipped_mean(dparams: PyTree[Any], max_norm: PyTree[Norm]) -> PyTree[Array]:
     return _read("per_example.clipped_mean", max_norm, None, dparams, None)
 
 
-def clipped(max_norm: PyTree[Norm], batch_size: int | None = None) -> Callable[..., PyTree[Array]]:
+def clipped(max_norm: PyTree[Norm], batch_size: SupportsIndex | None = None) -> Callable[..., PyTree[Array]]:
     """`clipped_mean` as the `read` of `value_and_grad`: sum_i w_i min(1, C / |g_i|) g_i, with 1/m for no weights.
 
     Where no example is clipped, that is the gradient of J = sum_i w_i L_i.
@@ -75,8 +76,8 @@ def clipped(max_norm: PyTree[Norm], batch_size: int | None = None) -> Callable[.
         not one for each example.
     """
     check_max_norm("per_example.clipped", max_norm)
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"per_example.clipped: expected batch_size to be at least 1, got {batch_size}")
+    if batch_size is not None:
+        batch_size = positive_integer("per_example.clipped", "batch_size", batch_size)
 
     def read(dparams, weights):
         return _read("per_example.clipped", max_norm, batch_size, dparams, weights)
@@ -86,9 +87,11 @@ def clipped(max_norm: PyTree[Norm], batch_size: int | None = None) -> Callable[.
 
 def check_max_norm(name: str, max_norm: PyTree[Norm]) -> None:
     """Refuses a C that is not one positive and finite number, where its value is known."""
-    for path, most in jax.tree_util.tree_flatten_with_path(max_norm)[0]:
+    for path, most in jax.tree_util.tree_leaves_with_path(max_norm, is_leaf=lambda leaf: leaf is None):
         if np.shape(most) != ():
             got = f"shape {np.shape(most)}"
+        elif not hasattr(most, "__float__"):
+            got = shown(most)
         elif isinstance(most, jax.core.Tracer) or 0 < float(most) < math.inf:
             continue
         else:
@@ -105,13 +108,24 @@ def _read(name, max_norm, batch_size, dparams, weights):
     if batch_size is None and examples == 0:
         raise ValueError(f"{name}: expected at least one example, got an empty batch")
     share: Any = 1 / (batch_size or examples)
+    of_parts = jax.tree.structure(max_norm)
     if weights is not None:
         check_weights(name, weights, (examples,))
         dparams = map_leaves(lambda leaf: leaf.counting(weights), dparams)
         largest = jnp.abs(weights).max(initial=0)
         weights = weights / jnp.where(largest == 0, jnp.ones_like(largest), largest)
         share = share if batch_size else largest
-    return jax.tree.map(lambda most, part: _clipped_total(part, most, weights, share), max_norm, dparams)
+    each_norm = zip(_parts(name, of_parts, dparams), jax.tree.leaves(max_norm), strict=True)
+    return jax.tree.unflatten(of_parts, [_clipped_total(part, most, weights, share) for part, most in each_norm])
+
+
+def _parts(name, of_parts, dparams):
+    try:
+        return of_parts.flatten_up_to(dparams)
+    except ValueError:
+        raise ValueError(
+            f"{name}: expected max_norm to be a number, or a pytree that begins as the parameters do, got {of_parts}"
+        ) from None
 
 
 def _clipped_total(dparams, max_norm, weights, share):

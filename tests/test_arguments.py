@@ -24,6 +24,7 @@ MISUSES = [
         lambda: jn.mlp((3, 4, 1), output_activation=jnp.tanh),
         "mlp: expected output_activation to be a Layer, such as jaxnet.sigmoid, got the function tanh",
     ),
+    (lambda: jn.leaky_relu("0.1"), "leaky_relu: expected a slope in (0, 1), got '0.1'"),
     (lambda: jn.mlp(3), "mlp: expected sizes such as (3, 4, 1), got 3"),
     (lambda: jn.mlp((3, jn.tanh, 1)), "dense: expected outputs to be a positive integer, got the layer tanh"),
     (lambda: jn.mlp((3, 4.0, 1)), "dense: expected outputs to be a positive integer, got 4.0"),

@@ -288,7 +288,27 @@ EACH = jn.Each(jnp.ones((5, 4)))
             lambda: per_example.clipped(jnp.ones(3)),
             "per_example.clipped: expected max_norm to be one positive and finite number, got shape (3,)",
         ),
-        (lambda: per_example.clipped(1.0, 0), "per_example.clipped: expected batch_size to be at least 1, got 0"),
+        (
+            lambda: per_example.clipped(1.0, 0),
+            "per_example.clipped: expected batch_size to be a positive integer, got 0",
+        ),
+        (
+            lambda: per_example.clipped(1.0, 2.5),
+            "per_example.clipped: expected batch_size to be a positive integer, got 2.5",
+        ),
+        (
+            lambda: per_example.clipped("1"),
+            "per_example.clipped: expected max_norm to be one positive and finite number, got '1'",
+        ),
+        (
+            lambda: per_example.clipped((1.0, None)),
+            "per_example.clipped: expected max_norm[1] to be one positive and finite number, got None",
+        ),
+        (
+            lambda: per_example.clipped_mean((EACH, EACH), (1.0, 2.0, 3.0)),
+            "per_example.clipped_mean: expected max_norm to be a number, or a pytree that begins as the parameters do, "
+            "got PyTreeDef((*, *, *))",
+        ),
         (
             lambda: per_example.clipped(1.0)(jn.Each(jnp.ones((0, 4))), None),
             "per_example.clipped: expected at least one example, got an empty batch",

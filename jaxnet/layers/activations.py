@@ -134,7 +134,7 @@ def leaky_relu(slope: float = 0.01) -> Layer:
 
     Source: the lesson, S4, where the slope is called lambda.
     """
-    if not 0 < slope < 1:
+    if not (hasattr(slope, "__float__") and 0 < slope < 1):
         raise ValueError(f"leaky_relu: expected a slope in (0, 1), got {slope!r}")
     forward, backward = partial(leaky_relu_forward, slope), partial(leaky_relu_backward, slope)
     return Layer(_no_parameters, forward, backward, nowhere_curved)

@@ -45,6 +45,7 @@ def check_rule(
     evaluate = evaluation(rule)
     point = as_type((*rule.arguments, *rule.constants), np.float64)
     shapes = jax.eval_shape(rule.plain, *point)
+    _require_real(rule.name, rule.arguments, shapes)
     unit = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape).astype(leaf.dtype), shapes)
     # Eagerly first: what is raised there has the plainest traceback.
     hand = by_hand(rule, "float64, eager", jax.tree.map(jnp.asarray, point), jax.tree.map(jnp.asarray, unit))
@@ -161,6 +162,13 @@ def _as_far_as_it_is_finite(case, far, rng):
         if _is_finite(case.evaluate(point, case.dy)[1]):
             break
     return far * 0.5**halving, point
+
+
+def _require_real(name, arguments, y):
+    if any(np.iscomplexobj(leaf) for leaf in jax.tree.leaves((arguments, y))):
+        raise ValueError(f"{name}: expected real numbers, got complex ones; take their real and imaginary parts apart")
+    if not any(map(is_floating, jax.tree.leaves(arguments))):
+        raise ValueError(f"{name}: expected an argument that holds floating-point numbers, got none")
 
 
 def _is_finite(result):

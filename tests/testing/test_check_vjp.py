@@ -113,3 +113,22 @@ def test_transposes_and_scattered_signs_are_told(key):
         with pytest.raises(AssertionError) as error:
             check_vjp(f, lambda x, wrong=wrong: (f(x), lambda dy: (wrong(dy * weights.astype(x.dtype)),)), x)
         assert str(error.value).endswith(told)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        (
+            np.ones(3, complex),
+            "check_vjp: square: expected real numbers, got complex ones; take their real and imaginary parts apart",
+        ),
+        (np.ones(3, int), "check_vjp: square: expected an argument that holds floating-point numbers, got none"),
+    ],
+)
+def test_arguments_that_nothing_can_be_asked_of_are_named(argument, message):
+    def square(x):
+        return (x * x).astype(float) if np.issubdtype(x.dtype, np.integer) else x * x
+
+    with pytest.raises(ValueError) as error:
+        check_vjp(square, square, argument)
+    assert str(error.value) == message
