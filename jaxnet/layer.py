@@ -49,7 +49,7 @@ class Layer(NamedTuple):
         return name_of(self.forward)
 
     def __call__(self, params: Params, x: Array) -> Array:
-        """`net(params, x)` is `net.apply(params, x)`."""
+        """`net(params, x)` is `net.apply(params, x)`. Give `jax.jit` the latter: it takes no tuple for a function."""
         return self.apply(params, x)
 
     def __repr__(self) -> str:

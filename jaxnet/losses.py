@@ -39,7 +39,7 @@ class Loss(NamedTuple):
     sample: Callable[[jax.Array, Outputs], Shaped[Array, "m ..."]]
 
     def __call__(self, z: Outputs, y: Any) -> Float[Array, " m"]:
-        """`loss(z, y)` is `loss.forward(z, y)`."""
+        """`loss(z, y)` is `loss.forward(z, y)`. Give `jax.jit` the latter: it takes no tuple for a function."""
         return self.forward(z, y)
 
     def __repr__(self) -> str:
@@ -349,7 +349,7 @@ def _like_outputs(name, z, y):
         hint = "; give y a last axis with y[..., None]" if (*y.shape, 1) == z.shape else ""
         raise ValueError(f"{name}: expected y of the outputs' shape {z.shape}, got {y.shape}{hint}")
     if name in PROBABILITIES:
-        _check_probabilities(name, given)
+        _check_probabilities(name, given, z.dtype)
     return z, y.astype(z.dtype)
 
 
@@ -371,12 +371,13 @@ def _integer_labels(z, y):
     return z, y
 
 
-def _check_probabilities(name, y):
+def _check_probabilities(name, y, dtype):
     most = PROBABILITIES[name]
 
     def fits(y):
-        # Mixed labels, a y + (1 - a) y, leave [0, 1] by rounding.
-        rounding = 4 * float(jnp.finfo(y.dtype).eps) if jnp.issubdtype(y.dtype, jnp.floating) else 0
+        # Mixed labels, a y + (1 - a) y, leave [0, 1] by rounding: in their own type, and in the outputs' after that.
+        types = [dtype, y.dtype] if jnp.issubdtype(y.dtype, jnp.floating) else []
+        rounding = 4 * max((float(jnp.finfo(one).eps) for one in types), default=0.0)
         return (y >= -rounding) & (y <= most + rounding) & np.isfinite(y)
 
     if most == 1:

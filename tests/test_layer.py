@@ -75,6 +75,8 @@ def test_a_layer_is_called_for_its_output_and_a_loss_for_its_value(key):
     params, x = net.init(key), jax.random.normal(key, (5, 3))
     z = net(params, x)
     np.testing.assert_array_equal(z, net.apply(params, x))
+    # What the docstrings have jit take.
+    np.testing.assert_allclose(jax.jit(loss.forward)(jax.jit(net.apply)(params, x), z), 0, atol=1e-12)
     np.testing.assert_array_equal(loss(z, x[:, :1]), loss.forward(z, x[:, :1]))
 
 
