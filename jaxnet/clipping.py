@@ -11,7 +11,7 @@ are multiplied by a power r of 2 that lies half way, and their sum is divided by
 
 import math
 from collections.abc import Callable
-from typing import Any, SupportsIndex, TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
-from jaxnet.arguments import positive_integer, shown
+from jaxnet.arguments import shown
 from jaxnet.factored import Factored, map_leaves
 from jaxnet.norms import joined, toward_zero
 from jaxnet.weighting import check_weights, counting
@@ -54,18 +54,19 @@ def clipped_mean(dparams: PyTree[Any], max_norm: PyTree[Norm]) -> PyTree[Array]:
     return _read("per_example.clipped_mean", max_norm, None, dparams, None)
 
 
-def clipped(max_norm: PyTree[Norm], batch_size: SupportsIndex | None = None) -> Callable[..., PyTree[Array]]:
+def clipped(max_norm: PyTree[Norm], batch_size: int | float | None = None) -> Callable[..., PyTree[Array]]:
     """`clipped_mean` as the `read` of `value_and_grad`: sum_i w_i min(1, C / |g_i|) g_i, with 1/m for no weights.
 
     Where no example is clipped, that is the gradient of J = sum_i w_i L_i.
 
     Args:
       max_norm: as for `clipped_mean`.
-      batch_size: B, at least 1: what the sum is divided by, however many examples there are, even none. The example of
-        the largest weight then counts 1/B, and the others in proportion: (1/B) sum_i (w_i / max_j |w_j|) min(1, C /
-        |g_i|) g_i, the clipped gradient of J divided by B max_j |w_j|. So no example's share is longer than C / B, also
-        in a smaller batch. That is what noise for differential privacy is scaled to, where all weights are alike or 0:
-        an example more or less then moves the outcome by its share alone.
+      batch_size: B, at least 1: what the sum is divided by, however many examples there are, even none. Of batches
+        drawn at random it is the number that is expected. The example of the largest weight then counts 1/B, and the
+        others in proportion: (1/B) sum_i (w_i / max_j |w_j|) min(1, C / |g_i|) g_i, the clipped gradient of J divided
+        by B max_j |w_j|. So no example's share is longer than C / B, also in a smaller batch. That is what noise for
+        differential privacy is scaled to, where all weights are alike or 0: an example more or less then moves the
+        outcome by its share alone.
 
     Returns:
       `(dparams, weights) -> grads`. An example of weight 0 is left out, whatever its factors hold; a weight may be
@@ -76,8 +77,8 @@ def clipped(max_norm: PyTree[Norm], batch_size: SupportsIndex | None = None) -> 
         not one for each example.
     """
     check_max_norm("per_example.clipped", max_norm)
-    if batch_size is not None:
-        batch_size = positive_integer("per_example.clipped", "batch_size", batch_size)
+    if batch_size is not None and not (hasattr(batch_size, "__float__") and batch_size >= 1):
+        raise ValueError(f"per_example.clipped: expected batch_size to be at least 1, got {shown(batch_size)}")
 
     def read(dparams, weights):
         return _read("per_example.clipped", max_norm, batch_size, dparams, weights)

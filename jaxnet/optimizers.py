@@ -6,7 +6,7 @@ one, since (B kron A)^-1 vec(dW) = vec(B^-1 dW A^-1) for row-major vec. Noise fo
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxnet import curvature
+from jaxnet.arguments import instance_of, positive_integer
 from jaxnet.compose import inner_of, layers_of
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
@@ -55,9 +56,9 @@ def kfac(
     least_damping: float | None = None,
     momentum: float = 0.9,
     decay: float = 0.95,
-    interval: int = 1,
-    samples: int = 1,
-    batch_size: int | None = None,
+    interval: SupportsIndex = 1,
+    samples: SupportsIndex = 1,
+    batch_size: SupportsIndex | None = None,
     key: Key[Array, ""] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """K-FAC: the gradient preconditioned with Kronecker factors of the Fisher matrix.
@@ -101,7 +102,11 @@ def kfac(
     Tensor normal training for deep learning models, 2021, section 3. Here each parameter is a block of its own. On a
     CPU that other programs use too, the inverses are far faster with the environment variable OPENBLAS_NUM_THREADS=1.
     """
-    _check_ranges(learning_rate, damping, least_damping, momentum, decay, interval)
+    instance_of(Layer, "kfac", "net to be a Layer", net, "jaxnet.mlp((3, 4, 1))")
+    instance_of(Loss, "kfac", "loss to be a Loss", loss, "jaxnet.losses.half_squared_error")
+    _check_ranges(learning_rate, damping, least_damping, momentum, decay)
+    interval, samples = positive_integer("kfac", "interval", interval), positive_integer("kfac", "samples", samples)
+    batch_size = None if batch_size is None else positive_integer("kfac", "batch_size", batch_size)
     _refuse_repeated(net)
     key = jax.random.key(0) if key is None else key
 
@@ -153,7 +158,7 @@ def kfac(
 
 
 def private_noise(
-    max_norm: float, noise_multiplier: float, batch_size: int, key: jax.Array | None = None
+    max_norm: float, noise_multiplier: float, batch_size: int | float, key: jax.Array | None = None
 ) -> optax.GradientTransformation:
     """The noise of differentially private SGD, for gradients read by `per_example.clipped(max_norm, batch_size)`.
 
@@ -197,7 +202,7 @@ def private_noise(
     return optax.GradientTransformation(noise.init, update)
 
 
-def _check_ranges(learning_rate, damping, least_damping, momentum, decay, interval):
+def _check_ranges(learning_rate, damping, least_damping, momentum, decay):
     for name, value, fits, expected in (
         (
             "learning_rate",
@@ -209,7 +214,6 @@ def _check_ranges(learning_rate, damping, least_damping, momentum, decay, interv
         ("least_damping", least_damping, least_damping is None or least_damping >= 0, "a number of at least 0 or None"),
         ("momentum", momentum, 0 <= momentum < 1, "a number in [0, 1)"),
         ("decay", decay, 0 <= decay < 1, "a number in [0, 1)"),
-        ("interval", interval, interval >= 1, "an integer of at least 1"),
     ):
         if not fits:
             raise ValueError(f"kfac: expected {name} to be {expected}, got {value}")

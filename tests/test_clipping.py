@@ -290,11 +290,11 @@ EACH = jn.Each(jnp.ones((5, 4)))
         ),
         (
             lambda: per_example.clipped(1.0, 0),
-            "per_example.clipped: expected batch_size to be a positive integer, got 0",
+            "per_example.clipped: expected batch_size to be at least 1, got 0",
         ),
         (
-            lambda: per_example.clipped(1.0, 2.5),
-            "per_example.clipped: expected batch_size to be a positive integer, got 2.5",
+            lambda: per_example.clipped(1.0, "8"),
+            "per_example.clipped: expected batch_size to be at least 1, got '8'",
         ),
         (
             lambda: per_example.clipped("1"),

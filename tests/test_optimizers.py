@@ -307,6 +307,7 @@ def test_an_example_more_or_less_moves_the_clipped_gradient_by_at_most_c_over_th
         np.testing.assert_allclose(length, most / 12, rtol=1e-9)
 
 
+@pytest.mark.usefixtures("without_shape_annotations")
 @pytest.mark.parametrize(
     ("misuse", "message"),
     [
@@ -323,7 +324,17 @@ def test_an_example_more_or_less_moves_the_clipped_gradient_by_at_most_c_over_th
         (lambda: optimizers.kfac(NET, LOSS, decay=1.0), "kfac: expected decay to be a number in [0, 1), got 1.0"),
         (
             lambda: optimizers.kfac(NET, LOSS, interval=0),
-            "kfac: expected interval to be an integer of at least 1, got 0",
+            "kfac: expected interval to be a positive integer, got 0",
+        ),
+        (
+            lambda: optimizers.kfac(NET, LOSS, interval=1.5),
+            "kfac: expected interval to be a positive integer, got 1.5",
+        ),
+        (lambda: optimizers.kfac(NET, LOSS, samples=0), "kfac: expected samples to be a positive integer, got 0"),
+        (lambda: optimizers.kfac(NET, LOSS, batch_size=0), "kfac: expected batch_size to be a positive integer, got 0"),
+        (
+            lambda: optimizers.kfac(LOSS, NET),
+            f"kfac: expected net to be a Layer, such as jaxnet.mlp((3, 4, 1)), got the loss {LOSS!r}",
         ),
         (
             lambda: optimizers.private_noise(math.inf, 1.0, 8),
