@@ -46,7 +46,7 @@ def check_vjp(
     Raises:
       AssertionError: with argument, leaf, worst index, both values, relative error and, where one fits, the kind of
         mistake: a constant factor such as 1/m, a flipped sign, a transpose.
-      ValueError: for a short type of another name.
+      ValueError: for a short type of another name; for complex numbers, or where no argument is floating.
     """
     name = f"check_vjp: {getattr(f, '__name__', 'function')}"
     short_types = required_short_types("check_vjp", short_types)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnet.description import name_of
 from jaxnet.losses import Loss
 from jaxnet.testing.compare import assert_close
 from jaxnet.testing.kinks import check_kinks, special_points
@@ -44,7 +45,7 @@ def check_loss(
       AssertionError: with the quantity, the worst index, both values and the relative error.
       ValueError: for a short type of another name.
     """
-    name = f"check_loss: {getattr(loss.forward, '__name__', 'loss').removesuffix('_forward')}"
+    name = f"check_loss: {name_of(loss.forward)}"
     short_types = required_short_types("check_loss", short_types)
 
     def pullback(z, y, dlosses):
