@@ -105,8 +105,8 @@ def folder(run: Path, step: int) -> Path:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Orbax raises what goes wrong; what it logs besides, a trace for each of its threads, is not heard."""
-    logger, hook = logging.getLogger("absl"), sys.unraisablehook
+    """Orbax raises what goes wrong; what is told besides, a trace for each thread and task of its, is not heard."""
+    logger, tasks, hook = logging.getLogger("absl"), logging.getLogger("asyncio"), sys.unraisablehook
     level = logger.level
 
     def told(unraisable):
@@ -114,13 +114,20 @@ def _quiet() -> Iterator[None]:
             hook(unraisable)
 
     logger.setLevel(logging.CRITICAL + 1)
+    tasks.addFilter(_is_of_no_task)
     sys.unraisablehook = told
     try:
         yield
-        # Where a write fails, others that were begun may end later, and find nobody who waits: then the hook stays.
+        # Where a write fails, others that were begun may end later, and find nobody who waits: then these two stay.
         sys.unraisablehook = hook
+        tasks.removeFilter(_is_of_no_task)
     finally:
         logger.setLevel(level)
+
+
+def _is_of_no_task(record):
+    """Whether a line of asyncio's is about something else than a task that failed unseen."""
+    return "exception was never retrieved" not in record.getMessage()
 
 
 def _reason(error):
@@ -194,7 +201,12 @@ def restore(run: Path, like: Callable[[dict[str, Any]], Any]) -> Checkpoint:
 
 def newest_with(run: Path, name: str) -> tuple[Path | None, tuple[str, ...]]:
     """The newest whole checkpoint with that file beside its arrays, or None; and why newer ones are not used."""
-    chosen, passed_over = _newest_whole(run, lambda manifest: manifest["files"][name])
+
+    def require(manifest):
+        if name not in manifest["files"]:
+            raise Damaged(f"holds no {name}")
+
+    chosen, passed_over = _newest_whole(run, require)
     return None if chosen is None else Path(chosen), tuple(passed_over)
 
 

@@ -117,7 +117,7 @@ def load(folder: Path) -> Model:
     """Reads the model of a run's folder, or of a checkpoint's.
 
     Raises:
-      BadInput: when there is none, or it is damaged.
+      BadInput: when there is none, or it is damaged or of another version.
     """
     if not folder.exists():
         raise BadInput(f"{folder}: no such folder; expected the folder of a finished run")
@@ -128,7 +128,8 @@ def load(folder: Path) -> Model:
         with quietly(), path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return _assemble(archive)
     except Exception:  # a damaged archive can raise nearly anything
-        raise BadInput(f"{path}: is damaged; train again or restore it from a copy") from None
+        what = "is damaged, or of another version of jaxnet"
+        raise BadInput(f"{path}: {what}; train again, or restore it from a copy") from None
 
 
 def _assemble(arrays):

@@ -1,7 +1,11 @@
 """Checkpoints that are written whole or not at all, and are used only as they were written."""
 
+import asyncio
+import gc
 import json
+import logging
 import re
+import sys
 from pathlib import Path
 
 import jax
@@ -230,6 +234,39 @@ for most in (50, 300, 1000, 2000):
     assert done.stderr.splitlines() == 4 * [told]
     assert [path.name for path in sorted((two / "checkpoints").iterdir())] == ["step-000000001", "step-000000002"]
     assert (restored(two).arrays["W"] == 2).all()
+
+
+def test_a_checkpoint_without_a_model_is_passed_over_where_one_is_asked_for(two):
+    """As those of earlier versions are, from which a run goes on all the same."""
+    checkpoint.save(two, 3, {"W": np.ones(2)}, {}, keep=3, files=[("model.npz", b"model")])
+    checkpoint.save(two, 4, {"W": np.ones(2)}, {}, keep=3)
+    newest, without = (checkpoint.folder(two, step) for step in (3, 4))
+    assert checkpoint.newest_with(two, "model.npz") == (newest, (f"{without}: holds no model.npz",))
+
+
+def test_writes_that_fail_after_the_first_one_did_are_not_heard(two, monkeypatch, caplog):
+    """A task that nobody waits for any more tells its failure when it is thrown away, whenever that is."""
+    loop = asyncio.new_event_loop()
+
+    async def fail_too():
+        raise ValueError("RESOURCE_EXHAUSTED")
+
+    def fail(*arguments):
+        tasks.append(loop.create_task(fail_too()))
+        raise ValueError("RESOURCE_EXHAUSTED: Failed writing: No space left on device")
+
+    tasks: list[asyncio.Task[None]] = []
+    monkeypatch.setattr(logging.getLogger("asyncio"), "filters", [])
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    monkeypatch.setattr("orbax.checkpoint.StandardCheckpointer.save", fail)
+    with pytest.raises(Failure, match=r"\(No space left on device\)"):
+        checkpoint.save(two, 3, {"W": np.ones(2)}, {}, keep=2)
+    loop.run_until_complete(asyncio.sleep(0))
+    tasks.clear()
+    gc.collect()
+    loop.close()
+    logging.getLogger("asyncio").error("something else")
+    assert caplog.messages == ["something else"]
 
 
 def test_a_folder_that_cannot_be_written_is_told(two, monkeypatch):
