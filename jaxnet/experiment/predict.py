@@ -98,7 +98,7 @@ def _load(config: PredictConfig, trained: Model) -> Table:
 def _rows_again(trained: Model, table: Table) -> RowsOfParts | None:
     """Which examples of the run's own data are in which part; None for other data."""
     numbers = _numbers(trained, table)
-    if numbers is None or numbers.min() < 0:
+    if numbers is None or (trained.problem.classes and numbers.min() < 0):
         return None
     posed = table._replace(y=numbers)
     if fingerprint(posed, streamed=trained.origin.streamed) != trained.origin.data:

@@ -229,6 +229,8 @@ def test_other_data_has_no_parts_of_the_run(classes_run, capsys, tmp_path):
     [
         {"data": "diabetes", "seed": 3, "scale": "range"},
         {"data": "folder", "stream": True, "seed": 5},
+        {"data": "below_zero.csv", "target": ("sum", "difference")},
+        {"data": "below_zero.npz"},
     ],
     ids=lambda options: " ".join(map(str, options.values())),
 )
@@ -237,6 +239,9 @@ def test_the_test_part_is_scored_as_the_run_scored_it(options, tmp_path, capsys,
     # Fewer than there are: the data of a run that streams are known by some of their rows.
     monkeypatch.setattr("jaxnet.experiment.resumption.STREAMED_ROWS", 20)
     three_classes(tmp_path / "folder", "float32")
+    a, b = np.random.default_rng(0).normal(size=(2, 40)).round(6)
+    write(tmp_path / "below_zero.csv", ["a", "b", "sum", "difference"], np.stack([a, b, a + b, a - b], 1).astype(str))
+    np.savez(tmp_path / "below_zero.npz", x=np.stack([a, b], 1), y=a - b)
     result = run(TrainConfig(epochs=3, hidden=(8,), out="run", **options))
     capsys.readouterr()
     count, told = told_of(capsys, "run", options["data"], "test")
