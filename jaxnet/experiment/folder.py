@@ -186,6 +186,7 @@ def read_config(folder: Path) -> TrainConfig:
         lists = {name: tuple(value) for name, value in stored.items() if isinstance(value, list)}
         kept = {name: value for name, value in (stored | lists).items() if name not in OF_A_START | BESIDE}
         require_types(TrainConfig, kept)
+        _require_whole(kept)
         return TrainConfig(**kept)
     except OSError as error:
         raise BadInput(f"--resume {folder}: holds no run ({CONFIG}: {error.strerror})") from None
@@ -288,6 +289,13 @@ def _versions():
         "numpy": np.__version__,
         "python": platform.python_version(),
     }
+
+
+def _require_whole(options):
+    """Refuses options that lack some: a version without them may have done otherwise what is their default now."""
+    missing = {field.name for field in dataclasses.fields(TrainConfig)} - set(options) - OF_A_START
+    if missing:
+        raise KeyError(*missing)
 
 
 def _resolved(folder):

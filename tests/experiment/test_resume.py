@@ -243,12 +243,13 @@ def test_what_cannot_be_resumed_is_named(tmp_path, without_shape_annotations):
             run(config)
         assert str(error.value) == message
         assert contents(out) == before
+    stored = json.loads((out / "config.json").read_text())
+    other_types = {"epochs": "3", "activation": "rleu", "stream": 1, "hidden": [8, None]}
     for content in (
         "{",
-        '{"epochs": "3"}',
-        '{"activation": "rleu"}',
-        '{"stream": 1}',
-        '{"hidden": [8, null]}',
+        *(json.dumps(stored | {name: value}) for name, value in other_types.items()),
+        # As one that had no such option wrote it.
+        json.dumps({name: value for name, value in stored.items() if name != "scale"}),
         "[" * 100_000,
     ):
         (out / "config.json").write_text(content)
