@@ -192,9 +192,10 @@ def binary_cross_entropy_backward(a: Outputs, y: Targets) -> Outputs:
     Not finite where a has rounded to the wrong end, 0 or 1, which the form from z does not suffer.
     """
     a, y = _like_outputs("binary_cross_entropy", a, y)
-    # Where y is 0 or 1 the numerator cancels one factor of the denominator, which may be 0.
-    numerator = jnp.where(y == 0, 1, jnp.where(y == 1, -1, a - y))
-    return numerator / (jnp.where(y == 0, 1, a) * jnp.where(y == 1, 1, 1 - a))
+    # 0 / 0 where a has rounded to the right end: there the numerator cancels a factor of the denominator.
+    at_zero, at_one = (y == 0) & (a == 0), (y == 1) & (a == 1)
+    numerator = jnp.where(at_zero, 1, jnp.where(at_one, -1, a - y))
+    return numerator / (jnp.where(at_zero, 1, a) * jnp.where(at_one, 1, 1 - a))
 
 
 def binary_cross_entropy_root_hessian(a: Outputs, y: Targets) -> Float[Array, "v m *f"]:

@@ -166,6 +166,10 @@ def test_the_derivative_in_the_targets_is_right_at_certain_ones(x64):
     """dL/dy = -z, also where y is 0 or 1 and an infinite z would need care."""
     loss, z, y = jn.losses.sigmoid_binary_cross_entropy, jnp.array([[3.0], [-3.0], [0.0]]), jnp.array([[1.0], [0], [1]])
     np.testing.assert_array_equal(jax.grad(lambda y: loss.forward(z, y).sum())(y), -z)
+    np.testing.assert_allclose(jax.grad(lambda y: loss.backward(z, y).sum())(y), -jnp.ones_like(z), rtol=1e-15)
+    loss, a = jn.losses.binary_cross_entropy, jnp.array([[0.25], [0.75], [0.5]])
+    np.testing.assert_array_equal(jax.grad(lambda y: loss.forward(a, y).sum())(y), jnp.log1p(-a) - jnp.log(a))
+    np.testing.assert_allclose(jax.grad(lambda y: loss.backward(a, y).sum())(y), -1 / (a * (1 - a)), rtol=1e-15)
 
 
 @pytest.mark.usefixtures("without_shape_annotations")

@@ -204,5 +204,7 @@ def test_probabilities_that_have_rounded_to_the_right_end_cost_nothing():
     np.testing.assert_array_equal(loss.backward(a, y), [[1], [-1]])
     np.testing.assert_array_equal(jax.grad(lambda a: loss.forward(a, y).sum())(a), [[1], [-1]])
     np.testing.assert_array_equal(loss.root_hessian(a, y), [[[1], [1]]])
+    # L'' = 1 / (1 - a)^2 and 1 / a^2.
+    np.testing.assert_array_equal(jax.grad(lambda a: loss.backward(a, y).sum())(a), [[1], [1]])
     wrong = np.asarray(loss.backward(a, 1 - y))
     np.testing.assert_array_equal(wrong, [[-np.inf], [np.inf]])
