@@ -391,7 +391,8 @@ def test_misuse_is_named(key):
         "curvature.kfra: expected dense layers and activations, got residual; in layer [1] of the chain, residual"
     )
     own = jn.Layer(lambda key: (), lambda params, x: (x, ()), lambda params, cache, dy: ((), dy))
-    assert message(lambda: curvature.hessian_diagonal(jn.chain(jn.dense(4, 3), own), loss, (params[0], ()), x, y)) == (
+    unknown = jn.chain(jn.dense(4, 3), own)
+    assert message(lambda: curvature.hessian_diagonal(unknown, loss, unknown.init(key), x, y)) == (
         "curvature.hessian_diagonal: <lambda> does not tell its second derivative; give it one with "
         "Layer(init, forward, backward, second), or use ggn_diagonal; in layer [1] of the chain, <lambda>"
     )
