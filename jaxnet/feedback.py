@@ -6,7 +6,6 @@ and loss stay as they are, and so does what is read off.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, TypeAlias
 
 import jax
@@ -16,7 +15,7 @@ from jaxtyping import Array, Float, PyTree
 from jaxnet.arguments import instance_of
 from jaxnet.compose import layers_of, named_in_errors
 from jaxnet.layer import Layer
-from jaxnet.norms import long_type, over, scale_of
+from jaxnet.norms import long_type, scale_of
 
 Backward: TypeAlias = Callable[[Any, Any, Array], tuple[Any, Array]]
 
@@ -178,7 +177,8 @@ def _unit(tree):
     tree = jax.tree.map(lambda leaf: leaf.astype(long_type(leaf.dtype)), tree)
     # By the largest number first: the norm itself may be beyond the type.
     scale = scale_of(jnp.stack([jnp.abs(leaf).max(initial=0) for leaf in jax.tree.leaves(tree)]).max())
-    tree = jax.tree.map(partial(over, scale), tree)
+    # Cut off at 4, which changes nothing but keeps the compiler from squaring what it knows before it is divided.
+    tree = jax.tree.map(lambda leaf: jnp.clip(leaf * (1 / scale), -4, 4), tree)
     norm = _norm(tree)
     return jax.tree.map(lambda leaf: leaf / norm, tree)
 

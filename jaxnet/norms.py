@@ -13,25 +13,16 @@ def long_type(dtype: DTypeLike) -> DTypeLike:
 def scale_of(largest: Float[Array, "..."]) -> Float[Array, "..."]:
     """The largest magnitude, but with an inverse that is a normal number too: it is not 0 for 0.
 
-    A constant to whoever differentiates; `over` divides by it.
+    A constant to whoever differentiates. Multiply by the inverse: the compiler makes a division by one number that.
     """
     tiny = float(jnp.finfo(largest.dtype).tiny)
     return lax.stop_gradient(jnp.clip(largest, tiny, 1 / tiny))
 
 
-def over(scale: Float[Array, "..."], values: Float[Array, "..."]) -> Float[Array, "..."]:
-    """values / scale, of which none is larger than 4.
-
-    By the inverse, since the compiler makes that of a division by one number. And cut off at 4, which changes nothing
-    but keeps the compiler from squaring values that it knows before they are divided.
-    """
-    return jnp.clip(values * (1 / scale), -4, 4)
-
-
 def scaled(values: Float[Array, "..."], axes: tuple[int, ...]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """(values / s, s) with s their scale along the axes, which are kept with length 1."""
     scale = scale_of(jnp.abs(values).max(axes, keepdims=True, initial=0))
-    return over(scale, values), scale
+    return values * (1 / scale), scale
 
 
 def norm(values: Float[Array, "..."], axes: tuple[int, ...]) -> Float[Array, "..."]:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxnet.clipping import clipped, clipped_mean
 from jaxnet.factored import Each, Factored, Outer, map_leaves
-from jaxnet.norms import joined, norm, over, scaled
+from jaxnet.norms import joined, norm, scaled
 from jaxnet.weighting import check_weights
 
 __all__ = [
@@ -221,7 +221,7 @@ def noise_scale(dparams: PyTree[Any]) -> Float[Array, ""]:
     # In units of the longest gradient, which do not change the ratio, squares neither overflow nor vanish.
     unit, scale = scaled(lengths, (0,))
     of_leaves = [norm(leaf.astype(lengths.dtype), tuple(range(leaf.ndim))) for leaf in jax.tree.leaves(of_mean)]
-    squared_mean = over(scale.squeeze(0), joined(of_leaves)) ** 2
+    squared_mean = (joined(of_leaves) * (1 / scale.squeeze(0))) ** 2
     noise = ((unit**2).mean() - squared_mean) * (examples / (examples - 1))
     return noise / (squared_mean - noise / examples)
 
