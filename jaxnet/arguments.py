@@ -57,7 +57,12 @@ def count_examples(where: str, x: Any, y: Any, *, axes: int = 1, least: int = 1)
 
 def require_examples(where: str, x: Any, *, axes: int = 1) -> None:
     """Refuses an empty batch, in the name of what would average over it."""
-    if 0 in jnp.shape(jax.tree.leaves(x)[0])[:axes]:
+    require_some(where, *jnp.shape(jax.tree.leaves(x)[0])[:axes])
+
+
+def require_some(where: str, *examples: Any) -> None:
+    """Refuses a batch whose numbers of examples, or of batches and examples, are 0 somewhere."""
+    if 0 in examples:
         raise ValueError(f"{where}: expected at least one example, got an empty batch")
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
-from jaxnet.arguments import shown
+from jaxnet.arguments import require_some, shown
 from jaxnet.factored import Factored, map_leaves
 from jaxnet.norms import joined, toward_zero
 from jaxnet.weighting import check_weights, counting
@@ -106,8 +106,8 @@ def _read(name, max_norm, batch_size, dparams, weights):
     if not leaves:
         return dparams
     examples = leaves[0].examples
-    if batch_size is None and examples == 0:
-        raise ValueError(f"{name}: expected at least one example, got an empty batch")
+    if batch_size is None:
+        require_some(name, examples)
     share: Any = 1 / (batch_size or examples)
     of_parts = jax.tree.structure(max_norm)
     if weights is not None:

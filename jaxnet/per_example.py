@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from jaxnet.arguments import require_some
 from jaxnet.clipping import clipped, clipped_mean
 from jaxnet.factored import Each, Factored, Outer, map_leaves
 from jaxnet.norms import joined, norm, scaled
@@ -76,7 +77,7 @@ def mean(dparams: PyTree[Any]) -> PyTree[Array]:
 
     Source: the lesson, S9.
     """
-    _require_examples("mean", dparams)
+    require_some("per_example.mean", _examples(dparams))
     return map_leaves(lambda leaf: leaf.total(None) / leaf.examples, dparams)
 
 
@@ -159,7 +160,7 @@ def second_moment(dparams: PyTree[Any]) -> PyTree[Array]:
 
     Source: SumGradSquared in Dangel et al., BackPACK, 2020, whose values for a mean loss are 1/m of these.
     """
-    _require_examples("second_moment", dparams)
+    require_some("per_example.second_moment", _examples(dparams))
     return map_leaves(lambda leaf: leaf.square_total(None) / leaf.examples, dparams)
 
 
@@ -177,7 +178,7 @@ def variance(dparams: PyTree[Any]) -> PyTree[Array]:
 
     Source: Variance in Dangel et al., BackPACK, 2020, whose values for a mean loss are 1/m^2 of these.
     """
-    _require_examples("variance", dparams)
+    require_some("per_example.variance", _examples(dparams))
     return jax.tree.map(lambda moment, mean: jnp.maximum(moment - mean**2, 0), second_moment(dparams), mean(dparams))
 
 
@@ -192,7 +193,7 @@ def signal_to_noise(dparams: PyTree[Any]) -> PyTree[Array]:
 
     Source: Liu et al., Understanding why neural networks generalize well through GSNR of parameters, 2020, equation 2.
     """
-    _require_examples("signal_to_noise", dparams)
+    require_some("per_example.signal_to_noise", _examples(dparams))
     return jax.tree.map(lambda mean, variance: mean**2 / variance, mean(dparams), variance(dparams))
 
 
@@ -300,8 +301,3 @@ def _factors(dparams):
 def _examples(dparams):
     leaves = _factors(dparams)
     return leaves[0].examples if leaves else 1
-
-
-def _require_examples(reading, dparams):
-    if _examples(dparams) == 0:
-        raise ValueError(f"per_example.{reading}: expected at least one example, got an empty batch")
