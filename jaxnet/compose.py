@@ -57,7 +57,8 @@ def chain(*layers: Layer) -> Layer:
     """
     for position, layer in enumerate(layers):
         instance_of(Layer, "chain", f"a Layer at position {position}", layer, "jaxnet.tanh")
-    return Layer(partial(chain_init, layers), partial(chain_forward, layers), partial(chain_backward, layers))
+    functions = partial(chain_init, layers), partial(chain_forward, layers), partial(chain_backward, layers)
+    return Layer(*functions, made=partial(chain, *layers))
 
 
 def signals(net: Layer, params: Any, cache: Any, dy: Array) -> tuple[Array, ...]:
@@ -109,7 +110,8 @@ def residual(inner: Layer) -> Layer:
     Source: He et al., Deep Residual Learning for Image Recognition, 2015, equation 1.
     """
     instance_of(Layer, "residual", "inner to be a Layer", inner, "jaxnet.dense(4, 4)")
-    return Layer(inner.init, partial(residual_forward, inner), partial(residual_backward, inner))
+    functions = inner.init, partial(residual_forward, inner), partial(residual_backward, inner)
+    return Layer(*functions, made=partial(residual, inner))
 
 
 def layers_of(net: Layer) -> tuple[Layer, ...] | None:

@@ -1,7 +1,8 @@
 """The contract that every layer, and every network, keeps."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias, cast
+from functools import partial
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import jax
 from jaxtyping import Array, PyTree
@@ -31,12 +32,21 @@ class Layer(NamedTuple):
         changes with x, the diagonal of sum_k dy_k d2y_k / dx2, dy * g''(x) for an activation g. Only
         `curvature.hessian_diagonal` asks for it. A layer may have it whose y is linear in params, and for which that
         matrix is diagonal; leave it out of others, and of combinators.
+      kind: what dy/dx is: "linear" for one matrix, the same for all examples and positions; "elementwise" for a
+        diagonal; None for anything else.
+      keyed: `(key) -> Layer`, the same layer with what it draws, such as dropout's mask, drawn by that key; None for a
+        layer that draws nothing. See `bind`.
+      made: `partial(combinator, *layers, **options)`: how this layer was made of others; None for a layer that is made
+        of no others. `made()` makes it again. See `at_leaves`.
     """
 
     init: Callable[[jax.Array], Params]
     forward: Callable[[Params, Array], tuple[Array, Cache]]
     backward: Callable[[Params, Cache, Array], tuple[PyTree[Any], Array]]
     second: Callable[[Params, Cache, Array], Array | None] | None = None
+    kind: Literal["linear", "elementwise"] | None = None
+    keyed: "Callable[[jax.Array], Layer] | None" = None
+    made: "partial[Layer] | None" = None
 
     def apply(self, params: Params, x: Array) -> Array:
         """The output alone: `forward` without its cache, for JAX to differentiate in any mode."""
@@ -57,3 +67,10 @@ class Layer(NamedTuple):
 
 
 Layer.__doc__ = cast(Any, InstanceDoc(Layer.__doc__))
+
+
+def at_leaves(change: Callable[[Layer], Layer], net: Layer) -> Layer:
+    """The same network with every layer that is made of no others changed."""
+    if net.made is None:
+        return change(net)
+    return net.made.func(*(at_leaves(change, part) for part in net.made.args), **net.made.keywords)

@@ -47,7 +47,8 @@ def recompute(layer: Layer) -> Layer:
     Source: Chen et al., Training deep nets with sublinear memory cost, 2016; `jax.checkpoint` does it for autodiff.
     """
     instance_of(Layer, "recompute", "layer to be a Layer", layer, "jaxnet.dense(4, 4)")
-    return Layer(layer.init, partial(recompute_forward, layer), partial(recompute_backward, layer))
+    functions = layer.init, partial(recompute_forward, layer), partial(recompute_backward, layer)
+    return Layer(*functions, made=partial(recompute, layer))
 
 
 def recomputed_of(net: Layer) -> Layer | None:

@@ -81,7 +81,8 @@ def repeat(layer: Layer, n: SupportsIndex) -> Layer:
     """
     instance_of(Layer, "repeat", "layer to be a Layer", layer, "jaxnet.dense(4, 4)")
     n = positive_integer("repeat", "n", n)
-    return Layer(partial(repeat_init, layer, n), partial(repeat_forward, layer, n), partial(repeat_backward, layer, n))
+    functions = partial(repeat_init, layer, n), partial(repeat_forward, layer, n), partial(repeat_backward, layer, n)
+    return Layer(*functions, made=partial(repeat, layer, n=n))
 
 
 def repeated_of(net: Layer) -> tuple[Layer, int] | None:

@@ -107,19 +107,19 @@ def nowhere_curved(params: tuple[()], cache: Signal | Mask | tuple[()], da: Sign
     """g'' = 0: the function is linear, or linear in pieces."""
 
 
-sigmoid = Layer(_no_parameters, sigmoid_forward, sigmoid_backward, sigmoid_second)
+sigmoid = Layer(_no_parameters, sigmoid_forward, sigmoid_backward, sigmoid_second, "elementwise")
 """a = 1 / (1 + e^-z), in (0, 1); g' = a (1 - a). Source: the lesson, S4."""
 
-tanh = Layer(_no_parameters, tanh_forward, tanh_backward, tanh_second)
+tanh = Layer(_no_parameters, tanh_forward, tanh_backward, tanh_second, "elementwise")
 """a = tanh(z), in (-1, 1); g' = 1 - a^2. Source: the lesson, S4."""
 
-relu = Layer(_no_parameters, relu_forward, relu_backward, nowhere_curved)
+relu = Layer(_no_parameters, relu_forward, relu_backward, nowhere_curved, "elementwise")
 """a = max(0, z); g' = 1 for z > 0, else 0. Source: the lesson, S4."""
 
-softplus = Layer(_no_parameters, softplus_forward, softplus_backward, softplus_second)
+softplus = Layer(_no_parameters, softplus_forward, softplus_backward, softplus_second, "elementwise")
 """a = log(1 + e^z), in (0, inf), a smooth ReLU; g' = 1 - e^-a. Source: Dugas et al., 2000."""
 
-identity = Layer(_no_parameters, identity_forward, identity_backward, nowhere_curved)
+identity = Layer(_no_parameters, identity_forward, identity_backward, nowhere_curved, "elementwise")
 """a = z: no activation. Source: the lesson, S4 and S5."""
 
 
@@ -137,7 +137,7 @@ def leaky_relu(slope: float = 0.01) -> Layer:
     if not (hasattr(slope, "__float__") and 0 < slope < 1):
         raise ValueError(f"leaky_relu: expected a slope in (0, 1), got {slope!r}")
     forward, backward = partial(leaky_relu_forward, slope), partial(leaky_relu_backward, slope)
-    return Layer(_no_parameters, forward, backward, nowhere_curved)
+    return Layer(_no_parameters, forward, backward, nowhere_curved, "elementwise")
 
 
 def is_activation(layer: Layer) -> bool:

@@ -88,6 +88,7 @@ def dense(
         partial(dense_forward, *sizes),
         partial(dense_backward, *sizes),
         dense_second,
+        "linear",
     )
 
 
