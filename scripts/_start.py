@@ -12,7 +12,7 @@ def start(load: Callable[[], Callable[[], object]]) -> None:
     # package.
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, _end_at_once)
-    from jaxnet.experiment.errors import exit_status
+    from jaxnet.experiment.console.errors import exit_status
 
     def program():
         load()()

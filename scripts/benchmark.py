@@ -5,8 +5,9 @@ from _start import start
 
 def load():
     """The program, once its packages are there."""
-    from jaxnet.experiment.benchmark.config import BenchmarkConfig, benchmark
-    from jaxnet.experiment.options import parse
+    from benchmarks.program import BenchmarkConfig, benchmark
+
+    from jaxnet.experiment.options.parse import parse
 
     return lambda: benchmark(parse(BenchmarkConfig))
 

@@ -5,8 +5,8 @@ from _start import start
 
 def load():
     """The program, once its packages are there."""
-    from jaxnet.experiment.gradients import CheckConfig, check_gradients
-    from jaxnet.experiment.options import parse
+    from jaxnet.experiment.commands.check import CheckConfig, check_gradients
+    from jaxnet.experiment.options.parse import parse
 
     return lambda: check_gradients(parse(CheckConfig))
 

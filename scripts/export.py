@@ -5,8 +5,8 @@ from _start import start
 
 def load():
     """The program, once its packages are there."""
-    from jaxnet.experiment.export import ExportConfig, export
-    from jaxnet.experiment.options import parse
+    from jaxnet.experiment.commands.export import ExportConfig, export
+    from jaxnet.experiment.options.parse import parse
 
     return lambda: export(parse(ExportConfig))
 

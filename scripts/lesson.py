@@ -5,8 +5,9 @@ from _start import start
 
 def load():
     """The program, once its packages are there."""
-    from jaxnet.experiment.lesson.config import LessonConfig, lesson
-    from jaxnet.experiment.options import parse
+    from claims.program import LessonConfig, lesson
+
+    from jaxnet.experiment.options.parse import parse
 
     return lambda: lesson(parse(LessonConfig))
 

@@ -5,8 +5,8 @@ from _start import start
 
 def load():
     """The program, once its packages are there."""
-    from jaxnet.experiment.options import parse
-    from jaxnet.experiment.predict import PredictConfig, predict
+    from jaxnet.experiment.commands.predict import PredictConfig, predict
+    from jaxnet.experiment.options.parse import parse
 
     return lambda: predict(parse(PredictConfig))
 

@@ -5,7 +5,7 @@ from _start import start
 
 def load():
     """The program, once its packages are there."""
-    from jaxnet.experiment.run import main
+    from jaxnet.experiment.commands.train import main
 
     return main
 

@@ -76,7 +76,7 @@ def optax_promotion():
 @pytest.fixture
 def without_figures(monkeypatch):
     """They take longer than a short run."""
-    monkeypatch.setattr("jaxnet.experiment.run._draw", lambda *arguments: None)
+    monkeypatch.setattr("jaxnet.experiment.commands.train._draw", lambda *arguments: None)
 
 
 @pytest.fixture

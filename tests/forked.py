@@ -9,9 +9,9 @@ ROOT = Path(__file__).parents[1]
 FORKED = """
 import os, random, signal, sys, time, warnings
 warnings.simplefilter("ignore")
-from jaxnet.experiment import durable
-from jaxnet.experiment.config import TrainConfig
-from jaxnet.experiment import run as module
+from jaxnet.experiment.storage import durable
+from jaxnet.experiment.options.train_config import TrainConfig
+from jaxnet.experiment.commands import train as module
 import orbax.checkpoint, sklearn.datasets, sklearn.model_selection, matplotlib.pyplot, filelock
 
 sys.stdout = open(os.devnull, "w")

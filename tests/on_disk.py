@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxnet.experiment import data
-from jaxnet.experiment.errors import BadInput
+from jaxnet.experiment.console.errors import BadInput
+from jaxnet.experiment.data import named
 
 
 def three_classes(folder: Path, dtype: str = "float64") -> Path:
@@ -27,6 +27,6 @@ def idx(array):
 
 def refusal(*args, **kwargs):
     with pytest.raises(BadInput) as error:
-        data.load(*args, **kwargs)
+        named.load(*args, **kwargs)
     assert "\n" not in str(error.value)
     return str(error.value)

@@ -2,8 +2,8 @@
 
 import json
 
-from jaxnet.experiment.config import TrainConfig
-from jaxnet.experiment.run import run
+from jaxnet.experiment.commands.train import run
+from jaxnet.experiment.options.train_config import TrainConfig
 
 
 def train(tmp_path, **options):

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from claims.columns import in_rows, shallow_network_in_columns, shallow_network_in_rows
 from reference import ACTIVATIONS, forward_by_neuron
 from sklearn.datasets import load_breast_cancer
 
 import jaxnet as jn
-from jaxnet.experiment.lesson.columns import in_rows, shallow_network_in_columns, shallow_network_in_rows
 
 # float64 rounds at 1.1e-16; sums of a dozen terms in another order differ by a few of those.
 EXACT = {"rtol": 1e-12, "atol": 1e-15}

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from claims.program import draw_network
 
 import jaxnet as jn
-from jaxnet.experiment.data import NAMES
-from jaxnet.experiment.lesson.config import draw_network
+from jaxnet.experiment.data.named import NAMES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -96,8 +96,8 @@ def test_the_two_commands_stand_on_lines_of_their_own():
 
 
 def test_the_options_of_the_shell_examples_exist():
-    from jaxnet.experiment.config import TrainConfig
-    from jaxnet.experiment.options import parse
+    from jaxnet.experiment.options.parse import parse
+    from jaxnet.experiment.options.train_config import TrainConfig
 
     lines = re.findall(r"^python scripts/train\.py (--(?!help).+)$", README, re.MULTILINE)
     assert len(lines) == 10

@@ -178,8 +178,10 @@ def test_odd_surroundings_are_told_in_a_line_at_most(shell, status, line, tmp_pa
 
 UNREAD = """
 import json, runpy
-from jaxnet.experiment import compare, predict
-from jaxnet.experiment.benchmark import config, devices
+from jaxnet.experiment.commands import compare
+from jaxnet.experiment.commands import predict
+from benchmarks import program
+from benchmarks import devices
 
 folder, scripts, cases = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 os.chdir(folder)

@@ -13,7 +13,7 @@ import jax
 from jaxtyping import Array
 
 from jaxnet import per_example
-from jaxnet.experiment import durable
+from jaxnet.experiment.storage import durable
 from jaxnet.layer import Layer
 from jaxnet.layers.activations import is_activation
 from jaxnet.layers.dense import is_dense

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxnet.factored import Each, Factored, Outer
 from jaxnet.layer import Layer
-from jaxnet.testing.compare import is_floating, kind_of, path_name
+from jaxnet.testing.agreement import is_floating, kind_of, path_name
 from jaxnet.testing.rule import first_line
 
 # Far above what rounding in another place makes of an example's output, and below what a statistic over a batch does.

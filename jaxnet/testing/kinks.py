@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.testing.compare import is_floating
+from jaxnet.testing.agreement import is_floating
 
 # Zero starts, and where clipped and piecewise functions commonly branch
 WHOLE = (0.0, -0.0, 0.5, 1.0, -1.0, 3.0, -3.0, 6.0)

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxnet import per_example
 from jaxnet.layer import Layer
-from jaxnet.testing.compare import assert_close, is_floating
+from jaxnet.testing.agreement import assert_close, is_floating
 from jaxnet.testing.contract import check_contract, start
 from jaxnet.testing.kinks import check_kinks, special_points
 from jaxnet.testing.points import float64, generator, moved_params

@@ -16,9 +16,9 @@ from collections import Counter
 from pathlib import Path
 
 from fuzzing import arrays, command_lines, idx_files, judge, runs, samples, tables, watch
-from jaxnet.experiment import run
-from jaxnet.experiment.config import TrainConfig
-from jaxnet.experiment.options import parse
+from jaxnet.experiment.commands import train
+from jaxnet.experiment.options.parse import parse
+from jaxnet.experiment.options.train_config import TrainConfig
 
 KINDS = {
     "command-line": command_lines.make,
@@ -44,7 +44,7 @@ def main() -> int:
     sys.stdout.reconfigure(errors="backslashreplace")
     _import_all()
     statuses: Counter[int] = Counter()
-    wrong, draw = 0, run._draw
+    wrong, draw = 0, train._draw
     with tempfile.TemporaryDirectory(prefix="fuzzing-") as work:
         for name in watch.KEPT:
             os.environ[name] = f"{work}/{name}"
@@ -52,7 +52,7 @@ def main() -> int:
         gc.freeze()
         for number in range(first, first + count):
             # Figures take half the time of a run that ends well.
-            run._draw = draw if number % 4 == 0 else lambda *arguments: None
+            train._draw = draw if number % 4 == 0 else lambda *arguments: None
             folder = Path(work, f"{kind}-{number}")
             folder.mkdir()
             case = KINDS[kind](random.Random(f"{kind} {number}"), folder)

@@ -7,17 +7,18 @@ import random
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from benchmarks.program import BenchmarkConfig
+from claims.program import LessonConfig
+
 from fuzzing import samples
 from fuzzing.case import ODD_TEXTS, Case, broken_text
-from jaxnet.experiment.benchmark.config import BenchmarkConfig
-from jaxnet.experiment.compare import CompareConfig
-from jaxnet.experiment.config import TrainConfig
-from jaxnet.experiment.errors import BadInput
-from jaxnet.experiment.export import ExportConfig
-from jaxnet.experiment.gradients import CheckConfig
-from jaxnet.experiment.lesson.config import LessonConfig
-from jaxnet.experiment.options import parse
-from jaxnet.experiment.predict import PredictConfig
+from jaxnet.experiment.commands.check import CheckConfig
+from jaxnet.experiment.commands.compare import CompareConfig
+from jaxnet.experiment.commands.export import ExportConfig
+from jaxnet.experiment.commands.predict import PredictConfig
+from jaxnet.experiment.console.errors import BadInput
+from jaxnet.experiment.options.parse import parse
+from jaxnet.experiment.options.train_config import TrainConfig
 
 SCRIPTS: dict[str, tuple[type, int]] = {
     "train.py": (TrainConfig, 70),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fuzzing import samples
 from fuzzing.case import Case, broken_bytes, broken_json, misplace
-from jaxnet.experiment import checkpoint
+from jaxnet.experiment.storage import checkpoint
 
 # For what is read by which scripts.
 READERS = {"config.json": ("train.py", "compare.py"), "metrics.jsonl": ("compare.py",), "result.json": ("compare.py",)}

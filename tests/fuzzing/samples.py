@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from fuzzing import watch
-from jaxnet.experiment.checkpoint import found
+from jaxnet.experiment.storage.checkpoint import found
 
 CSV, NPZ, TARGET = "table.csv", "arrays.npz", "kind"
 # A finished run, one that was stopped after its first epoch, and one that learnt numbers.

@@ -1,0 +1,1 @@
+"""The programs: train, predict, export, compare, check."""

@@ -1,0 +1,165 @@
+"""Predictions of a saved run for new examples."""
+
+import csv
+import dataclasses
+import io
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from jaxnet.experiment.commands.train import device
+from jaxnet.experiment.console.errors import BadInput, some
+from jaxnet.experiment.console.screen import say
+from jaxnet.experiment.data import delimited, named
+from jaxnet.experiment.data.labels import classes_of, numbers_of
+from jaxnet.experiment.data.scaling import scaled
+from jaxnet.experiment.data.split import RowsOfParts, rows_of
+from jaxnet.experiment.data.table import Table
+from jaxnet.experiment.storage import durable, exports, model, newest
+from jaxnet.experiment.storage.model import Model
+from jaxnet.experiment.storage.resumption import fingerprint
+from jaxnet.experiment.training.scores import scores
+
+Part = Literal["train", "validation", "test", "all"]
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictConfig:
+    """Predict with a network that `scripts/train.py` trained."""
+
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = dataclasses.field(
+        metadata={"positional": True}
+    )
+    """The folder of a run; of one that is not finished, the newest checkpoint counts."""
+    data: str
+    """A .csv or .tsv file with the columns of the training data, a .npz file with x, a folder with x.npy or of IDX
+    files (of which t10k-* are taken, if there), or a data set's name. Where the targets are there too, the predictions
+    are scored."""
+    part: Part | None = None
+    """Of the data that the run was trained on, the examples of this part alone, as the run's seed drew it."""
+    out: str | None = None
+    """A .csv file for the predictions; by default they are printed."""
+    overwrite: bool = False
+    """Replace an existing file."""
+
+
+def predict(config: PredictConfig) -> None:
+    """Writes a line for each example: the class and its probability and every class's, or the predicted values."""
+    trained = model.load(newest.place(Path(config.run)))
+    out = Path(config.out) if config.out is not None else None
+    if out is not None and out.exists() and not config.overwrite:
+        raise BadInput(f"--out {out}: exists already; choose another name, or replace it with --overwrite")
+    table = _load(config, trained)
+    rows = _rows_again(trained, table)
+    chosen = _part(config, table, rows)
+    predicted = trained.predict(scaled(chosen, trained.scaling))
+    if out is None:
+        _write(sys.stdout, trained, predicted)
+        sys.stdout.flush()
+    else:
+        try:
+            lines = io.StringIO(newline="")
+            _write(lines, trained, predicted)
+            durable.write(out, lines.getvalue().encode(errors="backslashreplace"))
+        except OSError as error:
+            raise BadInput(f"--out {out}: cannot be written ({error.strerror})") from None
+    # On stderr, so that the predictions can be piped.
+    say(f"device     {device()}", sys.stderr)
+    for line in exports.stale(Path(config.run)):
+        say(line, sys.stderr)
+    examples = "1 example" if len(predicted) == 1 else f"{len(predicted)} examples"
+    of_part = f" of the {config.part} part" if config.part not in (None, "all") else ""
+    score = _score(trained, chosen, predicted)
+    if rows is not None and chosen is table:
+        score += f"; the network was trained on {len(rows.train)} of them, --part test leaves these out"
+    say(f"predicted  {examples}{of_part}{score}", sys.stderr)
+
+
+def _load(config: PredictConfig, trained: Model) -> Table:
+    """The examples, with the columns in the order of the run's; a test part that is set apart has the same."""
+    table = named.load(config.data, _column_targets(config, trained), with_target=False)
+    if table.features == trained.features:
+        return table
+    place = {name: position for position, name in enumerate(table.features)}
+    known = set(trained.features)
+    missing = [name for name in trained.features if name not in place]
+    extra = [name for name in table.features if name not in known]
+    if missing or extra:
+        differences = [f"lacks {_some(missing)}" if missing else "", f"has also {_some(extra)}" if extra else ""]
+        raise BadInput(
+            f"--data {table.source}: expected the {len(trained.features)} columns of the training data, "
+            f"but it {' and '.join(filter(None, differences))}"
+        )
+    order = [place[name] for name in trained.features]
+    return table._replace(x=table.x[:, order], features=trained.features)
+
+
+def _rows_again(trained: Model, table: Table) -> RowsOfParts | None:
+    """Which examples of the run's own data are in which part; None for other data."""
+    numbers = _numbers(trained, table)
+    if numbers is None or (trained.problem.classes and numbers.min() < 0):
+        return None
+    posed = table._replace(y=numbers)
+    if fingerprint(posed, streamed=trained.origin.streamed) != trained.origin.data:
+        return None
+    return rows_of(posed, trained.problem, trained.origin.seed)
+
+
+def _part(config: PredictConfig, table: Table, rows: RowsOfParts | None) -> Table:
+    """The examples that are asked for."""
+    if config.part is None or config.part == "all":
+        return table.test if table.test is not None and config.part is None else table
+    if rows is None:
+        raise BadInput(f"--part {config.part}: {table.source} is not what {config.run} was trained on; leave it out")
+    if config.part == "test" and table.test is not None:
+        return table.test
+    return table.at(getattr(rows, config.part))
+
+
+def _numbers(trained, table):
+    """Targets as the run has them: numbers of classes (m,), -1 for what is none, or values (m, targets); or None."""
+    if table.y is None:
+        return None
+    several, classes = table.y.ndim == 2 and table.y.shape[1] > 1, trained.problem.classes
+    if classes:
+        return None if several else numbers_of(table.class_labels, classes)
+    return table.y if table.y.shape == (len(table.x), len(trained.problem.targets)) else None
+
+
+def _column_targets(config, trained):
+    path = Path(config.data)
+    return trained.problem.targets if delimited.is_one(path) and path.is_file() else ()
+
+
+def _some(names, most=5):
+    return some(map(repr, names), most)
+
+
+def _write(file, trained, predicted):
+    writer = csv.writer(file, lineterminator="\n")
+    classes = trained.problem.classes
+    if not classes:
+        writer.writerow(trained.problem.targets)
+        writer.writerows([f"{value:.9g}" for value in row] for row in predicted.tolist())
+        return
+    writer.writerow([trained.problem.targets[0], *(f"P({name})" for name in classes)])
+    for row in predicted.tolist():
+        best = max(range(len(row)), key=row.__getitem__)
+        writer.writerow([classes[best], *(f"{probability:.9g}" for probability in row)])
+
+
+def _score(trained, table, predicted):
+    """What the predictions are worth, where the targets are known."""
+    problem, y = trained.problem, _numbers(trained, table)
+    if y is None:
+        return ""
+    if problem.classes and y.min() < 0:
+        (unknown,) = classes_of(table.class_labels[[y.argmin()]])
+        return f"; not scored, since the run has learnt no class {unknown[:40]!r}"
+    measured = scores(problem, predicted, y)
+    if problem.classes:
+        return f": accuracy {100 * measured['accuracy']:.2f}%"
+    r2 = f", R2 {measured['r2']:.3f}" if "r2" in measured else ""
+    return f": RMSE {measured['rmse']:.4g}{r2}"

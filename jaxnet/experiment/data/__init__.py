@@ -1,0 +1,1 @@
+"""From a file to scaled rows in parts."""

@@ -1,0 +1,108 @@
+"""Where examples come from: data sets that ship with scikit-learn, well-known shapes, and files."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxnet.experiment.console.errors import BadInput, did_you_mean
+from jaxnet.experiment.data import delimited, files, idx
+from jaxnet.experiment.data.table import Table
+
+
+def load(source: str, targets: tuple[str, ...] = (), *, with_target: bool = True, stream: bool = False) -> Table:
+    """Examples from a data set's name or a path.
+
+    Args:
+      source: a name in `NAMES`, a .csv, .tsv or .npz file, or a folder with x.npy and y.npy or with IDX files.
+      targets: the target columns, for .csv and .tsv files only.
+      with_target: whether the examples must come with targets, as they must for training.
+      stream: leave the inputs on disk; for folders only.
+
+    Raises:
+      BadInput: naming the file, row and column, and what was expected.
+    """
+    if stream and (source in NAMES or Path(source).is_file()):
+        raise BadInput(f"--stream: expected --data to be a folder with x.npy and y.npy or with IDX files, got {source}")
+    if source in NAMES:
+        if targets:
+            raise BadInput(f"--target: is for .csv and .tsv files; {source} has its own target")
+        return NAMES[source](source)
+    path = Path(source)
+    if not source.strip():
+        raise BadInput(f"--data: expected a file, a folder, or one of {', '.join(NAMES)}; got an empty name")
+    try:
+        exists = path.exists()
+    except OSError as error:
+        raise BadInput(f"--data {source[:40]}...: cannot be read ({error.strerror})") from None
+    if not exists:
+        if path.suffix or "/" in source:
+            raise BadInput(f"--data {source}: no such file or folder")
+        raise BadInput(
+            f"--data {source}: no such data set or file{did_you_mean(source, NAMES)}; expected a .csv, .tsv or .npz "
+            f"file, a folder with x.npy and y.npy or IDX files, or one of {', '.join(NAMES)}"
+        )
+    if targets and path.suffix.lower() == ".npz":
+        raise BadInput("--target: is for .csv and .tsv files; a .npz file holds x and y")
+    if targets and path.is_dir():
+        raise BadInput("--target: is for .csv and .tsv files; a folder has its own targets")
+    return _read(source, path, targets, with_target, stream)
+
+
+def _read(source, path, targets, with_target, stream):
+    if path.is_dir():
+        if (path / "x.npy").exists():
+            return files.read_npy_folder(path, with_target=with_target, stream=stream)
+        return idx.read_idx_folder(path, stream=stream)
+    if not path.is_file():
+        raise BadInput(f"--data {source}: expected a file or a folder, got a device or a pipe")
+    if delimited.is_one(path):
+        return delimited.read(path, targets, with_target=with_target)
+    if path.suffix.lower() == ".npz":
+        return files.read_npz(path, with_target=with_target)
+    expected = "expected a .csv, .tsv or .npz file or a folder"
+    raise BadInput(f"--data {source}: {expected}, got {''.join(path.suffixes[-2:]) or path}")
+
+
+def _shipped(name: str) -> Table:
+    import sklearn.datasets
+
+    bunch: Any = getattr(sklearn.datasets, f"load_{name}")()
+    features = tuple(str(feature) for feature in bunch.feature_names)
+    if name in ("diabetes", "linnerud"):
+        y = np.asarray(bunch.target, np.float64).reshape(len(bunch.data), -1)
+        names = tuple(bunch.target_names) if name == "linnerud" else ("disease progression",)
+        return Table(name, np.asarray(bunch.data, np.float64), y, features, names)
+    classes = np.asarray(bunch.target_names).astype(str)
+    x = np.asarray(bunch.data, np.float64)
+    return Table(name, x, classes[bunch.target], features, ("class",), image=name == "digits")
+
+
+def _drawn(name: str) -> Table:
+    """1,000 points in the plane, always the same."""
+    import sklearn.datasets
+
+    if name == "moons":
+        x, y = sklearn.datasets.make_moons(1000, noise=0.2, random_state=0)
+    elif name == "circles":
+        x, y = sklearn.datasets.make_circles(1000, noise=0.1, factor=0.5, random_state=0)
+    else:
+        x, y = _spirals(1000)
+    return Table(name, x, np.array(["first", "second"])[y], ("x1", "x2"), ("class",))
+
+
+def _spirals(points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two arms of one and a half turns: r = angle / 3 pi, the second arm opposite the first, noise of 0.02."""
+    rng = np.random.default_rng(0)
+    y = np.arange(points) % 2
+    angle = 3 * np.pi * np.sqrt(rng.uniform(0.02, 1, points))
+    turned = angle + np.pi * y
+    x = (angle / (3 * np.pi))[:, None] * np.stack([np.cos(turned), np.sin(turned)], axis=1)
+    return x + rng.normal(0, 0.02, x.shape), y
+
+
+NAMES: dict[str, Callable[[str], Table]] = {
+    **dict.fromkeys(("digits", "breast_cancer", "iris", "wine", "diabetes", "linnerud"), _shipped),
+    **dict.fromkeys(("moons", "circles", "spirals"), _drawn),
+}

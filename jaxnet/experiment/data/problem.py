@@ -1,0 +1,218 @@
+"""What kind of problem a table poses, and how its targets meet the network's outputs."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnet import losses
+from jaxnet.experiment.console.errors import BadInput
+from jaxnet.experiment.data.labels import PARTS, are_few, classes_of, numbers_of
+from jaxnet.experiment.data.table import Table
+from jaxnet.experiment.options.train_config import TrainConfig
+
+OUTPUT_RANGES = {"sigmoid": (0, 1), "tanh": (-1, 1), "relu": (0, np.inf), "softplus": (0, np.inf)}
+
+
+class Problem(NamedTuple):
+    """The targets' side of a run.
+
+    Attributes:
+      kind: 'two classes', 'N classes', 'regression' or 'regression with N outputs'.
+      targets: the targets' names.
+      classes: the classes' names in the order of their numbers; empty for regression.
+      loss: the name of the loss in `jaxnet.losses`.
+      output_activation: what follows the last layer.
+      mean, scale: (targets,), regression only: the network is trained on (y - mean) / scale.
+    """
+
+    kind: str
+    targets: tuple[str, ...]
+    classes: tuple[str, ...]
+    loss: str
+    output_activation: str
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @property
+    def outputs(self) -> int:
+        """The number of the network's outputs."""
+        if not self.classes:
+            return len(self.targets)
+        return 1 if self._one_probability else len(self.classes)
+
+    @property
+    def _one_probability(self) -> bool:
+        return len(self.classes) == 2 and "softmax" not in self.loss
+
+    def encode(self, y: np.ndarray, dtype: Any) -> np.ndarray:
+        """Targets as the loss takes them: numbers of classes, one-hot rows, or scaled values."""
+        if not self.classes:
+            return ((y - self.mean) / self.scale).astype(dtype)
+        if self.loss == "softmax_cross_entropy_with_integer_labels":
+            return y
+        if self._one_probability:
+            return y[:, None].astype(dtype)
+        return np.eye(len(self.classes), dtype=dtype)[y]
+
+    def probabilities(self, z: jax.Array) -> jax.Array:
+        """From outputs to every class's probability, (m, classes)."""
+        if "softmax" in self.loss:
+            return jax.nn.softmax(z)
+        p = z if self.loss == "binary_cross_entropy" else jax.nn.sigmoid(z)
+        return jnp.concatenate([1 - p, p], axis=1) if self._one_probability else p
+
+    def predict(self, z: jax.Array) -> np.ndarray:
+        """From outputs to probabilities (m, classes), or to values (m, targets) in the targets' own units."""
+        if self.classes:
+            # Compiled as one: operation by operation takes longer. A method of ours has no hash, which jit needs.
+            return np.asarray(jax.jit(lambda z: self.probabilities(z))(z))  # noqa: PLW0108
+        # In float64, since units may be such that float32 overflows.
+        return np.asarray(z, np.float64) * self.scale + self.mean
+
+    @property
+    def metric(self) -> str:
+        """What is watched on the validation part, beside the loss."""
+        return "accuracy" if self.classes else "rmse"
+
+    def measure(self, z: jax.Array, y: jax.Array) -> jax.Array:
+        """What the mean of is for `metric_of`, (m,) or (m, targets): whether the class is right, or squared errors."""
+        if not self.classes:
+            return (z - y) ** 2
+        if self.loss != "softmax_cross_entropy_with_integer_labels":
+            y = y[:, 0].astype(int) if self._one_probability else y.argmax(1)
+        return (self.probabilities(z).argmax(1) == y).astype(z.dtype)
+
+    def metric_of(self, measured: np.ndarray) -> float:
+        """From the mean of `measure`: accuracy, or the RMSE over all targets in their own units."""
+        if self.classes:
+            return float(measured)
+        return float(np.sqrt((np.asarray(measured, np.float64) * self.scale**2).mean()))
+
+
+def pose(table: Table, config: TrainConfig) -> tuple[Problem, Table]:
+    """Infers the problem from the targets; an explicit --loss decides where the targets leave it open.
+
+    Returns:
+      The problem, and the table with classes as their numbers (m,) or values (m, targets).
+
+    Raises:
+      BadInput: when the targets cannot be learnt with the options given.
+    """
+    if _are_classes(table, config):
+        return _pose_classes(table, config)
+    return _pose_regression(table, config)
+
+
+def _are_classes(table, config):
+    assert table.y is not None
+    wants_numbers = config.loss == "half_squared_error"
+    if table.y.ndim == 1:
+        if wants_numbers:
+            raise BadInput(f"--loss half_squared_error: expects numbers, but {table.targets[0]!r} holds texts")
+        return True
+    whole = bool((table.y == np.round(table.y)).all())
+    if config.loss not in ("auto", "half_squared_error"):
+        if table.y.shape[1] > 1 or not whole:
+            what = "several targets" if table.y.shape[1] > 1 else "numbers that are not whole"
+            raise BadInput(f"--loss {config.loss}: expects classes, but {table.source} has {what}")
+        return True
+    if wants_numbers or table.y.shape[1] > 1 or not whole:
+        return False
+    return table.labels or are_few(len(np.unique(table.class_labels)), len(table.y))
+
+
+def _pose_classes(table, config):
+    classes = classes_of(table.class_labels)
+    numbers = numbers_of(table.class_labels, classes)
+    _check_classes(table, classes, np.bincount(numbers))
+    loss = config.loss
+    if loss == "auto":
+        two = len(classes) == 2
+        loss = "sigmoid_binary_cross_entropy" if two else "softmax_cross_entropy_with_integer_labels"
+    kind = "two classes" if len(classes) == 2 else f"{len(classes)} classes"
+    nothing = np.zeros(0)
+    problem = Problem(kind, table.targets, classes, loss, _output_for(loss, config), nothing, nothing)
+    test = table.test and table.test._replace(y=_known_numbers_of(table.test, classes))
+    return problem, table._replace(y=numbers, test=test)
+
+
+def _check_classes(table, classes, counts):
+    target = f"--data {table.source}, target {table.targets[0]!r}"
+    if len(classes) < 2:
+        raise BadInput(f"{target}: expected at least two classes, got only {classes[0]!r}")
+    if len(classes) * PARTS > counts.sum():
+        raise BadInput(
+            f"{target}: {len(classes)} classes in {counts.sum()} rows; expected at least {PARTS} rows for each class, "
+            "one for each of training, validation and test; for numbers use --loss half_squared_error"
+        )
+    if counts.min() < PARTS:
+        rare = classes[int(counts.argmin())]
+        raise BadInput(
+            f"{target}: class {rare!r} has {counts.min()} rows; expected at least {PARTS}, "
+            "one for each of training, validation and test"
+        )
+
+
+def _known_numbers_of(test, classes):
+    numbers = numbers_of(test.class_labels, classes)
+    if numbers.min() < 0:
+        (unknown,) = classes_of(test.class_labels[[numbers.argmin()]])
+        raise BadInput(f"--data {test.source}: the test part has the class {unknown!r}, which the training part lacks")
+    return numbers
+
+
+def _output_for(loss, config):
+    needed = "sigmoid" if loss == "binary_cross_entropy" else "identity"
+    if config.output_activation not in ("auto", needed):
+        reason = "takes probabilities" if needed == "sigmoid" else "includes its own"
+        raise BadInput(
+            f"--output-activation {config.output_activation}: {loss} {reason}; expected {needed}, or leave it at auto"
+        )
+    return needed
+
+
+def _pose_regression(table, config):
+    if len(table.y) < 10:
+        raise BadInput(f"--data {table.source}: expected at least 10 rows to split, got {len(table.y)}")
+    output = "identity" if config.output_activation == "auto" else config.output_activation
+    low, high = OUTPUT_RANGES.get(output, (-np.inf, np.inf))
+    outside = np.argwhere((table.y < low) | (table.y > high))
+    if len(outside):
+        row, column = outside[0]
+        raise BadInput(
+            f"--output-activation {output}: gives values in [{low}, {high}], but {table.source}, row {row + 1}, "
+            f"target {table.targets[column]!r} is {table.y[row, column]:g}"
+        )
+    for name, column in zip(table.targets, table.y.T, strict=True):
+        if column.min() == column.max():
+            raise BadInput(
+                f"--data {table.source}, target {name!r}: expected numbers that differ, got only {column[0]:g}"
+            )
+    targets = table.y.shape[1]
+    kind = "regression" if targets == 1 else f"regression with {targets} outputs"
+    problem = Problem(kind, table.targets, (), "half_squared_error", output, np.zeros(targets), np.ones(targets))
+    return problem, table
+
+
+def scaled_to(problem: Problem, y: np.ndarray) -> Problem:
+    """The regression problem with its targets' mean and scale taken from the training part.
+
+    An output that is bounded below at 0 keeps its 0 and is only scaled; one bounded on both sides is left as it is.
+    """
+    if problem.classes:
+        return problem
+    spread = y.std(axis=0)
+    scale = np.where((spread > 0) & (y.max(axis=0) > y.min(axis=0)), spread, 1.0)
+    mean = y.mean(axis=0)
+    if problem.output_activation in OUTPUT_RANGES:
+        mean = np.zeros_like(mean)
+        if np.isfinite(OUTPUT_RANGES[problem.output_activation][1]):
+            scale = np.ones_like(scale)
+    return problem._replace(mean=mean, scale=scale)
+
+
+def loss_of(problem: Problem) -> losses.Loss:
+    """The problem's loss function."""
+    return getattr(losses, problem.loss)

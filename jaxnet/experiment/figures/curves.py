@@ -1,0 +1,139 @@
+"""How losses, the metric and the layers went, epoch by epoch."""
+
+from pathlib import Path
+
+import numpy as np
+
+from jaxnet.experiment.data.problem import Problem
+from jaxnet.experiment.figures.canvas import (
+    BLUE,
+    CLASS_COLOURS,
+    GREEN,
+    GREY,
+    ORANGE,
+    letters_as_boxes,
+    pyplot,
+    save,
+    short_names,
+)
+from jaxnet.experiment.training.loop import Epoch
+
+# Thin lines in yellow are lost on white.
+RUN_COLOURS = [GREY if colour == "#F0E442" else colour for colour in CLASS_COLOURS]
+LINE_STYLES = ["-", "--", ":", "-."]
+MOST_LETTERS_OF_A_RUN = 60
+# Of a layer's diagnostics: title and axis.
+PANELS = {
+    "gradient_norm": ("Gradient", "norm"),
+    "update_to_weight": ("Update", "norm, relative to the weights'"),
+    "dead": ("Dead units", "% of the layer's"),
+    "saturated": ("Flat slopes", "% of units and examples"),
+}
+
+
+def draw_curves(path: Path, epochs: list[Epoch], problem: Problem, kept: Epoch) -> None:
+    """Loss, and accuracy or RMSE, against the epoch."""
+    plt = pyplot()
+    numbers = [epoch.number for epoch in epochs]
+    accuracy = bool(problem.classes)
+    figure, left, right = _panels(plt, [epochs], accuracy=accuracy)
+    marker = "." if len(epochs) == 1 else None
+    validation = {"color": ORANGE, "ls": "--", "marker": marker}
+    left.plot(numbers, [epoch.train_loss for epoch in epochs], color=BLUE, marker=marker, label="training")
+    left.plot(numbers, [epoch.validation_loss for epoch in epochs], **validation, label="validation")
+    left.set_title("Loss")
+    values = _metric(epochs, accuracy=accuracy)
+    right.plot(numbers, values, **validation)
+    right.plot(
+        [kept.number], [values[kept.number - 1]], "o", color=GREEN, label=f"parameters kept, epoch {kept.number}"
+    )
+    right.set_title("Accuracy" if accuracy else "Root mean squared error")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    save(plt, figure, path)
+
+
+def draw_comparison(path: Path, runs: dict[str, list[Epoch]], *, accuracy: bool) -> None:
+    """Losses, and accuracy or RMSE, of several runs against the epoch, a colour for each run.
+
+    Args:
+      path: of the figure; its ending says in which format.
+      runs: by name, each with one epoch or more.
+      accuracy: whether the metric is the accuracy, of classes; else it is the RMSE.
+    """
+    plt = pyplot()
+    figure, left, right = _panels(plt, list(runs.values()), accuracy=accuracy)
+    validation = []
+    for k, epochs in enumerate(runs.values()):
+        numbers = [epoch.number for epoch in epochs]
+        best = min(range(len(epochs)), key=lambda k: epochs[k].validation_loss)
+        look = {"color": RUN_COLOURS[k % len(RUN_COLOURS)], "ls": LINE_STYLES[k // len(RUN_COLOURS) % len(LINE_STYLES)]}
+        # A line of one point shows as its marker only.
+        faint = {"lw": 0.8, "alpha": 0.5, "marker": "." if len(epochs) == 1 else None}
+        solid = {"marker": "o", "ms": 5, "markevery": [best]}
+        left.plot(numbers, [epoch.train_loss for epoch in epochs], **look, **faint)
+        validation += left.plot(numbers, [epoch.validation_loss for epoch in epochs], **look, **solid)
+        right.plot(numbers, _metric(epochs, accuracy=accuracy), **look, **solid)
+    left.set_title("Loss: validation, and training (thin)")
+    right.set_title("Validation accuracy" if accuracy else "Validation RMSE")
+    _name_below(figure, validation, short_names(tuple(runs), MOST_LETTERS_OF_A_RUN))
+    save(plt, figure, path)
+
+
+def draw_diagnostics(path: Path, epochs: list[Epoch]) -> None:
+    """What `--diagnostics` measured of each layer, against the epoch."""
+    plt = pyplot()
+    measured = {epoch.number: epoch.diagnostics["layers"] for epoch in epochs if epoch.diagnostics is not None}
+    figure, grid = plt.subplots(2, 2, figsize=(9, 6.5), layout="constrained")
+    for axes, (name, (title, label)) in zip(grid.flat, PANELS.items(), strict=True):
+        for number in range(len(next(iter(measured.values())))):
+            values = [layers[number].get(name) for layers in measured.values()]
+            # A last layer has no activation; a layer of zeros has no ratio to its weights.
+            known = np.array([np.nan if value is None else value for value in values]) * (100 if "%" in label else 1)
+            colour, marker = CLASS_COLOURS[number % len(CLASS_COLOURS)], "." if len(measured) == 1 else None
+            axes.plot(list(measured), known, color=colour, marker=marker, label=f"layer {number + 1}")
+        if "%" in label:
+            axes.set_ylim(-3, 103)
+        elif any((line.get_ydata() > 0).any() for line in axes.lines):
+            axes.set_yscale("log")
+        axes.set(title=title, xlabel="epoch", ylabel=label)
+        if len(measured) == 1:
+            axes.set_xticks(list(measured))
+        else:
+            axes.xaxis.get_major_locator().set_params(integer=True)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(8, len(labels)), frameon=False)
+    save(plt, figure, path)
+
+
+def _name_below(figure, lines, names):
+    """A legend of as many columns as fit below the panels, in a figure that grows by it."""
+    title = "● where the validation loss is lowest"
+    for columns in (4, 3, 2, 1):
+        legend = figure.legend(lines, names, loc="outside lower center", title=title, ncols=columns, frameon=False)
+        with letters_as_boxes():
+            extent = legend.get_window_extent()
+        if extent.width <= figure.bbox.width or columns == 1:
+            break
+        legend.remove()
+    figure.set_figheight(figure.get_figheight() + extent.height / figure.dpi)
+
+
+def _panels(plt, runs, *, accuracy):
+    """A figure with a panel for losses and one for the metric, and axes that suit the runs' epochs."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.9), layout="constrained")
+    left.set(ylabel="cross-entropy (nats per example)" if accuracy else "half squared error (scaled targets)")
+    right.set(ylabel="accuracy (%)" if accuracy else "RMSE (units of the target)")
+    if all(min(epoch.train_loss, epoch.validation_loss) > 0 for epochs in runs for epoch in epochs):
+        left.set_yscale("log")
+    for axes in (left, right):
+        axes.set_xlabel("epoch")
+        if max(map(len, runs)) == 1:
+            axes.set_xticks([1])
+        else:
+            axes.xaxis.get_major_locator().set_params(integer=True)
+    return figure, left, right
+
+
+def _metric(epochs, *, accuracy):
+    """As it is drawn: accuracy in percent."""
+    return [epoch.validation_metric * (100 if accuracy else 1) for epoch in epochs]

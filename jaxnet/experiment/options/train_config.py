@@ -1,0 +1,186 @@
+"""The options of `scripts/train.py`."""
+
+import dataclasses
+import re
+from typing import Literal
+
+from jaxnet.experiment.console.errors import BadInput
+from jaxnet.experiment.options.schedule import Schedule
+
+Activation = Literal["relu", "leaky_relu", "tanh", "sigmoid", "softplus", "identity"]
+OutputActivation = Literal["auto", "identity", "sigmoid", "tanh", "relu", "leaky_relu", "softplus"]
+LossName = Literal[
+    "auto",
+    "sigmoid_binary_cross_entropy",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_with_integer_labels",
+    "binary_cross_entropy",
+    "half_squared_error",
+]
+Init = Literal["auto", "zeros", "small-normal", "he", "glorot"]
+Optimizer = Literal["sgd", "momentum", "nesterov", "adam", "adamw", "nadamw", "rmsprop", "adagrad", "lion", "kfac"]
+Feedback = Literal["transpose", "random", "sign", "direct"]
+
+# Of rates and factors: products of two of them fit float32.
+LARGEST = 1e18
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Train a network, by the hand-derived backward pass, on a data set that ships with scikit-learn or on a file."""
+
+    data: str = "digits"
+    """digits, breast_cancer, iris, wine, diabetes, linnerud, moons, circles, spirals; or a .csv or .tsv file, plain or
+    gzipped (with --target), a .npz file with x and y, or a folder with x.npy and y.npy or with MNIST's IDX files."""
+    target: tuple[str, ...] = ()
+    """The target column of a .csv or .tsv file, or several for several outputs."""
+    hidden: tuple[int, ...] = (256,)
+    """Neurons of each hidden layer; give none for a linear model."""
+    activation: Activation = "relu"
+    """After each hidden layer."""
+    output_activation: OutputActivation = "auto"
+    """After the last layer; auto: sigmoid for binary_cross_entropy, else identity (the other losses include theirs)."""
+    loss: LossName = "auto"
+    """auto: sigmoid cross-entropy for two classes, softmax for more, half squared error for numbers."""
+    init: Init = "auto"
+    """How weights start; auto: He before relu and leaky_relu, Glorot elsewhere."""
+    optimizer: Optimizer = "adamw"
+    """From optax; kfac, which preconditions with Kronecker factors of the Fisher matrix, from this library."""
+    learning_rate: float | None = None
+    """By default what suits the optimizer: 0.1 for sgd, 0.01 for momentum, nesterov and adagrad, 0.0003 for lion,
+    0.001 for the others; kfac chooses one for each step."""
+    weight_decay: float | None = None
+    """Of weights, not biases: W loses learning rate x weight decay x W at each step. By default 0.3 for adamw, nadamw
+    and lion, which apply it beside the gradient; 0 for the others, which add it to the gradient."""
+    batch_size: int = 32
+    """Examples in a minibatch."""
+    epochs: int = 100
+    """Passes over the training part, at the most."""
+    early_stopping: int = 0
+    """Stop after so many epochs without a better validation loss, and keep the best parameters; 0: never."""
+    seed: int = 0
+    """Decides the split, the start and the order of the examples."""
+    dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    """Of parameters and arithmetic; bfloat16: training in mixed precision, with parameters in float32."""
+    backward: Literal["hand", "autodiff"] = "hand"
+    """The hand-derived backward pass, or jax.grad for comparison."""
+    feedback: Feedback = "transpose"
+    """Through which weights the signal travels back: W transposed (backpropagation), fixed random ones (feedback
+    alignment), the signs of W, or fixed random ones directly from the output (direct feedback alignment)."""
+    clip_examples: float | None = None
+    """Shorten each example's gradient to this length at most, before the mean is taken."""
+    noise_multiplier: float = 0.0
+    """With --clip-examples: the standard deviation of the noise on the sum of a batch's clipped gradients, in units of
+    that length, as for differentially private SGD."""
+    scale: Literal["standard", "range", "none"] = "standard"
+    """How features are scaled, by the training part. standard: to mean 0 and standard deviation 1, and at most 10 of
+    these away; range: to 0 and 1, and not beyond; none: not at all. Each column by itself, but all pixels of images
+    alike: those are IDX files, digits, and x with more than two axes or of bytes (uint8)."""
+    stream: bool = False
+    """Leave the inputs on disk, in a folder with x.npy or with unpacked IDX files, and read them in blocks, the next
+    one while the device computes: for data larger than memory. The same batches in the same order."""
+    out: str | None = None
+    """The run's folder; by default the first free runs/DATA-1, runs/DATA-2, ..."""
+    overwrite: bool = False
+    """Replace an existing run folder."""
+    checkpoint_every: str = "60s"
+    """Save all that the run is: every 500 (steps), 60s or 2epochs, and besides after the first epoch, at the end, at
+    Ctrl-C and at SIGTERM; 0: never, and the run cannot go on."""
+    keep: int = 3
+    """How many checkpoints stay, the newest ones."""
+    resume: str | None = None
+    """A run's folder, to go on from its newest checkpoint as if it had never stopped. Its options hold; more --epochs
+    may be given, and --data where the same data have moved."""
+    on_nan: Literal["stop", "skip", "rollback"] = "stop"
+    """When a loss or gradient is no longer finite: stop, and say where it arose; skip the batch; or go back to the
+    newest checkpoint and see the examples in another order."""
+    diagnostics: bool = False
+    """After each epoch, of each layer: the gradient's norm, the update's size to the weights', dead and saturated
+    units; in metrics.jsonl and a figure."""
+    tensorboard: bool = False
+    """Write the metrics for TensorBoard too, into the run's folder."""
+    profile: bool = False
+    """Write a jax.profiler trace of a few steps into the run's folder."""
+    mesh: str | None = None
+    """Devices to split over: data=4 for the examples of each batch, model=2 for the neurons, or data=4,model=2. By
+    default one device; with --distributed all, for examples."""
+    distributed: bool = False
+    """This is one process of several, on as many machines or on one; each is started with the same options. What the
+    next three say is found out under Slurm, MPI, Kubernetes and on Cloud TPUs."""
+    coordinator: str | None = None
+    """HOST:PORT of the first process, at which the others find it."""
+    processes: int | None = None
+    """How many processes there are."""
+    process_id: int | None = None
+    """Which one this is, from 0 on."""
+    compilation_cache: bool = True
+    """Keep compiled programs in the user's cache folder, so that a run like an earlier one starts at once."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("epochs", 1), ("early_stopping", 0), ("seed", 0), ("keep", 1)):
+            value = getattr(self, name)
+            if value < least:
+                raise BadInput(f"{_option(name)}: expected an integer of at least {least}, got {value}")
+        if self.seed >= 2**32:
+            raise BadInput(f"--seed: expected an integer below 2^32, got {self.seed}")
+        if not all(1 <= width < 2**24 for width in self.hidden):
+            raise BadInput(f"--hidden: expected widths from 1 to 2^24 - 1, got {' '.join(map(str, self.hidden))}")
+        for name in ("learning_rate", "clip_examples"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= LARGEST:
+                raise BadInput(f"{_option(name)}: expected a positive number up to {LARGEST:g}, got {value}")
+        for name in ("weight_decay", "noise_multiplier"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= LARGEST:
+                raise BadInput(f"{_option(name)}: expected a number from 0 to {LARGEST:g}, got {value}")
+        Schedule.read(self.checkpoint_every)
+        self._check_combinations()
+
+    @property
+    def parameters_dtype(self) -> str:
+        """Of parameters, inputs and targets."""
+        return "float32" if self.dtype == "bfloat16" else self.dtype
+
+    def _check_combinations(self) -> None:
+        if self.on_nan == "rollback" and not Schedule.read(self.checkpoint_every).every:
+            raise BadInput("--on-nan rollback: goes back to checkpoints, and --checkpoint-every 0 writes none")
+        for name in ("coordinator", "processes", "process_id"):
+            if getattr(self, name) is not None and not self.distributed:
+                raise BadInput(f"{_option(name)}: is for a run of several processes; add --distributed")
+        read_mesh(self.mesh, 1)
+        count, number = self.processes, self.process_id
+        if count is not None and count < 1:
+            raise BadInput(f"--processes: expected an integer of at least 1, got {count}")
+        if number is not None and not 0 <= number < (count or 2**31):
+            raise BadInput(f"--process-id: expected an integer from 0 to --processes - 1, got {number}")
+        if self.coordinator is not None and not re.fullmatch(r"\S+:\d{1,5}", self.coordinator):
+            raise BadInput(f"--coordinator: expected HOST:PORT, as 10.0.0.1:1234; got {self.coordinator!r}")
+        if self.noise_multiplier and self.clip_examples is None:
+            raise BadInput("--noise-multiplier: is in units of --clip-examples, which is missing")
+        if self.noise_multiplier and self.optimizer == "kfac":
+            raise BadInput("--noise-multiplier: kfac sees the examples beside the noise; use another --optimizer")
+        if self.backward == "autodiff" and self.feedback != "transpose":
+            raise BadInput(f"--feedback {self.feedback}: needs --backward hand; jax.grad knows only the transpose")
+        if self.backward == "autodiff" and self.clip_examples is not None:
+            raise BadInput("--clip-examples: needs --backward hand; jax.grad gives no example's gradient")
+
+
+def _option(name):
+    return "--" + name.replace("_", "-")
+
+
+def read_mesh(text: str | None, devices: int) -> tuple[int, int]:
+    """From 'data=4,model=2', in any order, either left out, to (4, 2); from None to (devices, 1).
+
+    Raises:
+      BadInput: when it is something else.
+    """
+    if text is None:
+        return devices, 1
+    sizes = {}
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(data|model)\s*=\s*([1-9]\d{0,5})\s*", part)
+        if match is None or match[1] in sizes:
+            raise BadInput(f"--mesh: expected numbers of devices, as data=4,model=2; got {text!r}")
+        sizes[match[1]] = int(match[2])
+    return sizes.get("data", 1), sizes.get("model", 1)

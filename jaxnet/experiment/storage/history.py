@@ -1,0 +1,102 @@
+"""What a run's folder tells of it, also while the run goes on."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxnet.experiment.console.errors import NONSENSE, BadInput
+from jaxnet.experiment.options.train_config import TrainConfig
+from jaxnet.experiment.storage.folder import BESIDE, CONFIG, METRICS, RESULT
+from jaxnet.experiment.training.loop import Epoch
+
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+
+
+class Run(NamedTuple):
+    """What is known of a run.
+
+    Attributes:
+      folder: as it was given.
+      options: all of them, those that it was started without as they are by default.
+      metric: 'accuracy' or 'rmse'.
+      epochs: those that have ended, one or more.
+      result: what result.json holds; None before the end.
+    """
+
+    folder: Path
+    options: dict[str, Any]
+    metric: str
+    epochs: list[Epoch]
+    result: dict[str, Any] | None
+
+    @property
+    def best(self) -> Epoch:
+        """The first with the least validation loss."""
+        return min(self.epochs, key=lambda epoch: epoch.validation_loss)
+
+
+def read(folder: Path) -> Run:
+    """Reads a run's folder, also while the run goes on.
+
+    Raises:
+      BadInput: when it holds none, or a file is damaged.
+    """
+    if not folder.is_dir():
+        raise BadInput(f"{folder}: no such folder; expected the folder of a run")
+    options = _read_json(folder / CONFIG)
+    if options is None:
+        raise BadInput(f"{folder}: holds no run ({CONFIG}); expected the folder of a run")
+    metric, epochs = _read_metrics(folder / METRICS)
+    result = _read_json(folder / RESULT, f"test_{metric}", "kept_epoch", "epochs")
+    # A finished run that goes on with more epochs has its old result until it is finished again.
+    if result is not None and result["epochs"] != len(epochs):
+        result = None
+    options = {name: value for name, value in options.items() if name not in BESIDE}
+    return Run(folder, DEFAULTS | options, metric, epochs, result)
+
+
+def _read_json(path, *numbers):
+    """The file's object, or None where there is none; the numbers are to be in it."""
+    try:
+        content = json.loads(path.read_bytes())
+        if not isinstance(content, dict) or not all(math.isfinite(content[name]) for name in numbers):
+            raise ValueError("no object, or a number that is none")
+        return content
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+    except NONSENSE:
+        raise BadInput(f"{path}: is damaged; restore it from a copy, or leave the run out") from None
+
+
+def _read_metrics(path):
+    """The metric's name and all epochs. A line that is being written is passed over."""
+    try:
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+    metric, epochs = "accuracy", []
+    for number, line in enumerate(lines, start=1):
+        try:
+            told = json.loads(line)
+            if number == 1 and "validation_rmse" in told:
+                metric = "rmse"
+            names = ("train_loss", "validation_loss", f"validation_{metric}", "seconds")
+            train, validation, value, seconds = (float(told[name]) for name in names)
+            epoch = Epoch(told["epoch"], train, validation, value, seconds)
+            if epoch.number != number or not all(map(math.isfinite, epoch[1:5])):
+                raise ValueError("another epoch, or a number that is none")
+        except NONSENSE:
+            if number == len(lines) and not line.endswith(b"\n"):
+                break
+            raise BadInput(
+                f"{path}, line {number}: expected epoch {number} with train_loss, validation_loss, "
+                "validation_accuracy or validation_rmse, and seconds; restore the file, or leave the run out"
+            ) from None
+        epochs.append(epoch)
+    if not epochs:
+        raise BadInput(f"{path}: has no epoch yet; expected one at least; wait for it, or leave the run out")
+    return metric, epochs

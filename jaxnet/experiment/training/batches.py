@@ -1,0 +1,90 @@
+"""Examples on the mesh: the batches of an epoch, piece after piece, and whole parts, block after block."""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxnet.experiment.data.problem import Problem
+from jaxnet.experiment.data.split import Part
+from jaxnet.experiment.devices.mesh import Layout
+from jaxnet.experiment.options.train_config import TrainConfig
+from jaxnet.experiment.training import blocks
+from jaxnet.experiment.training.blocks import Block, Rows
+from jaxnet.training import batch_weights, epoch_order
+
+# Of the batches that are gathered at a time.
+PIECE_BYTES = 64 * 2**20
+
+
+class Batches:
+    """The training part in batches, each a multiple of the devices: what fills up a batch has weight 0.
+
+    Attributes:
+      examples: of the part.
+      batch_size: of those in a batch.
+      number: of batches in an epoch.
+      most: batches in a piece, at most.
+    """
+
+    def __init__(self, part: Part, problem: Problem, config: TrainConfig, layout: Layout, key: jax.Array) -> None:
+        self.examples = len(part.y)
+        self.batch_size = min(config.batch_size, self.examples)
+        self.number = -(-self.examples // self.batch_size)
+        self._key, self._padded = key, layout.padded(self.batch_size)
+        self._weights = self._weights_of_all()
+        features, dtype = part.x.shape[1], config.parameters_dtype
+        if isinstance(part.x, Rows):
+            self.most = blocks.most_batches(self._padded, features, dtype)
+            self._read = functools.partial(blocks.pieces, part.x, part.y, problem, dtype, layout)
+        else:
+            self.most = max(1, PIECE_BYTES // (self._padded * features * np.dtype(dtype).itemsize))
+            self._read = _gathered(part, problem, dtype, layout)
+
+    def order(self, epoch: int, redrawn: Sequence[tuple[int, int]] = ()) -> np.ndarray:
+        """Which examples make up each batch of an epoch, (batches, m).
+
+        Args:
+          epoch: counted from 0.
+          redrawn: (first, number): the examples from batch `first` on are drawn anew, by the number.
+        """
+        order = np.asarray(_order_of(self._key, epoch, self.examples, self.batch_size))
+        for first, number in redrawn:
+            ends, at = order.ravel()[: self.examples].copy(), first * self.batch_size
+            rest = _order_of(jax.random.fold_in(self._key, number), epoch, self.examples - at, self.examples - at)
+            ends[at:] = ends[at:][np.asarray(rest).ravel()]
+            order = np.resize(ends, order.shape)
+        return np.pad(order, ((0, 0), (0, self._padded - self.batch_size)), mode="edge")
+
+    def pieces(self, order: np.ndarray, cuts: Sequence[tuple[int, int]]) -> Iterator[tuple[Any, Any, Any]]:
+        """Inputs, targets and weights, if any, of the batches from which to which, cut after cut."""
+        for (first, end), (x, y) in zip(cuts, self._read(order, cuts), strict=True):
+            yield x, y, None if self._weights is None else self._weights[first:end]
+
+    def _weights_of_all(self):
+        if self.examples % self.batch_size == 0 and self._padded == self.batch_size:
+            return None
+        weights = jax.device_get(jax.jit(batch_weights, static_argnums=(0, 1))(self.examples, self.batch_size))
+        return np.pad(weights, ((0, 0), (0, self._padded - self.batch_size)))
+
+
+def blocks_of(part: Part, problem: Problem, dtype: str, layout: Layout) -> Callable[[], Iterable[Block]]:
+    """() -> the examples of a part on the mesh: all in one block that stays there, or one after the other."""
+    if isinstance(part.x, Rows):
+        return functools.partial(blocks.blocks, part.x, part.y, problem, dtype, layout)
+    whole = blocks.block(part.x, part.y, slice(None), problem, dtype, layout)
+    return lambda: [whole]
+
+
+def _gathered(part, problem, dtype, layout):
+    """(order, cuts) -> inputs and targets, gathered from the whole part, which each device holds."""
+    x, y = part.x.astype(dtype, copy=False), problem.encode(part.y, dtype)
+    on_device = [layout.put(lambda index, array=array: array[index], array.shape) for array in (x, y)]
+    # The compiler's partitions gather what is theirs.
+    gather = jax.jit(lambda x, y, rows: (x[rows], y[rows]), out_shardings=layout.places(None, "data"))
+    return lambda order, cuts: (gather(*on_device, order[first:end]) for first, end in cuts)
+
+
+_order_of = jax.jit(epoch_order, static_argnums=(2, 3))

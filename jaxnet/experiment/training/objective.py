@@ -1,0 +1,164 @@
+"""What a run trains: the network that the options ask for, its loss, gradient and optimizer, and how it is judged."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnet import feedback, gradient, per_example
+from jaxnet.experiment.data.problem import Problem, loss_of
+from jaxnet.experiment.devices.mesh import Layout
+from jaxnet.experiment.options.train_config import TrainConfig
+from jaxnet.experiment.storage import model
+from jaxnet.experiment.training import updates
+from jaxnet.experiment.training.blocks import Block
+from jaxnet.layer import Layer
+from jaxnet.losses import Loss
+from jaxnet.precision import mixed_precision
+from jaxnet.training import TrainState, make_steps
+from jaxnet.weighting import mean_loss, with_rows_that_count
+
+
+class Objective(NamedTuple):
+    """All that is decided before the first step.
+
+    Attributes:
+      net: as it is judged and saved.
+      trained_net: as it is trained, in mixed precision where that is asked for.
+      loss: of an example.
+      value_and_grad: `(params, x, y, weights=None) -> (J, grads)` of the trained network.
+      steps: as `jaxnet.make_steps` makes them; the state stays where it is on the mesh.
+      state: at the start.
+      order_key: decides the order of the examples.
+    """
+
+    net: Layer
+    trained_net: Layer
+    loss: Loss
+    value_and_grad: Callable[..., Any]
+    steps: Callable[..., Any]
+    state: TrainState
+    order_key: jax.Array
+
+
+def make_objective(config: TrainConfig, problem: Problem, features: int, batch_size: int, layout: Layout) -> Objective:
+    """What the options ask for, with parameters and optimizer state on the mesh.
+
+    Args:
+      config, problem: the options, and what they are about.
+      features: of the input.
+      batch_size: examples in a batch, without what fills it up.
+      layout: of the mesh.
+    """
+    net, loss = make_network(config, problem, features), loss_of(problem)
+    trained_net = mixed_precision(net) if config.dtype == "bfloat16" else net
+    start, order_key, noise, back = _keys(np.uint32(config.seed))
+    optimizer = updates.make_optimizer(config, trained_net, loss, batch_size, noise)
+    blank = jax.eval_shape(net.init, start)
+    params = jax.jit(net.init, out_shardings=layout.of_params(blank))(start)
+    create = partial(TrainState.create, optimizer=optimizer)
+    places = layout.of_state(jax.eval_shape(create, blank, key=order_key))
+    state = jax.jit(create, out_shardings=places)(params, key=order_key)
+    value_and_grad = make_value_and_grad(config, trained_net, params, features, batch_size, back)
+    steps = make_steps(trained_net, loss, optimizer, value_and_grad=value_and_grad)
+    # A place for every array: the compiler may otherwise move the state about, and then compiles again.
+    steps = jax.jit(steps, donate_argnums=0, out_shardings=(places, layout.places()))
+    of_batch = value_and_grad(trained_net, loss)
+    return Objective(net, trained_net, loss, of_batch, steps, state, order_key)
+
+
+def make_network(config: TrainConfig, problem: Problem, features: int) -> Layer:
+    """The network that the options ask for, for so many features."""
+    sizes = model.sizes_of(config, features, problem)
+    return model.network(sizes, config.activation, problem.output_activation, config.init)
+
+
+def make_judge(
+    net: Layer, loss: Loss, problem: Problem, blocks: Callable[[], Iterable[Block]], layout: Layout
+) -> Callable[[Any], tuple[float, float]]:
+    """params -> the mean loss over the blocks' examples, and their accuracy or RMSE."""
+
+    @partial(jax.jit, out_shardings=layout.places())
+    def evaluate(params, x, y, weights):
+        z = net.apply(params, x)
+        return weights @ loss.forward(z, y), jnp.tensordot(weights, problem.measure(z, y), axes=1)
+
+    def judge(params):
+        rows, evaluated = zip(*((block.rows, evaluate(params, *block[:3])) for block in blocks()), strict=True)
+        totals = zip(*jax.device_get(evaluated), strict=True)
+        value, measured = (np.sum(of_blocks, axis=0, dtype=np.float64) / sum(rows) for of_blocks in totals)
+        return float(value), problem.metric_of(np.asarray(measured))
+
+    return judge
+
+
+def make_value_and_grad(
+    config: TrainConfig, net: Layer, params: Any, features: int, batch_size: int, key: jax.Array
+) -> Callable[[Layer, Loss], Callable[..., Any]]:
+    """What `make_steps` takes for `--backward`, `--feedback`, `--clip-examples` and `--on-nan`.
+
+    Args:
+      config: the options.
+      net, params: the network, and its parameters at the start.
+      features: of its input.
+      batch_size: examples in a batch, without what fills it up.
+      key: of random feedback weights.
+    """
+    chosen = _chosen(config, net, params, features, batch_size, key)
+    return _refusing(chosen) if config.on_nan == "skip" else chosen
+
+
+def _chosen(config, net, params, features, batch_size, key):
+    if config.backward == "autodiff":
+        return _autodiff_value_and_grad
+    x = jax.ShapeDtypeStruct((1, features), config.parameters_dtype)
+    backward = {
+        "transpose": lambda: net.backward,
+        "random": lambda: feedback.alignment(net, net.init(key)),
+        "sign": lambda: feedback.sign_symmetry(net),
+        "direct": lambda: feedback.direct(net, feedback.direct_weights(net, params, x, key)),
+    }[config.feedback]()
+    read = None if config.clip_examples is None else per_example.clipped(config.clip_examples, batch_size)
+    return partial(gradient.value_and_grad, backward=backward, read=read)
+
+
+def _autodiff_value_and_grad(net, loss):
+    """The same function as `jaxnet.value_and_grad`, by jax.grad."""
+
+    def weighted_loss(params, x, y, weights=None):
+        if weights is not None:
+            x, y = with_rows_that_count(weights, (x, y))
+        return mean_loss(loss.forward(net.apply(params, x), y), weights)
+
+    return jax.value_and_grad(weighted_loss)
+
+
+def _refusing(value_and_grad):
+    """The same, but a loss that is not finite has a gradient that is not, so that `optax.apply_if_finite` skips it."""
+
+    def refusing(net, loss):
+        value_and_grad_of = value_and_grad(net, loss)
+
+        def of_batch(params, x, y, weights=None):
+            value, grads = value_and_grad_of(params, x, y, weights)
+            return value, jax.tree.map(lambda leaf: jnp.where(jnp.isfinite(value), leaf, jnp.nan), grads)
+
+        return of_batch
+
+    return refusing
+
+
+@jax.jit
+def copied(tree: Any) -> Any:
+    """The same in other memory: the steps take over that of the state that they are given."""
+    return jax.tree.map(jnp.copy, tree)
+
+
+# Compiled as one, here and where parameters and state are made: one by one, operations take longer to compile.
+@jax.jit
+def _keys(seed):
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(4))
+    return keys[0], keys[1], keys[2], keys[3]

@@ -1,0 +1,87 @@
+"""The options of `scripts/benchmark.py`, and where its results go."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import tyro
+
+from benchmarks import report
+from benchmarks.contest.contestants import Against
+from benchmarks.contest.problems import NetName
+from jaxnet.experiment.commands.train import device
+from jaxnet.experiment.console import packages, screen
+from jaxnet.experiment.console.errors import BadInput
+
+What = Literal["training", "scale", "stream", "shell", "accelerator", "devices", "per-example", "kfac", "feedback"]
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarkConfig:
+    """Measure one of the README's claims on this machine: a table, results.json and, for some, a figure."""
+
+    what: Annotated[What, tyro.conf.Positional, tyro.conf.arg(metavar="WHAT")] = dataclasses.field(
+        metadata={"positional": True}
+    )
+    """training: a step beside that of other packages; scale: time and memory against width, depth and batch;
+    stream: from disk beside in memory; shell: train.py beside scripts of other packages; accelerator: the share of its
+    peak; devices: what each of 1 to 1024 devices holds and sends, worked out; per-example: the cost of readings; kfac:
+    K-FAC against Adam; feedback: other ways back."""
+    out: str | None = None
+    """The folder for the results; by default benchmarks/WHAT."""
+    seeds: int = 5
+    """Seeds, or rounds of timing, of which medians are reported."""
+    overwrite: bool = False
+    """Write into an existing folder."""
+    against: tuple[Against, ...] = get_args(Against)
+    """training: the packages to measure besides JAX and NumPy; those not installed are named."""
+    nets: tuple[NetName, ...] = get_args(NetName)
+    """training: the networks."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.seeds <= 1000:
+            raise BadInput(f"--seeds: expected an integer from 1 to 1000, got {self.seeds}")
+        for name, takers in TAKERS.items():
+            if self.what not in takers and getattr(self, name) != type(self).__dict__[name]:
+                raise BadInput(f"--{name}: an option of {', '.join(takers)} only; {self.what} has none")
+        if not self.nets:
+            raise BadInput(f"--nets: expected at least one of {', '.join(get_args(NetName))}")
+
+
+# Options that not all benchmarks have.
+TAKERS: dict[str, tuple[What, ...]] = {
+    "against": ("training",),
+    "nets": ("training",),
+    "seeds": tuple(what for what in get_args(What) if what != "devices"),
+}
+
+
+def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
+    """Runs the benchmark that is asked for.
+
+    Raises:
+      BadInput: when the folder exists already.
+    """
+    from benchmarks import accelerator, devices, from_disk, kfac, readings, scale, ways_back
+    from benchmarks.contest import contest
+    from benchmarks.shell import timing
+
+    packages.require("sklearn", "matplotlib")
+    out = Path(config.out or f"benchmarks/{config.what}")
+    report.make_folder(out, overwrite=config.overwrite)
+    screen.say(f"device     {device()}")
+    runs: dict[What, Callable[[], dict[str, Any]]] = {
+        "per-example": lambda: readings.run(out, config.seeds),
+        "kfac": lambda: kfac.run(out, config.seeds),
+        "feedback": lambda: ways_back.run(out, config.seeds),
+        "training": lambda: contest.run(out, config.seeds, config.against, config.nets),
+        "scale": lambda: scale.run(out, config.seeds),
+        "stream": lambda: from_disk.run(out, config.seeds),
+        "shell": lambda: timing.run(out, config.seeds),
+        "accelerator": lambda: accelerator.run(out, config.seeds),
+        "devices": lambda: devices.run(out),
+    }
+    results = runs[config.what]()
+    screen.say(f"written    {out}/")
+    return results

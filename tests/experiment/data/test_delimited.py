@@ -1,0 +1,197 @@
+"""Reading .csv and .tsv files; every mistake is named with its place."""
+
+import gzip
+
+import numpy as np
+import pytest
+from on_disk import refusal
+
+from jaxnet.experiment.data import named
+from jaxnet.experiment.data.problem import pose
+from jaxnet.experiment.options.train_config import TrainConfig
+
+CSV = "height,weight,kind\n1.5,60,cat\n1.25,-2e1,dog\n"
+
+
+def test_a_csv_file_is_read(write):
+    table = named.load(write("a.csv", CSV), ("kind",))
+    np.testing.assert_array_equal(table.x, [[1.5, 60], [1.25, -20]])
+    assert table.y.tolist() == ["cat", "dog"]
+    assert table.features == ("height", "weight")
+    assert table.targets == ("kind",)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        CSV.replace("\n", "\r\n"),
+        "\ufeff" + CSV,
+        CSV.replace(",", " , "),
+        CSV + "\n\n",
+        '"height",weight,"kind"\n' + CSV[19:],
+    ],
+    ids=["windows", "byte order mark", "spaces", "blank lines", "quotes"],
+)
+def test_a_csv_file_may_come_from_elsewhere(content, write):
+    table = named.load(write("a.csv", content), ("kind",))
+    np.testing.assert_array_equal(table.x, [[1.5, 60], [1.25, -20]])
+    assert table.features == ("height", "weight")
+
+
+def test_a_csv_file_may_have_several_targets(write):
+    table = named.load(write("a.csv", "a,b,c\n1,2,3\n4,5,6\n"), ("c", "a"))
+    np.testing.assert_array_equal(table.y, [[3, 1], [6, 4]])
+    assert table.features == ("b",)
+
+
+def test_a_target_may_be_absent_where_none_is_needed(write):
+    table = named.load(write("a.csv", "height,weight\n1,2\n"), ("kind",), with_target=False)
+    assert table.y is None
+
+
+@pytest.mark.parametrize(
+    ("content", "targets", "message"),
+    [
+        ("", ("y",), "a.csv: is empty; expected a line of column names, then a line for each example"),
+        ("a,y\n", ("y",), "a.csv: has no rows below the column names"),
+        ("a,y\n1,2\n3\n", ("y",), "a.csv, row 2 (line 3): expected 2 cells as in the first line, got 1"),
+        ("a,y\n1,2\n\n3,4,5\n", ("y",), "a.csv, row 2 (line 4): expected 2 cells as in the first line, got 3"),
+        ("a,y\n1,2\nx,4\n", ("y",), "a.csv, row 2 (line 3), column 'a': expected a finite number, got 'x'"),
+        ("a,y\n1,2\n,4\n", ("y",), "a.csv, row 2 (line 3), column 'a': expected a finite number, got an empty cell"),
+        ("a,y\nnan,2\n", ("y",), "a.csv, row 1 (line 2), column 'a': expected a finite number, got 'nan'"),
+        ("a,y\n1,2\n-inf,2\n", ("y",), "a.csv, row 2 (line 3), column 'a': expected a finite number, got '-inf'"),
+        ("a,y\n1_0,2\n", ("y",), "a.csv, row 1 (line 2), column 'a': expected a finite number, got '1_0'"),
+        ("a,y\n1,\n", ("y",), "a.csv, row 1 (line 2), column 'y': expected a target, got an empty cell"),
+        ("a,y\n1,2\n3,inf\n", ("y",), "a.csv, row 2 (line 3), column 'y': expected a finite number, got 'inf'"),
+        ("a,y\n1,2\n3,x\n5,6\n", ("y",), "a.csv, row 2 (line 3), column 'y': expected a finite number, got 'x'"),
+        ("a,y\n1,2\n", (), "--target: a.csv needs a target column; its columns are a, y"),
+        (
+            "height,price\n1,2\n",
+            ("prize",),
+            "--target: a.csv has no column 'prize'; did you mean price?; its columns are height, price",
+        ),
+        ("y\n1\n", ("y",), "a.csv: expected at least one column beside the target"),
+        ("a,a\n1,2\n", ("a",), "a.csv, line 1: expected a name of its own for every column, got 'a' twice"),
+        ("a,\n1,2\n", ("a",), "a.csv, line 1: expected a name of its own for every column, got no name for column 2"),
+        (b"a,y\n\xff\xfe,2\n", ("y",), "a.csv: expected text in UTF-8; save it in that encoding"),
+        (
+            'a,y\n1,"2\n',
+            ("y",),
+            "a.csv, from line 2 on: expected values separated by commas, but a quoted cell is not closed",
+        ),
+        ("a;y\n1;2\n", ("y",), "a.csv: expected cells separated by commas, got semicolons; save it with commas"),
+        (
+            "a\ty\n1\t2\n",
+            ("y",),
+            "a.csv: expected cells separated by commas, got tabs; save it with commas, or name it .tsv",
+        ),
+        ("a,y\n1e200,2\n", ("y",), "a.csv, row 1 (line 2), column 'a': expected a number up to 1e+150, got '1e200'"),
+        (
+            "a,y\n1,0\n1,NA\n1,0\n1,0\n",
+            ("y",),
+            "a.csv, row 2 (line 3), column 'y': expected a finite number, got 'NA'",
+        ),
+    ],
+)
+def test_a_broken_csv_file_is_named_with_row_and_column(content, targets, message, write):
+    message = message if message.startswith("--target") else f"--data {message}"
+    assert refusal(write("a.csv", content), targets) == message
+
+
+def test_unusable_targets_are_left_out_where_none_are_needed(write):
+    table = named.load(write("a.csv", "a,y\n1,\n2,3\n"), ("y",), with_target=False)
+    assert table.y is None
+    assert table.features == ("a",)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.CSV", "a.tsv", "a.csv.gz", "a.tsv.gz"])
+def test_tabs_and_gzip_are_told_by_the_name(name, write):
+    text = CSV.replace(",", "\t") if ".tsv" in name else CSV
+    table = named.load(write(name, gzip.compress(text.encode()) if name.endswith(".gz") else text), ("kind",))
+    np.testing.assert_array_equal(table.x, [[1.5, 60], [1.25, -20]])
+    assert table.y.tolist() == ["cat", "dog"]
+
+
+def test_what_is_not_as_the_name_says_is_named(write):
+    message = "--data a.tsv: expected cells separated by tabs, got commas; save it with tabs"
+    assert refusal(write("a.tsv", CSV), ("kind",)) == message
+    packed = gzip.compress(CSV.encode())
+    assert refusal(write("a.csv.gz", CSV), ("kind",)) == "--data a.csv.gz: cannot be read (Not a gzipped file (b'he'))"
+    message = "--data a.csv.gz: cannot be read (Compressed file ended before the end-of-stream marker was reached)"
+    assert refusal(write("a.csv.gz", packed[:-9]), ("kind",)) == message
+    assert refusal(write("a.txt.gz", packed)) == (
+        "--data a.txt.gz: expected a .csv, .tsv or .npz file or a folder, got .txt.gz"
+    )
+
+
+def test_a_file_that_unpacks_to_more_than_the_machine_holds_is_refused_on_the_way(write, monkeypatch):
+    monkeypatch.setattr("jaxnet.experiment.devices.memory._physical", lambda: 2**20)
+    many = gzip.compress(b"a,y\n" + 10**6 * b"1,2\n")
+    assert len(many) < 2**14
+    message = "--data a.csv.gz: (69632, 2) numbers take 0 GiB of memory, and this machine has 0"
+    assert refusal(write("a.csv.gz", many), ("y",)).startswith(message)
+    line = gzip.compress(b"a,y\n1," + 2**24 * b"0")
+    message = "--data b.csv.gz, line 2: expected fewer than 16,777,216 characters in a line"
+    assert refusal(write("b.csv.gz", line), ("y",)) == message
+
+
+def problem_of(write, column, **options):
+    """The problem that a column of targets poses, and its numbers."""
+    text = "a,y\n" + "".join(f"{row},{cell}\n" for row, cell in enumerate(column))
+    problem, table = pose(named.load(write("a.csv", text), ("y",)), TrainConfig(**options))
+    return problem, table.y
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        ("01234", "1234", "99999"),
+        ("5", "123456789012345678", "123456789012345679"),
+        ("761762492475842560", "791557233689870338"),
+        ("-1", "0", "00", "000", "+1", "1", "1.0", "1.00", "1e0", "2", "10"),
+        ("9007199254740993", "9007199254740993.0", "9007199254740994"),
+        ("10", "9", "a"),
+        ("1", "2", "K"),
+        ("NA", "US", "none"),
+    ],
+    ids=" ".join,
+)
+def test_a_class_is_its_text(classes, write):
+    """Numbers order the classes where all are numbers; equal ones, and texts, are in the order of their letters."""
+    numbers = np.random.default_rng(0).permutation(np.arange(20 * len(classes)) % len(classes))
+    problem, y = problem_of(write, [classes[number] for number in numbers])
+    assert problem.classes == classes
+    np.testing.assert_array_equal(y, numbers)
+
+
+def test_numbers_to_be_learnt_stay_numbers(write):
+    problem, y = problem_of(write, ["1", "2.0", "03"] * 10, loss="half_squared_error")
+    assert problem.classes == ()
+    np.testing.assert_array_equal(y, np.array([[1], [2], [3]] * 10))
+
+
+@pytest.mark.parametrize(
+    ("column", "row", "expected", "got"),
+    [
+        (["yes", "no"] * 9 + ["nan"], 19, "a text, as in most rows", "nan"),
+        (["nan"] * 5 + ["yes", "no"] * 9, 1, "a text, as in most rows", "nan"),
+        (["yes", "no"] * 9 + ["7"], 19, "a text, as in most rows", "7"),
+        (["0", "1"] * 9 + ["NA"] * 9, 19, "a finite number", "NA"),
+        (["K", "1", "2"] * 9 + ["n/a"], 28, "a finite number", "n/a"),
+        (["0.5", "1.5"] * 9 + ["x"], 19, "a finite number", "x"),
+        ([str(row) for row in range(30)] + ["x"] * 9, 31, "a finite number", "x"),
+        (["0.5", "1.5"] * 9 + ["nan"], 19, "a finite number", "nan"),
+        (["NA"] + ["0.5", "1.5"] * 9, 1, "a finite number", "NA"),
+    ],
+)
+def test_a_text_among_numbers_or_a_number_among_texts_is_named_with_its_row(column, row, expected, got, write):
+    text = "a,y\n" + "".join(f"1,{cell}\n" for cell in column)
+    message = f"--data a.csv, row {row} (line {row + 1}), column 'y': expected {expected}, got {got!r}"
+    assert refusal(write("a.csv", text), ("y",)) == message
+
+
+def test_names_of_classes_are_texts_of_a_length_to_be_read(write):
+    message = (
+        "--data a.csv, row 2 (line 3), column 'kind': expected a target of at most 1000 characters, got 1001 characters"
+    )
+    assert refusal(write("a.csv", f"height,kind\n1,cat\n2,{'d' * 1001}\n"), ("kind",)) == message

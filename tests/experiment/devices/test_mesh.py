@@ -1,0 +1,165 @@
+"""The same run over several devices as on one."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from on_disk import three_classes
+
+from jaxnet.experiment.commands.train import run
+from jaxnet.experiment.console.errors import BadInput
+from jaxnet.experiment.data.problem import Problem
+from jaxnet.experiment.data.split import Part
+from jaxnet.experiment.devices.mesh import make_layout
+from jaxnet.experiment.options.train_config import TrainConfig
+from jaxnet.experiment.storage import checkpoint
+from jaxnet.experiment.training.batches import Batches, blocks_of
+from jaxnet.experiment.training.objective import make_judge, make_objective
+
+pytestmark = pytest.mark.usefixtures("optax_promotion", "without_figures")
+# Sums in another order, 20 steps long.
+CLOSE = {"float32": 1e-6, "float64": 1e-12}
+PROBLEM = Problem("regression", ("y",), (), "half_squared_error", "identity", np.zeros(1), np.ones(1))
+
+
+def trained(out, **changes):
+    """Parameters and losses of a run of 20 steps: 5 batches of 23 or fewer of the 105 examples, 4 times."""
+    options = {"data": "iris", "hidden": (8, 4), "epochs": 4, "batch_size": 23, "activation": "tanh"}
+    run(TrainConfig(**{**options, "out": str(out), **changes}))
+    with np.load(out / "model.npz") as archive:
+        arrays = {name: archive[name] for name in archive.files if name.startswith("params")}
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    result = json.loads((out / "result.json").read_text())
+    losses = [[line["train_loss"], line["validation_loss"]] for line in lines] + [[result["test_loss"]] * 2]
+    return {**arrays, "losses": np.array(losses)}
+
+
+def assert_close(actual, expected, tolerance, where=""):
+    assert actual.keys() == expected.keys()
+    largest = max(np.abs(array).max() for name, array in expected.items() if name != "losses")
+    for name, array in expected.items():
+        scale = np.abs(array).max() if name == "losses" else largest
+        np.testing.assert_allclose(actual[name], array, rtol=0, atol=tolerance * scale, err_msg=f"{name} {where}")
+
+
+RUNS = {
+    "momentum": {"optimizer": "momentum"},
+    "adamw": {},
+    "kfac": {"optimizer": "kfac"},
+    "clipping": {"optimizer": "sgd", "clip_examples": 0.5},
+    "noise": {"optimizer": "sgd", "clip_examples": 0.5, "noise_multiplier": 0.5},
+    "direct feedback": {"optimizer": "sgd", "feedback": "direct"},
+    "by jax.grad": {"optimizer": "sgd", "backward": "autodiff"},
+    "numbers": {"data": "linnerud", "batch_size": 3, "optimizer": "sgd"},
+    "skipping": {"optimizer": "sgd", "on_nan": "skip"},
+    "early stopping": {"optimizer": "sgd", "early_stopping": 1},
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_many_devices_train_as_one_does_in_float64(name, tmp_path):
+    changes = {**RUNS[name], "dtype": "float64"}
+    expected = trained(tmp_path / "one", **changes)
+    # K-FAC inverts matrices of a condition of 100 or so.
+    tolerance = CLOSE["float64"] * (10 if name == "kfac" else 1)
+    for mesh in ("data=8", "data=4,model=2", "data=3"):
+        assert_close(trained(tmp_path / mesh, **changes, mesh=mesh), expected, tolerance, mesh)
+
+
+@pytest.mark.parametrize("name", ["momentum", "clipping", "numbers"])
+def test_many_devices_train_as_one_does_in_float32(name, tmp_path):
+    expected = trained(tmp_path / "one", **RUNS[name])
+    for mesh in ("data=8", "data=4,model=2", "model=4"):
+        assert_close(trained(tmp_path / mesh, **RUNS[name], mesh=mesh), expected, CLOSE["float32"], mesh)
+
+
+def test_many_devices_train_from_disk_as_one_does_in_memory(tmp_path):
+    changes = {"data": str(three_classes(tmp_path / "data")), "dtype": "float64"}
+    expected = trained(tmp_path / "one", **changes)
+    assert_close(trained(tmp_path / "many", **changes, stream=True, mesh="data=4,model=2"), expected, CLOSE["float64"])
+
+
+@pytest.mark.parametrize(("first", "then"), [("data=4,model=2", None), (None, "data=8"), ("data=8", "data=2,model=4")])
+def test_a_checkpoint_of_one_mesh_goes_on_on_another(first, then, tmp_path):
+    changes = {"dtype": "float64", "checkpoint_every": "7", "early_stopping": 9}
+    expected = trained(tmp_path / "one", **changes)
+    trained(tmp_path / "many", **changes, mesh=first)
+    # As if it had been killed inside the third epoch.
+    last, newest, *_ = checkpoint.found(tmp_path / "many")
+    assert (last.name, newest.name) == ("step-000000020", "step-000000014")
+    shutil.rmtree(last)
+    (tmp_path / "many" / "result.json").unlink()
+    again = trained(tmp_path / "many", **changes, mesh=then, resume=str(tmp_path / "many"))
+    assert_close(again, expected, CLOSE["float64"])
+
+
+def spread(array):
+    """The shape that each device holds."""
+    (shape,) = {shard.data.shape for shard in array.addressable_shards}
+    return shape
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adamw", "adagrad", "kfac"])
+def test_parameters_and_what_optimizers_keep_of_them_are_split_over_model(optimizer):
+    config = TrainConfig(hidden=(8, 6, 5), optimizer=optimizer, mesh="data=2,model=2")
+    layout = make_layout(config)
+    objective = make_objective(config, PROBLEM, 3, 8, layout)
+    first, _, second, _, third, _, fourth, *_ = objective.state.params
+    # By outputs, by inputs; then 5 outputs do not divide, and the one that follows is split by neither.
+    assert (spread(first.W), spread(first.b)) == ((4, 3), (4,))
+    assert (spread(second.W), spread(second.b)) == ((6, 4), (6,))
+    assert (spread(third.W), spread(fourth.W)) == ((5, 6), (1, 5))
+    kept = [leaf for leaf in jax.tree.leaves(objective.state.opt_state) if leaf.shape == (8, 3)]
+    assert kept
+    assert {spread(leaf) for leaf in kept} == {(4, 3)}
+    x, y = np.zeros((2, 8, 3), np.float32), np.zeros((2, 8, 1), np.float32)
+    after, _ = objective.steps(objective.state, x, y)
+    assert spread(after.params[0].W) == (4, 3)
+
+
+def test_batches_are_split_and_filled_up_and_each_program_is_compiled_once(caplog):
+    config = TrainConfig(hidden=(4,), batch_size=6, mesh="data=4")
+    layout = make_layout(config)
+    part = Part(np.random.default_rng(0).normal(size=(17, 3)), np.arange(17.0)[:, None])
+    objective = make_objective(config, PROBLEM, 3, 6, layout)
+    batches = Batches(part, PROBLEM, config, layout, objective.order_key)
+    state = objective.state
+    with jax.log_compiles():
+        for epoch in range(3):
+            order = batches.order(epoch)
+            assert order.shape == (3, 8)
+            ((x, y, weights),) = batches.pieces(order, [(0, 3)])
+            assert spread(x) == (3, 2, 3)
+            np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-6)
+            assert sorted(np.asarray(y)[weights > 0].ravel()) == list(range(17))
+            state, _ = objective.steps(state, x, y, weights)
+    assert caplog.text.count("Compiling jit(steps)") == 1
+
+
+@pytest.mark.parametrize("mesh", [None, "data=4"])
+def test_what_fills_up_a_part_is_not_judged(mesh):
+    config = TrainConfig(hidden=(4,), mesh=mesh)
+    layout = make_layout(config)
+    rng = np.random.default_rng(0)
+    part = Part(rng.normal(size=(9, 3)), rng.normal(size=(9, 1)))
+    objective = make_objective(config, PROBLEM, 3, 8, layout)
+    judge = make_judge(objective.net, objective.loss, PROBLEM, blocks_of(part, PROBLEM, "float32", layout), layout)
+    loss, rmse = judge(objective.state.params)
+    params = jax.tree.map(jnp.asarray, jax.device_get(objective.state.params))
+    z = objective.net.apply(params, jnp.asarray(part.x, jnp.float32))
+    squares = (np.asarray(z, np.float64) - part.y) ** 2
+    np.testing.assert_allclose([loss, rmse], [0.5 * squares.mean(), np.sqrt(squares.mean())], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"mesh": "data=9"}, "--mesh data=9: needs 9 devices, and JAX finds 8; JAX_NUM_CPU_DEVICES=9 simulates them"),
+    ({"mesh": "model=2", "hidden": (7, 5)}, "--mesh model=2: model=2 divides no width of --hidden 7 5"),
+    ({"mesh": "model=2", "hidden": ()}, "--mesh model=2: model=2 divides no width of --hidden none"),
+])  # fmt: skip
+def test_a_mesh_that_cannot_be_is_named(changes, message):
+    with pytest.raises(BadInput) as error:
+        make_layout(TrainConfig(**changes))
+    assert str(error.value) == message

@@ -1,0 +1,173 @@
+"""Runs of two real processes with two devices each, on this machine: what one process computes, and how they end."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from on_disk import three_classes
+
+from jaxnet.experiment.commands.train import run
+from jaxnet.experiment.options.train_config import TrainConfig
+
+pytestmark = pytest.mark.usefixtures("optax_promotion")
+ROOT = Path(__file__).parents[3]
+# As scripts/train.py, without figures, and with a count of the values that are read from disk.
+PROGRAM = """
+import sys
+from jaxnet.experiment.commands import train as module
+from jaxnet.experiment.console.errors import exit_status
+from jaxnet.experiment.training.blocks import Rows
+module._draw = lambda *arguments: None
+rows = 0
+read = Rows.read
+def counted(self, at, dtype):
+    global rows
+    values = read(self, at, dtype)
+    rows += len(values)
+    return values
+Rows.read = counted
+status = exit_status(module.main)
+print("rows", rows, file=sys.stderr)
+sys.exit(status)
+"""
+OPTIONS = {
+    "hidden": (8, 4),
+    "activation": "tanh",
+    "batch_size": 23,
+    "dtype": "float64",
+    "checkpoint_every": "12",
+    "epochs": 40,
+}
+
+
+@pytest.fixture
+def source(tmp_path):
+    return three_classes(tmp_path / "data")
+
+
+def start(slurm=False, **options):
+    """Two processes of a run, told by options, or by what Slurm tells its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    line = []
+    for name, value in options.items():
+        values = () if value is True else value if isinstance(value, tuple) else (value,)
+        line += ["--" + name.replace("_", "-"), *map(str, values)]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
+    if slurm:
+        environment |= {"SLURM_JOB_ID": str(port), "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NTASKS": "2"}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *line, "--distributed"]
+            + ([] if slurm else [f"--coordinator=127.0.0.1:{port}", "--processes=2", f"--process-id={number}"]),
+            cwd=ROOT,
+            env=environment | ({"SLURM_PROCID": str(number), "SLURM_LOCALID": str(number)} if slurm else {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in (0, 1)
+    ]
+
+
+def ended(processes):
+    """The statuses, and the lines of stderr that are a program's and not JAX's."""
+    told = [process.communicate(timeout=300) for process in processes]
+    beginnings = ("error: ", "terminated: ", "rows ")
+    lines = [[line for line in err.splitlines() if line.startswith(beginnings)] for _, err in told]
+    return [process.returncode for process in processes], lines, [out for out, _ in told]
+
+
+def wait_for_epoch(out, number, processes):
+    """Until the run's metrics have so many lines."""
+    metrics, deadline = out / "metrics.jsonl", time.monotonic() + 200
+    while not metrics.exists() or metrics.read_bytes().count(b"\n") < number:
+        assert time.monotonic() < deadline
+        assert all(process.poll() is None for process in processes), ended(processes)
+        time.sleep(0.02)
+
+
+def outcome(out):
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == list(range(1, OPTIONS["epochs"] + 1))
+    with np.load(out / "model.npz") as archive:
+        arrays = {name: archive[name] for name in archive.files if archive[name].dtype.kind == "f"}
+    return arrays | {"losses": np.array([[line["train_loss"], line["validation_loss"]] for line in lines])}
+
+
+def assert_the_same(actual, expected):
+    """But for sums in another order, 200 steps long."""
+    assert actual.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_allclose(actual[name], array, rtol=0, atol=1e-12 * np.abs(array).max(initial=1), err_msg=name)
+
+
+@pytest.fixture
+def expected(source, tmp_path, without_figures):
+    run(TrainConfig(**OPTIONS, data=str(source), out=str(tmp_path / "one")))
+    return outcome(tmp_path / "one")
+
+
+def test_two_processes_train_as_one_and_each_reads_only_its_rows(source, expected, tmp_path):
+    out = tmp_path / "two"
+    statuses, lines, printed = ended(start(data=source, out=out, stream=True, mesh="data=2,model=2", **OPTIONS))
+    assert statuses == [0, 0], lines
+    assert_the_same(outcome(out), expected)
+    # Half of 40 epochs of 5 batches of 24 rows and of 16 rows of validation, and of 30 rows of the test.
+    read = [int(of_process[-1].split()[1]) for of_process in lines]
+    assert read == [40 * (5 * 12 + 8) + 15] * 2
+    assert "2 for examples x 2 for neurons, in 2 processes" in printed[0]
+    assert "validation loss" not in printed[1]
+
+
+def test_a_run_is_terminated_at_one_step_then_killed_and_goes_on_as_if_nothing_had_been(source, expected, tmp_path):
+    out = tmp_path / "two"
+    processes = start(data=source, out=out, **OPTIONS)
+    wait_for_epoch(out, 3, processes)
+    processes[1].terminate()
+    statuses, lines, _ = ended(processes)
+    assert statuses == [143, 143], lines
+    # The same line, with the same checkpoint, from both.
+    assert lines[0][0] == lines[1][0]
+    assert lines[0][0].startswith(f"terminated: {out} holds config.json, metrics.jsonl (")
+    assert lines[0][0].endswith(f"but no model; --resume {out} goes on")
+    stopped = (out / "metrics.jsonl").read_bytes().count(b"\n")
+    assert f"({stopped} epochs)" in lines[0][0]
+    assert stopped < OPTIONS["epochs"]
+
+    processes = start(resume=out)
+    wait_for_epoch(out, stopped + 3, processes)
+    processes[1].kill()
+    killed = time.monotonic()
+    statuses, lines, _ = ended(processes)
+    assert time.monotonic() - killed < 30
+    # JAX aborts what is left, unless a sum over the processes fails before.
+    assert statuses[0] in (-signal.SIGABRT, 1)
+    assert statuses[1] == -signal.SIGKILL
+    for (line,) in lines:
+        assert re.fullmatch(
+            r"error: this process, or another one of the run, was ended from outside( \(.*\))?; start all processes "
+            f"again with --resume {out}, which goes on from the newest checkpoint",
+            line,
+        )
+
+    statuses, lines, _ = ended(start(resume=out))
+    assert statuses == [0, 0], lines
+    assert_the_same(outcome(out), expected)
+
+
+@pytest.mark.parametrize("slurm", [False, True])
+def test_what_is_wrong_is_told_by_both(slurm, tmp_path):
+    statuses, lines, _ = ended(start(slurm=slurm, data="nosuch.csv", out=tmp_path / "two"))
+    assert statuses == [2, 2]
+    assert [of_process[0] for of_process in lines] == ["error: --data nosuch.csv: no such file or folder"] * 2
+    assert not (tmp_path / "two").exists()

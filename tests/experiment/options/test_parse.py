@@ -1,0 +1,168 @@
+"""The command line: what is understood, and the one line for what is not."""
+
+import dataclasses
+
+import pytest
+
+from jaxnet.experiment.commands.predict import PredictConfig
+from jaxnet.experiment.console.errors import BadInput, did_you_mean
+from jaxnet.experiment.options.parse import parse
+from jaxnet.experiment.options.train_config import TrainConfig
+
+
+def test_no_options_are_the_defaults():
+    assert parse(TrainConfig, []) == TrainConfig()
+
+
+def test_every_option_is_read():
+    options = {
+        "data": "a.csv",
+        "target": ("y", "z"),
+        "hidden": (32, 16),
+        "activation": "tanh",
+        "output_activation": "relu",
+        "loss": "half_squared_error",
+        "init": "small-normal",
+        "optimizer": "momentum",
+        "learning_rate": 0.5,
+        "weight_decay": 0.25,
+        "batch_size": 7,
+        "epochs": 3,
+        "early_stopping": 2,
+        "seed": 11,
+        "dtype": "float64",
+        "backward": "hand",
+        "feedback": "random",
+        "clip_examples": 2.5,
+        "noise_multiplier": 1.5,
+        "scale": "range",
+        "stream": True,
+        "out": "somewhere",
+        "overwrite": True,
+        "checkpoint_every": "2epochs",
+        "keep": 5,
+        "resume": "elsewhere",
+        "on_nan": "rollback",
+        "diagnostics": True,
+        "tensorboard": True,
+        "profile": True,
+        "mesh": "data=4,model=2",
+        "distributed": True,
+        "coordinator": "localhost:1234",
+        "processes": 3,
+        "process_id": 2,
+        "compilation_cache": False,
+    }
+    assert options.keys() == {field.name for field in dataclasses.fields(TrainConfig)}
+    line = []
+    for name, value in options.items():
+        line.append(("--no-" if value is False else "--") + name.replace("_", "-"))
+        values = value if isinstance(value, tuple) else () if isinstance(value, bool) else (value,)
+        line.extend(map(str, values))
+    assert parse(TrainConfig, line) == TrainConfig(**options)
+
+
+def test_no_hidden_layer_is_a_linear_model():
+    assert parse(TrainConfig, ["--hidden", "--seed", "1"]).hidden == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--optimzer adam", "--optimzer: no such option; did you mean --optimizer?"),
+        ("--zzz", "--zzz: no such option; --help lists them"),
+        ("--learning_rat=1", "--learning-rat: no such option; did you mean --learning-rate?"),
+        (
+            "--optimizer adamm",
+            "--optimizer: expected one of sgd, momentum, nesterov, adam, adamw, nadamw, rmsprop, adagrad, lion, kfac; "
+            "got 'adamm'; did you mean adam?",
+        ),
+        (
+            "--activation=rleu",
+            "--activation: expected one of relu, leaky_relu, tanh, sigmoid, softplus, identity; "
+            "got 'rleu'; did you mean relu?",
+        ),
+        ("--dtype int8", "--dtype: expected one of float32, float64, bfloat16; got 'int8'"),
+        ("--epochs 3.5", "--epochs: expected an integer, got '3.5'"),
+        ("--learning-rate fast", "--learning-rate: expected a number, got 'fast'"),
+        ("--hidden 64 wide", "--hidden: expected an integer, got 'wide'"),
+        ("--epochs 0", "--epochs: expected an integer of at least 1, got 0"),
+        ("--batch-size -5", "--batch-size: expected an integer of at least 1, got -5"),
+        ("--early-stopping -1", "--early-stopping: expected an integer of at least 0, got -1"),
+        ("--seed -1", "--seed: expected an integer of at least 0, got -1"),
+        ("--seed 4294967296", "--seed: expected an integer below 2^32, got 4294967296"),
+        ("--hidden 64 0", "--hidden: expected widths from 1 to 2^24 - 1, got 64 0"),
+        ("--learning-rate 0", "--learning-rate: expected a positive number up to 1e+18, got 0.0"),
+        ("--learning-rate nan", "--learning-rate: expected a positive number up to 1e+18, got nan"),
+        ("--weight-decay -1", "--weight-decay: expected a number from 0 to 1e+18, got -1.0"),
+        ("--weight-decay inf", "--weight-decay: expected a number from 0 to 1e+18, got inf"),
+        ("--clip-examples 0", "--clip-examples: expected a positive number up to 1e+18, got 0.0"),
+        ("--clip-examples 1.1e18", "--clip-examples: expected a positive number up to 1e+18, got 1.1e+18"),
+        ("--clip-examples 1 --noise-multiplier -1", "--noise-multiplier: expected a number from 0 to 1e+18, got -1.0"),
+        ("--noise-multiplier 1", "--noise-multiplier: is in units of --clip-examples, which is missing"),
+        (
+            "--noise-multiplier 1 --clip-examples 1 --optimizer kfac",
+            "--noise-multiplier: kfac sees the examples beside the noise; use another --optimizer",
+        ),
+        (
+            "--feedback sign --backward autodiff",
+            "--feedback sign: needs --backward hand; jax.grad knows only the transpose",
+        ),
+        (
+            "--clip-examples 1 --backward autodiff",
+            "--clip-examples: needs --backward hand; jax.grad gives no example's gradient",
+        ),
+        (
+            "--on-nan rollback --checkpoint-every 0",
+            "--on-nan rollback: goes back to checkpoints, and --checkpoint-every 0 writes none",
+        ),
+        ("--mesh data=4,nodes=2", "--mesh: expected numbers of devices, as data=4,model=2; got 'data=4,nodes=2'"),
+        ("--mesh data=2,data=2", "--mesh: expected numbers of devices, as data=4,model=2; got 'data=2,data=2'"),
+        ("--mesh 8", "--mesh: expected numbers of devices, as data=4,model=2; got '8'"),
+        ("--processes 2", "--processes: is for a run of several processes; add --distributed"),
+        ("--distributed --processes 0", "--processes: expected an integer of at least 1, got 0"),
+        (
+            "--distributed --processes 2 --process-id 2",
+            "--process-id: expected an integer from 0 to --processes - 1, got 2",
+        ),
+        ("--distributed --coordinator here", "--coordinator: expected HOST:PORT, as 10.0.0.1:1234; got 'here'"),
+        (
+            "--feedback signs",
+            "--feedback: expected one of transpose, random, sign, direct; got 'signs'; did you mean sign?",
+        ),
+    ],
+)
+def test_a_wrong_option_is_named_in_one_line(line, message):
+    with pytest.raises(BadInput) as error:
+        parse(TrainConfig, line.split())
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("line", ["stray", "--data", "--epochs"])
+def test_other_refusals_of_the_parser_are_one_line_too(line):
+    with pytest.raises(BadInput) as error:
+        parse(TrainConfig, line.split())
+    assert "\n" not in str(error.value)
+    assert line in str(error.value)
+    assert "╭" not in str(error.value)
+    assert "│" not in str(error.value)
+
+
+def test_no_name_is_near_one_as_long_as_a_page_and_few_are_searched():
+    assert did_you_mean("sead", ["seed", "s" * 10_000]) == "; did you mean seed?"
+    assert did_you_mean("s" * 101, ["s" * 100]) == ""
+    assert did_you_mean("seed", [*map(str, range(1000)), "sead"]) == ""
+
+
+def test_a_missing_argument_is_named():
+    with pytest.raises(BadInput, match="data"):
+        parse(PredictConfig, ["runs/digits-1"])
+
+
+def test_help_lists_every_option(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        parse(TrainConfig, ["--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    for field in dataclasses.fields(TrainConfig):
+        assert "--" + field.name.replace("_", "-") in text
