@@ -178,14 +178,12 @@ def test_odd_surroundings_are_told_in_a_line_at_most(shell, status, line, tmp_pa
 
 UNREAD = """
 import json, runpy
-from jaxnet.experiment.commands import compare
-from jaxnet.experiment.commands import predict
-from benchmarks import program
-from benchmarks import devices
-
 folder, scripts, cases = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 os.chdir(folder)
 sys.path.insert(0, scripts)
+from jaxnet.experiment.commands import compare, predict
+from benchmarks import devices, program
+
 os.waitpid(fork(lambda: module.main(["--data", "iris", "--epochs", "1", "--out", "run"])), 0)
 ended = []
 for script, *arguments in cases:

@@ -19,7 +19,7 @@ from jaxnet.experiment.options.parse import parse
 ROOT = Path(__file__).parent.parent.parent
 STRAYS = """
 import os, sys, time
-from contest import plain
+from benchmarks.contest import plain
 
 def faster(problem):
     return plain.prepare(problem._replace(net=problem.net._replace(learning_rate=1.01 * problem.net.learning_rate)))
@@ -60,7 +60,7 @@ def enter(monkeypatch, tmp_path):
 
     def enter(*strays):
         entered = {name: Contestant(f"strays:{name}", "numpy", "numpy") for name in strays}
-        ours = Contestant(".plain:prepare", "numpy", "numpy")
+        ours = Contestant("benchmarks.contest.plain:prepare", "numpy", "numpy")
         monkeypatch.setattr(contestants, "CONTESTANTS", {"jaxnet": ours, **entered})
 
     return enter
@@ -140,11 +140,18 @@ def test_contestants_that_end_or_fall_silent_are_told_and_the_others_go_on(tmp_p
 
 def test_a_worker_ends_with_its_with_statement_and_when_nobody_asks_any_more():
     net = problems.NETS["3-4-1"]
-    with process.Worker(".plain:prepare", net) as worker:
+    with process.Worker("benchmarks.contest.plain:prepare", net) as worker:
         assert len(worker.answer()["losses"]) == net.steps
     with pytest.raises(ProcessLookupError):
         os.kill(worker.pid, 0)
-    command = [sys.executable, "-P", "-m", "contest.worker", ".plain:prepare", json.dumps(net._asdict())]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "benchmarks.contest.worker",
+        "benchmarks.contest.plain:prepare",
+        json.dumps(net._asdict()),
+    ]
     done = subprocess.run(command, env=process.environment(), input="", capture_output=True, text=True, check=True)
     assert set(json.loads(done.stdout.splitlines()[-1])) == {"memory"}
 

@@ -1,5 +1,5 @@
-"""The same networks trained by several packages, each in a process of its own, in which this folder is a package.
+"""The same networks trained by several packages, each in a process of its own.
 
-The modules that run there import each other relatively, and of jaxnet nothing but what is measured: with the whole
-package would come JAX, and its memory would be counted as that of those who need none.
+The modules that run there import of jaxnet nothing but what is measured: with the whole package would come JAX, and its
+memory would be counted as that of those who need none.
 """

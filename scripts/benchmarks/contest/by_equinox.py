@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from .jax_grad import loop
-from .problems import Problem
+from benchmarks.contest.jax_grad import loop
+from benchmarks.contest.problems import Problem
 
 
 class Perceptron(eqx.Module):

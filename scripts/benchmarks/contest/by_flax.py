@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from .jax_grad import loop
-from .problems import Problem
+from benchmarks.contest.jax_grad import loop
+from benchmarks.contest.problems import Problem
 
 
 class Perceptron(nnx.Module):

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from .jax_grad import loop
-from .problems import Problem
+from benchmarks.contest.jax_grad import loop
+from benchmarks.contest.problems import Problem
 
 
 def prepare(problem: Problem) -> Callable[[], list[jax.Array]]:

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
-from .problems import Problem, logistic
+from benchmarks.contest.problems import Problem, logistic
 
 
 def prepare(problem: Problem) -> Callable[[], list[float]]:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .problems import SIGMOID, SOFTMAX, Problem
+from benchmarks.contest.problems import SIGMOID, SOFTMAX, Problem
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
 LOSSES = {SIGMOID: functional.binary_cross_entropy_with_logits, SOFTMAX: functional.cross_entropy}

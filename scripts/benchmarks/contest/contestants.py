@@ -41,24 +41,24 @@ class Contestant(NamedTuple):
 
 OURS = "jaxnet"
 CONTESTANTS = {
-    OURS: Contestant(".scanned:by_hand", "jaxnet", "jaxnet"),
-    "jax.grad, scanned": Contestant(".scanned:automatic", "jax", "jax"),
-    "jax.grad": Contestant(".jax_grad:prepare", "jax", "jax"),
-    "haiku": Contestant(".by_haiku:prepare", "haiku", "dm-haiku", "haiku"),
-    "equinox": Contestant(".by_equinox:prepare", "equinox", "equinox", "equinox"),
-    "flax.nnx": Contestant(".by_flax:objects", "flax", "flax", "flax"),
-    "flax.nnx, functional": Contestant(".by_flax:functional", "flax", "flax", "flax"),
-    "torch": Contestant(".by_torch:eager", "torch", "torch", "torch"),
-    "torch.compile": Contestant(".by_torch:compiled", "torch", "torch", "torch"),
+    OURS: Contestant("benchmarks.contest.scanned:by_hand", "jaxnet", "jaxnet"),
+    "jax.grad, scanned": Contestant("benchmarks.contest.scanned:automatic", "jax", "jax"),
+    "jax.grad": Contestant("benchmarks.contest.jax_grad:prepare", "jax", "jax"),
+    "haiku": Contestant("benchmarks.contest.by_haiku:prepare", "haiku", "dm-haiku", "haiku"),
+    "equinox": Contestant("benchmarks.contest.by_equinox:prepare", "equinox", "equinox", "equinox"),
+    "flax.nnx": Contestant("benchmarks.contest.by_flax:objects", "flax", "flax", "flax"),
+    "flax.nnx, functional": Contestant("benchmarks.contest.by_flax:functional", "flax", "flax", "flax"),
+    "torch": Contestant("benchmarks.contest.by_torch:eager", "torch", "torch", "torch"),
+    "torch.compile": Contestant("benchmarks.contest.by_torch:compiled", "torch", "torch", "torch"),
     "scikit-learn": Contestant(
-        ".by_sklearn:prepare", "sklearn", "scikit-learn", "scikit-learn", trains=problems.logistic
+        "benchmarks.contest.by_sklearn:prepare", "sklearn", "scikit-learn", "scikit-learn", trains=problems.logistic
     ),
-    "numpy": Contestant(".plain:prepare", "numpy", "numpy", nets=("3-4-1",)),
+    "numpy": Contestant("benchmarks.contest.plain:prepare", "numpy", "numpy", nets=("3-4-1",)),
 }
 PEAKS = {
-    "numpy": Contestant(".peak:by_numpy", "numpy", "numpy"),
-    "torch": Contestant(".peak:by_torch", "torch", "torch"),
-    "jax": Contestant(".peak:by_jax", "jax", "jax"),
+    "numpy": Contestant("benchmarks.contest.peak:by_numpy", "numpy", "numpy"),
+    "torch": Contestant("benchmarks.contest.peak:by_torch", "torch", "torch"),
+    "jax": Contestant("benchmarks.contest.peak:by_jax", "jax", "jax"),
 }
 
 

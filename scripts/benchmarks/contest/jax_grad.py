@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from .problems import Problem
+from benchmarks.contest.problems import Problem
 
 
 def prepare(problem: Problem) -> Callable[[], list[jax.Array]]:

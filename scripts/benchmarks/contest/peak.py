@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .problems import Net, Problem
+from benchmarks.contest.problems import Net, Problem
 
 SIZE = 2048
 # A layer's forward pass alone; its operations are one product's.

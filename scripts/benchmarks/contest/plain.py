@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .problems import SIGMOID, SOFTMAX, Net, Problem
+from benchmarks.contest.problems import SIGMOID, SOFTMAX, Net, Problem
 
 Params = list[tuple[np.ndarray, np.ndarray]]
 

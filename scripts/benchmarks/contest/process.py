@@ -17,7 +17,7 @@ import jaxnet
 from benchmarks.contest.problems import Net
 
 PATIENCE = 120.0
-PATHS = Path(__file__).parent.parent, Path(jaxnet.__file__).parent.parent
+PATHS = Path(__file__).parents[2], Path(jaxnet.__file__).parent.parent
 
 
 class Died(Exception):  # noqa: N818 told, and the others go on
@@ -28,7 +28,7 @@ class Worker:
     """A contestant in a process of its own, for use in a `with` statement, at whose end it ends, however that comes."""
 
     def __init__(self, start: str, net: Net) -> None:
-        command = [sys.executable, "-P", "-m", "contest.worker", start, json.dumps(net._asdict())]
+        command = [sys.executable, "-P", "-m", "benchmarks.contest.worker", start, json.dumps(net._asdict())]
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 closed with the worker
         # A session of its own: Ctrl-C reaches us alone, and what the worker started ends with it.
         self._process: Any = subprocess.Popen(

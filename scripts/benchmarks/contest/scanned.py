@@ -8,8 +8,7 @@ import optax
 from jax import lax
 
 import jaxnet as jn
-
-from .problems import Problem
+from benchmarks.contest.problems import Problem
 
 
 def by_hand(problem: Problem) -> Callable[[], jax.Array]:

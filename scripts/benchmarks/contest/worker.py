@@ -1,4 +1,6 @@
-"""A contestant in a process of its own, `python -m contest.worker CONTESTANT NET`, that answers in lines of JSON.
+"""A contestant in a process of its own, that answers in lines of JSON.
+
+`python -m benchmarks.contest.worker CONTESTANT NET` starts it.
 
 CONTESTANT is MODULE:FUNCTION, where the function makes of a problem what runs a pass; NET is a `Net` in JSON. The first
 line, unasked, tells the first pass's seconds, compilation and all, and its losses; `go N` runs N passes and tells their
@@ -17,15 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from . import problems
-from .problems import Net
+from benchmarks.contest import problems
+from benchmarks.contest.problems import Net
 
 
 def main(contestant: str, net: str) -> None:
     """Prepares, runs a pass, and does what is asked."""
     tell = _own_stdout()
     module, function = contestant.split(":")
-    prepare = getattr(importlib.import_module(module, __package__), function)
+    prepare = getattr(importlib.import_module(module), function)
     one_pass = prepare(problems.make(Net(**json.loads(net))))
     started = time.perf_counter()
     losses = one_pass()
