@@ -5,10 +5,9 @@ from _start import start
 
 def load():
     """The program, once its packages are there."""
-    from jaxnet.experiment.commands.check import CheckConfig, check_gradients
-    from jaxnet.experiment.options.parse import parse
+    from jaxnet.experiment.commands.check import main
 
-    return lambda: check_gradients(parse(CheckConfig))
+    return main
 
 
 if __name__ == "__main__":

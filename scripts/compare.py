@@ -5,10 +5,9 @@ from _start import start
 
 def load():
     """The program, once its packages are there."""
-    from jaxnet.experiment.commands.compare import CompareConfig, compare
-    from jaxnet.experiment.options.parse import parse
+    from jaxnet.experiment.commands.compare import main
 
-    return lambda: compare(parse(CompareConfig))
+    return main
 
 
 if __name__ == "__main__":

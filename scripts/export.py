@@ -5,10 +5,9 @@ from _start import start
 
 def load():
     """The program, once its packages are there."""
-    from jaxnet.experiment.commands.export import ExportConfig, export
-    from jaxnet.experiment.options.parse import parse
+    from jaxnet.experiment.commands.export import main
 
-    return lambda: export(parse(ExportConfig))
+    return main
 
 
 if __name__ == "__main__":

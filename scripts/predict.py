@@ -5,10 +5,9 @@ from _start import start
 
 def load():
     """The program, once its packages are there."""
-    from jaxnet.experiment.commands.predict import PredictConfig, predict
-    from jaxnet.experiment.options.parse import parse
+    from jaxnet.experiment.commands.predict import main
 
-    return lambda: predict(parse(PredictConfig))
+    return main
 
 
 if __name__ == "__main__":

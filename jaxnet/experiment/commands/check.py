@@ -1,4 +1,4 @@
-"""Every signal and gradient of a network beside other ways to find it: what `scripts/check_gradients.py` prints."""
+"""Every signal and gradient of a network beside other ways to find it: what `jaxnet check` prints."""
 
 import dataclasses
 from typing import Literal
@@ -8,6 +8,7 @@ import numpy as np
 from jaxnet.experiment.commands.derivatives import EXAMPLES, Case, Row, derivatives
 from jaxnet.experiment.console.errors import BadInput, Failure
 from jaxnet.experiment.console.screen import fill
+from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.options.train_config import Activation
 
 INPUTS = 3
@@ -51,6 +52,11 @@ class CheckConfig:
             raise BadInput(f"--hidden: expected widths of at least 1, got {' '.join(map(str, self.hidden or ()))}")
         if self.seed < 0:
             raise BadInput(f"--seed: expected an integer of at least 0, got {self.seed}")
+
+
+def main() -> None:
+    """`check_gradients`, with this process's command line."""
+    check_gradients(parse(CheckConfig))
 
 
 def check_gradients(config: CheckConfig) -> None:

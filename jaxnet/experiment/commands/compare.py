@@ -11,6 +11,7 @@ import tyro
 from jaxnet.experiment.console import packages, screen
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.figures.curves import draw_comparison
+from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.storage.folder import FREE, OF_A_START
 from jaxnet.experiment.storage.history import Run, read
 
@@ -22,7 +23,7 @@ KINDS = {"accuracy": "classes, with an accuracy", "rmse": "numbers, with an RMSE
 
 @dataclasses.dataclass(frozen=True)
 class CompareConfig:
-    """Compare runs of `scripts/train.py`, finished or not."""
+    """Compare runs of `jaxnet train`, finished or not."""
 
     run: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN...")] = dataclasses.field(
         metadata={"positional": True}
@@ -39,6 +40,11 @@ class CompareConfig:
             raise BadInput(f"--out {out}: expected a name that ends in .png, .svg or .pdf")
         if not out.parent.is_dir():
             raise BadInput(f"--out {out}: there is no folder {out.parent}; make it, or choose another")
+
+
+def main() -> None:
+    """`compare`, with this process's command line."""
+    compare(parse(CompareConfig))
 
 
 def compare(config: CompareConfig) -> None:

@@ -1,6 +1,6 @@
 """A trained model for use without this library: as a compiled function, or as arrays with their names.
 
-The function takes raw features and gives what `scripts/predict.py` prints: scaling, network, and probabilities or
+The function takes raw features and gives what `jaxnet predict` prints: scaling, network, and probabilities or
 values in the target's units.
 """
 
@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 from jaxnet.experiment.console import packages
 from jaxnet.experiment.console.errors import BadInput, Failure
 from jaxnet.experiment.console.screen import say
+from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.storage import durable, exports, model, newest
 from jaxnet.experiment.storage.model import Model
 
@@ -43,6 +44,11 @@ class ExportConfig:
     """The file; by default model.stablehlo, model.safetensors or arrays.npz in the run's folder."""
     overwrite: bool = False
     """Replace an existing file."""
+
+
+def main() -> None:
+    """`export`, with this process's command line."""
+    export(parse(ExportConfig))
 
 
 def export(config: ExportConfig) -> Path:

@@ -17,6 +17,7 @@ from jaxnet.experiment.data.labels import classes_of, numbers_of
 from jaxnet.experiment.data.scaling import scaled
 from jaxnet.experiment.data.split import RowsOfParts, rows_of
 from jaxnet.experiment.data.table import Table
+from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.storage import durable, exports, model, newest
 from jaxnet.experiment.storage.model import Model
 from jaxnet.experiment.storage.resumption import fingerprint
@@ -27,7 +28,7 @@ Part = Literal["train", "validation", "test", "all"]
 
 @dataclasses.dataclass(frozen=True)
 class PredictConfig:
-    """Predict with a network that `scripts/train.py` trained."""
+    """Predict with a network that `jaxnet train` trained."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = dataclasses.field(
         metadata={"positional": True}
@@ -43,6 +44,11 @@ class PredictConfig:
     """A .csv file for the predictions; by default they are printed."""
     overwrite: bool = False
     """Replace an existing file."""
+
+
+def main() -> None:
+    """`predict`, with this process's command line."""
+    predict(parse(PredictConfig))
 
 
 def predict(config: PredictConfig) -> None:

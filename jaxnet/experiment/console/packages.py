@@ -1,14 +1,31 @@
-"""Packages that are not always there, and which of this library's extras bring them."""
+"""Packages that are not always there, and what brings them."""
 
 import importlib.util
+from pathlib import Path
 
-# By the names under which they are imported; those of pyproject.toml.
+import jaxnet
+
+# The extras of pyproject.toml: of each package the name that it is imported by, and the one that it is installed by.
 EXTRAS = {
-    "train": ("tyro", "rich", "sklearn", "matplotlib", "platformdirs", "filelock", "orbax"),
-    "export": ("flatbuffers", "safetensors"),
-    "tensorboard": ("tensorboardX",),
-    "test": ("pytest", "xdist", "hypothesis", "beartype", "mpmath"),
-    "bench": ("flax", "equinox", "haiku", "torch"),
+    "train": {
+        "tyro": "tyro",
+        "rich": "rich",
+        "sklearn": "scikit-learn",
+        "matplotlib": "matplotlib",
+        "platformdirs": "platformdirs",
+        "filelock": "filelock",
+        "orbax": "orbax-checkpoint",
+    },
+    "export": {"flatbuffers": "flatbuffers", "safetensors": "safetensors"},
+    "tensorboard": {"tensorboardX": "tensorboardX"},
+    "test": {
+        "pytest": "pytest",
+        "xdist": "pytest-xdist",
+        "hypothesis": "hypothesis",
+        "beartype": "beartype",
+        "mpmath": "mpmath",
+    },
+    "bench": {"flax": "flax", "equinox": "equinox", "haiku": "dm-haiku", "torch": "torch"},
 }
 
 
@@ -21,10 +38,25 @@ def is_there(name: str) -> bool:
 
 
 def missing(name: str) -> str:
-    """What is said of a package that is not there, or of a part of one."""
+    """What is said of a package that is not there, or of a part of one.
+
+    In a clone of the repository, the extra that brings it. Elsewhere what is missing of that extra, package by package:
+    on PyPI, jaxnet is the name of another project.
+    """
     package = name.partition(".")[0]
-    extra = next((f"-e '.[{extra}]'" for extra, packages in EXTRAS.items() if package in packages), package)
-    return f"the package {package} is not installed; pip install {extra} brings it"
+    extra = next((extra for extra, packages in EXTRAS.items() if package in packages), None)
+    if extra is None:
+        return f"the package {package} is not installed; pip install {package} brings it"
+    if in_a_clone():
+        return f"the package {package} is not installed; pip install -e '.[{extra}]' brings it"
+    absent = [at for imported, at in EXTRAS[extra].items() if imported == package or not is_there(imported)]
+    rest = "it" if len(absent) == 1 else "it, and what else is missing"
+    return f"the package {package} is not installed; pip install {' '.join(absent)} brings {rest}"
+
+
+def in_a_clone() -> bool:
+    """Whether this library runs from its repository, and not from where pip has put it."""
+    return (Path(jaxnet.__file__).parents[1] / "pyproject.toml").is_file()
 
 
 def require(*names: str) -> None:

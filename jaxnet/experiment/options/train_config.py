@@ -1,4 +1,4 @@
-"""The options of `scripts/train.py`."""
+"""The options of `jaxnet train`."""
 
 import dataclasses
 import re

@@ -11,20 +11,13 @@ from jaxnet.experiment.console import packages
 from jaxnet.experiment.console.errors import exit_status
 
 ROOT = Path(__file__).parents[3]
-# Under another name than they are installed by.
-IMPORTED = {
-    "scikit-learn": "sklearn",
-    "orbax-checkpoint": "orbax",
-    "dm-haiku": "haiku",
-    "pytest-xdist": "xdist",
-}
 
 
 def test_the_extras_are_those_that_can_be_installed():
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for extra, names in packages.EXTRAS.items():
         brought = [re.split(r"[>=\[]", line)[0] for line in declared[extra]]
-        assert tuple(IMPORTED.get(name, name) for name in brought if name != "jaxnet") == names
+        assert [name for name in brought if name != "jaxnet"] == list(names.values())
 
 
 @pytest.mark.parametrize(
@@ -42,6 +35,24 @@ def test_an_import_that_fails_names_the_extra(name, extra, monkeypatch, capsys):
     package = name.partition(".")[0]
     expected = f"error: the package {package} is not installed; pip install -e '.[{extra}]' brings it\n"
     assert capsys.readouterr().err == expected
+
+
+def test_outside_a_clone_the_packages_that_are_missing_are_named(monkeypatch):
+    monkeypatch.setattr(packages, "in_a_clone", lambda: False)
+    monkeypatch.setattr(packages, "is_there", lambda name: name not in ("sklearn", "orbax"))
+    assert packages.missing("orbax.checkpoint") == (
+        "the package orbax is not installed; pip install scikit-learn orbax-checkpoint brings it, and what else is "
+        "missing"
+    )
+    assert packages.missing("tensorboardX") == (
+        "the package tensorboardX is not installed; pip install tensorboardX brings it"
+    )
+
+
+def test_a_clone_is_known_by_its_pyproject(monkeypatch, tmp_path):
+    assert packages.in_a_clone()
+    monkeypatch.setattr("jaxnet.__file__", str(tmp_path / "site-packages" / "jaxnet" / "__init__.py"))
+    assert not packages.in_a_clone()
 
 
 def test_other_packages_are_named_too():
