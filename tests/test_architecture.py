@@ -15,6 +15,10 @@ AUTODIFF = {"grad", "vjp", "value_and_grad", "jacrev", "jacfwd", "hessian", "lin
 OPTIONAL = {"tyro", "rich", "sklearn", "matplotlib", "orbax", "tensorboardX", "flatbuffers", "scipy", "pandas"}
 
 
+# Of jaxnet.experiment, each of which imports those to its left.
+ROOMS = ("console", "options", "devices", "data", "training", "storage", "figures", "commands")
+
+
 def imports(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -47,6 +51,17 @@ def test_layers_never_import_each_other():
     for path in (PACKAGE / "layers").glob("*.py"):
         if path.name != "__init__.py":
             assert not any(name.startswith("jaxnet.layers") for name in imports(path)), path
+
+
+@pytest.mark.parametrize("room", ["console", "options", "data"])
+def test_a_room_imports_only_rooms_to_its_left(room):
+    reached = {
+        name.split(".")[2]
+        for path in (PACKAGE / "experiment" / room).glob("*.py")
+        for name in imports(path)
+        if name.startswith("jaxnet.experiment.")
+    }
+    assert reached <= set(ROOMS[: ROOMS.index(room) + 1])
 
 
 def test_importing_jaxnet_loads_no_optional_package():

@@ -85,7 +85,7 @@ def _epochs(folder, *, stream, rounds):
         data=folder, hidden=HIDDEN, batch_size=BATCH, epochs=rounds + 1, optimizer="sgd", stream=stream
     )
     table = named.load(config.data, stream=stream)
-    problem, table = pose(table, config)
+    problem, table = pose(table)
     parts, problem = split(table, problem, config.seed)
     with jax.enable_x64(False):
         events = loop.train(config, problem, parts, make_layout(config))

@@ -19,7 +19,6 @@ from jax import lax
 from jaxnet import losses
 from jaxnet.experiment.console.errors import interrupted
 from jaxnet.experiment.data import named, problem, split
-from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
 from jaxnet.training import TrainState, make_epoch, make_step
@@ -107,16 +106,17 @@ class Tuned(NamedTuple):
 @cache
 def task(name: str, seeds: int) -> Task:
     """A data set of `scripts/train.py`, split and scaled by each seed as it is there."""
-    posed, table = problem.pose(named.load(name), TrainConfig(data=name))
-    splits = [split.split(table, posed, seed)[0] for seed in range(seeds)]
+    posed, table = problem.pose(named.load(name))
+    features = len(table.features)
+    splits = [split.split(table, posed, seed)[0].shaped((features,)) for seed in range(seeds)]
 
     def stacked(part):
         parts = [getattr(parts, part) for parts in splits]
-        x = np.stack([part.x for part in parts]).astype(np.float32)
+        x = np.stack([part.x.read(slice(None), np.float32) for part in parts])
         return Part(jnp.asarray(x), jnp.asarray(np.stack([posed.encode(part.y, np.float32) for part in parts])))
 
     loss = getattr(losses, posed.loss)
-    return Task(name, loss, table.x.shape[1], posed.outputs, *map(stacked, ("train", "validation", "test")))
+    return Task(name, loss, features, posed.outputs, *map(stacked, ("train", "validation", "test")))
 
 
 def keys(seeds: int) -> tuple[jax.Array, jax.Array]:

@@ -7,20 +7,22 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import tyro
 
 from jaxnet.experiment.commands.train import device
 from jaxnet.experiment.console.errors import BadInput, some
 from jaxnet.experiment.console.screen import say
 from jaxnet.experiment.data import delimited, named
+from jaxnet.experiment.data.fingerprint import fingerprint
 from jaxnet.experiment.data.labels import classes_of, numbers_of
-from jaxnet.experiment.data.scaling import scaled
+from jaxnet.experiment.data.scaling import require_moderate
+from jaxnet.experiment.data.source import InMemory
 from jaxnet.experiment.data.split import RowsOfParts, rows_of
 from jaxnet.experiment.data.table import Table
 from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.storage import durable, exports, model, newest
 from jaxnet.experiment.storage.model import Model
-from jaxnet.experiment.storage.resumption import fingerprint
 from jaxnet.experiment.training.scores import scores
 
 Part = Literal["train", "validation", "test", "all"]
@@ -60,7 +62,9 @@ def predict(config: PredictConfig) -> None:
     table = _load(config, trained)
     rows = _rows_again(trained, table)
     chosen = _part(config, table, rows)
-    predicted = trained.predict(scaled(chosen, trained.scaling))
+    require_moderate(chosen, trained.scaling)
+    x = chosen.x.scaled(trained.scaling).shaped((len(trained.features),))
+    predicted = trained.predict(x.read(slice(None), np.float64))
     if out is None:
         _write(sys.stdout, trained, predicted)
         sys.stdout.flush()
@@ -95,11 +99,12 @@ def _load(config: PredictConfig, trained: Model) -> Table:
     if missing or extra:
         differences = [f"lacks {_some(missing)}" if missing else "", f"has also {_some(extra)}" if extra else ""]
         raise BadInput(
-            f"--data {table.source}: expected the {len(trained.features)} columns of the training data, "
+            f"--data {table.name}: expected the {len(trained.features)} columns of the training data, "
             f"but it {' and '.join(filter(None, differences))}"
         )
     order = [place[name] for name in trained.features]
-    return table._replace(x=table.x[:, order], features=trained.features)
+    vectors = table.x.shaped((len(order),)).read(slice(None), np.float64)
+    return table._replace(x=InMemory(vectors[:, order]), features=trained.features)
 
 
 def _rows_again(trained: Model, table: Table) -> RowsOfParts | None:
@@ -118,7 +123,7 @@ def _part(config: PredictConfig, table: Table, rows: RowsOfParts | None) -> Tabl
     if config.part is None or config.part == "all":
         return table.test if table.test is not None and config.part is None else table
     if rows is None:
-        raise BadInput(f"--part {config.part}: {table.source} is not what {config.run} was trained on; leave it out")
+        raise BadInput(f"--part {config.part}: {table.name} is not what {config.run} was trained on; leave it out")
     if config.part == "test" and table.test is not None:
         return table.test
     return table.at(getattr(rows, config.part))

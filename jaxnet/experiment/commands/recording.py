@@ -43,7 +43,7 @@ def train_and_record(
     Args:
       out: the run's folder.
       config, problem, parts, layout: what is trained, and where.
-      data_hash: of the data, see `resumption.fingerprint`.
+      data_hash: of the data, see `fingerprint.fingerprint`.
       model_of: from parameters to a model, of which each checkpoint holds one.
 
     Raises:

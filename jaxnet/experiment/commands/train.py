@@ -18,8 +18,8 @@ from jaxnet.experiment.console import packages
 from jaxnet.experiment.console.errors import BadInput, Failure, first_line
 from jaxnet.experiment.console.screen import say
 from jaxnet.experiment.data import named
-from jaxnet.experiment.data.problem import loss_of, pose
-from jaxnet.experiment.data.split import split
+from jaxnet.experiment.data.examples import prepare
+from jaxnet.experiment.data.problem import loss_of
 from jaxnet.experiment.devices import processes
 from jaxnet.experiment.devices.cache import use_compilation_cache
 from jaxnet.experiment.devices.mesh import make_layout
@@ -28,7 +28,6 @@ from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.options.schedule import Schedule
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage import durable, exports, folder, model
-from jaxnet.experiment.storage.resumption import fingerprint
 from jaxnet.experiment.training import updates
 from jaxnet.experiment.training.batches import blocks_of
 from jaxnet.experiment.training.objective import make_network
@@ -94,14 +93,13 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
     with ExitStack() as stack:
         stack.enter_context(processes.alone_heard())
         stack.enter_context(jax.enable_x64(config.dtype == "float64"))
-        table = processes.together(lambda: _load(config))
-        problem, table = pose(table, config)
-        parts, problem = split(table, problem, config.seed, config.scale)
-        _print_plan(config, table, problem, parts, found, layout)
+        examples = _prepare(config)
+        problem, parts = examples.problem, examples.parts
+        _print_plan(config, examples, found, layout)
         out = Path(processes.by_first(lambda: str(_open_folder(config, problem, parts, stack))))
         named(str(out))
         try:
-            result = _fill(out, config, table, problem, parts, layout)
+            result = _fill(out, config, examples, layout)
             result["seconds"] = round(time.perf_counter() - started, 3)
             out = Path(processes.by_first(lambda: str(_finish(out, config, result))))
         except KeyboardInterrupt:
@@ -147,6 +145,18 @@ def _open_folder(config, problem, parts, stack):
     return folder.make(config, resolved, stack)
 
 
+def _prepare(config):
+    """What the run learns from, in the shape that its network takes: each example is a vector."""
+    examples = prepare(
+        processes.together(lambda: _load(config)),
+        config.seed,
+        scale=config.scale,
+        loss=config.loss,
+        output_activation=config.output_activation,
+    )
+    return examples._replace(parts=examples.parts.shaped((len(examples.features),)))
+
+
 def _load(config):
     if config.resume is not None and config.data not in named.NAMES and not os.path.exists(config.data):
         raise BadInput(
@@ -156,25 +166,25 @@ def _load(config):
     return named.load(config.data, config.target, stream=config.stream)
 
 
-def _fill(out, config, table, problem, parts, layout):
+def _fill(out, config, examples, layout):
     """Everything but result.json, which is returned."""
+    problem, parts = examples.problem, examples.parts
     if processes.is_first():
         # Matplotlib is loaded while XLA compiles, which leaves Python alone.
         Thread(target=canvas.get_ready, daemon=True).start()
 
     def model_of(params):
         return model.Model(
-            sizes=model.sizes_of(config, table.x.shape[1], problem),
+            sizes=model.sizes_of(config, len(examples.features), problem),
             activation=config.activation,
             params=layout.fetch(params),
             scaling=parts.scaling,
             problem=problem,
-            features=table.features,
-            origin=model.Origin(data_hash, config.stream, config.seed),
+            features=examples.features,
+            origin=model.Origin(examples.fingerprint, config.stream, config.seed),
         )
 
-    data_hash = processes.by_first(lambda: fingerprint(table))
-    trained, epochs = train_and_record(out, config, data_hash, problem, parts, layout, model_of)
+    trained, epochs = train_and_record(out, config, examples.fingerprint, problem, parts, layout, model_of)
     finished = model_of(trained.params)
     result, predicted = _test(config, problem, parts, trained.params, layout)
 
@@ -226,19 +236,20 @@ def _draw(where, epochs, trained, finished, parts, predicted):
         return
     test_part.draw_confusion(where / "confusion.png", predicted.argmax(axis=1), test.y, problem.classes)
     if len(finished.features) == 2:
-        x = test.x if isinstance(test.x, np.ndarray) else test.x.read(slice(None), "float64")
+        x = test.x.read(slice(None), np.float64)
         test_part.draw_boundary(where / "boundary.png", finished, x, test.y)
 
 
-def _print_plan(config, table, problem, parts, found, layout):
+def _print_plan(config, examples, found, layout):
+    problem, parts, features = examples.problem, examples.parts, len(examples.features)
     devices, several = layout.mesh.shape, jax.process_count() > 1
     over = f", {devices['data']} for examples x {devices['model']} for neurons" if layout.mesh.size > 1 else ""
     say(f"device     {found}{over}" + (f", in {jax.process_count()} processes" if several else ""))
-    sizes = model.sizes_of(config, table.x.shape[1], problem)
+    sizes = model.sizes_of(config, features, problem)
     counts = f"{len(parts.train.y)} training, {len(parts.validation.y)} validation, {len(parts.test.y)} test examples"
     streamed = ", streamed from disk" if config.stream else ""
-    scaled = ", all on one scale" if table.image and config.scale != "none" else ""
-    say(f"data       {table.source}: {counts} of {table.x.shape[1]} features{scaled}{streamed}")
+    scaled = ", all on one scale" if examples.image and config.scale != "none" else ""
+    say(f"data       {examples.name}: {counts} of {features} features{scaled}{streamed}")
     say(f"problem    {problem.kind}: {problem.loss}")
     say(f"network    {'-'.join(map(str, sizes))}, {config.activation}, output {problem.output_activation}")
     rate, decay = updates.learning_rate(config), updates.weight_decay(config)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxnet.experiment.console.errors import BadInput, did_you_mean, some
 from jaxnet.experiment.data.files import LARGEST
 from jaxnet.experiment.data.labels import LONGEST_NAME, PARTS, are_few
+from jaxnet.experiment.data.source import InMemory
 from jaxnet.experiment.data.table import Table
 from jaxnet.experiment.devices.memory import require_memory
 
@@ -54,7 +55,7 @@ def read(path: Path, targets: tuple[str, ...], *, with_target: bool = True) -> T
     except BadInput:
         if with_target:
             raise
-    return Table(str(path), x, y, features, targets, names=names)
+    return Table(str(path), InMemory(x), y, features, targets, names=names)
 
 
 def _values(path, header, features, targets, rows):

@@ -8,7 +8,8 @@ import numpy as np
 
 from jaxnet.experiment.console.errors import BadInput, some
 from jaxnet.experiment.data.labels import LONGEST_NAME
-from jaxnet.experiment.data.mapped import header_of, in_blocks, map_npy, of_objects, quietly
+from jaxnet.experiment.data.mapped import header_of, map_npy, of_objects, quietly
+from jaxnet.experiment.data.source import InMemory, Source, in_blocks, stays_on_disk
 from jaxnet.experiment.data.table import Table
 from jaxnet.experiment.devices.memory import require_memory
 
@@ -63,10 +64,10 @@ def read_npy_folder(folder: Path, *, with_target: bool = True, stream: bool = Fa
     return _table(folder, stored, x, paths["y"], y)
 
 
-def mapped_examples(path: Path, x: np.ndarray, name: str = "x") -> np.ndarray:
-    """Numbers that stay on disk, as (examples, features), once every one is known to be finite."""
-    _require_examples(path, x.shape, x.dtype)
-    x = x.reshape(len(x), -1)
+def mapped_examples(path: Path, stored: np.ndarray, name: str = "x") -> Source:
+    """Numbers (examples, ...) that stay on disk, once every one is known to be finite."""
+    _require_examples(path, stored.shape, stored.dtype)
+    x = stays_on_disk(stored)
     for start, values in in_blocks(x, shared=True):
         require_finite(path, name, values, start)
     return x
@@ -78,8 +79,8 @@ def is_image(x: np.ndarray) -> bool:
 
 
 def _table(source, stored, x, y_path, y):
-    """Of x as it is stored and as (examples, features), and of y as it is stored."""
-    features = tuple(f"x{column}" for column in range(x.shape[1]))
+    """Of x as it is stored and as a source, and of y as it is stored."""
+    features = tuple(f"x{column}" for column in range(math.prod(x.shape[1:])))
     if y is None:
         return Table(str(source), x, None, features, ("y",), image=is_image(stored))
     y, names = _targets(y_path, y, len(x))
@@ -96,9 +97,9 @@ def _examples(path, x):
     _require_examples(path, x.shape, x.dtype)
     require_memory(path, x.shape)
     with np.errstate(over="ignore"):
-        x = x.reshape(len(x), -1).astype(np.float64)
-    require_finite(path, "x", x)
-    return x
+        vectors = x.reshape(len(x), -1).astype(np.float64)
+    require_finite(path, "x", vectors)
+    return InMemory(vectors.reshape(x.shape))
 
 
 def _targets(path, y, examples):

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.data.files import is_image, mapped_examples, require_finite
+from jaxnet.experiment.data.source import InMemory, Source
 from jaxnet.experiment.data.table import Table
 from jaxnet.experiment.devices.memory import require_memory
 
@@ -24,10 +25,10 @@ def read_idx_folder(folder: Path, *, stream: bool = False) -> Table:
     if _find_idx(folder, "t10k-images") or _find_idx(folder, "t10k-labels"):
         test = _read_images_and_labels(folder, "t10k", stream)
     train = _read_images_and_labels(folder, "train", stream)
-    if test is not None and test.x.shape[1] != train.x.shape[1]:
+    if test is not None and len(test.features) != len(train.features):
         raise BadInput(
-            f"--data {folder}: expected test images of as many pixels as the training images', {train.x.shape[1]}, "
-            f"got {test.x.shape[1]}"
+            f"--data {folder}: expected test images of as many pixels as the training images', {len(train.features)}, "
+            f"got {len(test.features)}"
         )
     return train._replace(test=test)
 
@@ -50,13 +51,13 @@ def _read_images_and_labels(folder, part, stream):
             f"--data {paths['labels']}: expected {len(images)} labels, one for each image, got {labels.shape}"
         )
     if stream:
-        x = mapped_examples(paths["images"], images, "pixels")
+        x: Source = mapped_examples(paths["images"], images, "pixels")
     else:
-        x = images.reshape(len(images), -1).astype(np.float64)
-        require_finite(paths["images"], "pixels", x)
+        x = InMemory(images.astype(np.float64))
+        require_finite(paths["images"], "pixels", x.values.reshape(len(x), -1))
     y = labels.reshape(-1, 1).astype(np.float64)
     require_finite(paths["labels"], "labels", y)
-    features = tuple(f"pixel{column}" for column in range(x.shape[1]))
+    features = tuple(f"pixel{column}" for column in range(math.prod(x.shape[1:])))
     names = labels if labels.dtype.kind in "iu" else None
     return Table(str(folder), x, y, features, ("label",), labels=True, names=names, image=is_image(images))
 

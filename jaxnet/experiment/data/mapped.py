@@ -1,4 +1,4 @@
-"""Arrays that stay on disk, and are looked at block by block: for data larger than memory."""
+"""NumPy's .npy format: arrays that are left on disk, and what a header promises."""
 
 import contextlib
 import warnings
@@ -6,27 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxnet.experiment.console.errors import BadInput
-
-BLOCK_NUMBERS = 2**23
-
-
-def in_blocks(
-    x: np.ndarray, rows: np.ndarray | None = None, *, shared: bool = False
-) -> Iterator[tuple[int, np.ndarray]]:
-    """(start, values) of some 64 MiB each: the rows of x (examples, features), or those given, as float64.
-
-    With `shared`, each of a run's processes gets other blocks.
-    """
-    many = max(1, BLOCK_NUMBERS // max(1, x.shape[1]))
-    starts = range(0, len(x) if rows is None else len(rows), many)
-    for start in starts[jax.process_index() :: jax.process_count()] if shared else starts:
-        at: Any = slice(start, start + many)
-        with np.errstate(over="ignore", invalid="ignore"):
-            yield start, np.asarray(x[at if rows is None else rows[at]], np.float64)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxnet.experiment.console.errors import BadInput, did_you_mean
 from jaxnet.experiment.data import delimited, files, idx
+from jaxnet.experiment.data.source import InMemory
 from jaxnet.experiment.data.table import Table
 
 
@@ -73,10 +74,11 @@ def _shipped(name: str) -> Table:
     if name in ("diabetes", "linnerud"):
         y = np.asarray(bunch.target, np.float64).reshape(len(bunch.data), -1)
         names = tuple(bunch.target_names) if name == "linnerud" else ("disease progression",)
-        return Table(name, np.asarray(bunch.data, np.float64), y, features, names)
+        return Table(name, InMemory(np.asarray(bunch.data, np.float64)), y, features, names)
     classes = np.asarray(bunch.target_names).astype(str)
-    x = np.asarray(bunch.data, np.float64)
-    return Table(name, x, classes[bunch.target], features, ("class",), image=name == "digits")
+    image = name == "digits"
+    x = InMemory(np.asarray(bunch.images if image else bunch.data, np.float64))
+    return Table(name, x, classes[bunch.target], features, ("class",), image=image)
 
 
 def _drawn(name: str) -> Table:
@@ -89,7 +91,7 @@ def _drawn(name: str) -> Table:
         x, y = sklearn.datasets.make_circles(1000, noise=0.1, factor=0.5, random_state=0)
     else:
         x, y = _spirals(1000)
-    return Table(name, x, np.array(["first", "second"])[y], ("x1", "x2"), ("class",))
+    return Table(name, InMemory(x), np.array(["first", "second"])[y], ("x1", "x2"), ("class",))
 
 
 def _spirals(points: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from jaxnet import losses
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.data.labels import PARTS, are_few, classes_of, numbers_of
 from jaxnet.experiment.data.table import Table
-from jaxnet.experiment.options.train_config import TrainConfig
+from jaxnet.experiment.options.train_config import LossName, OutputActivation
 
 OUTPUT_RANGES = {"sigmoid": (0, 1), "tanh": (-1, 1), "relu": (0, np.inf), "softplus": (0, np.inf)}
 
@@ -91,8 +91,12 @@ class Problem(NamedTuple):
         return float(np.sqrt((np.asarray(measured, np.float64) * self.scale**2).mean()))
 
 
-def pose(table: Table, config: TrainConfig) -> tuple[Problem, Table]:
-    """Infers the problem from the targets; an explicit --loss decides where the targets leave it open.
+def pose(table: Table, loss: LossName = "auto", output_activation: OutputActivation = "auto") -> tuple[Problem, Table]:
+    """Infers the problem from the targets; an explicit loss decides where the targets leave it open.
+
+    Args:
+      table: the examples.
+      loss, output_activation: of the options.
 
     Returns:
       The problem, and the table with classes as their numbers (m,) or values (m, targets).
@@ -100,46 +104,46 @@ def pose(table: Table, config: TrainConfig) -> tuple[Problem, Table]:
     Raises:
       BadInput: when the targets cannot be learnt with the options given.
     """
-    if _are_classes(table, config):
-        return _pose_classes(table, config)
-    return _pose_regression(table, config)
+    if _are_classes(table, loss):
+        return _pose_classes(table, loss, output_activation)
+    return _pose_regression(table, output_activation)
 
 
-def _are_classes(table, config):
+def _are_classes(table, loss):
     assert table.y is not None
-    wants_numbers = config.loss == "half_squared_error"
+    wants_numbers = loss == "half_squared_error"
     if table.y.ndim == 1:
         if wants_numbers:
             raise BadInput(f"--loss half_squared_error: expects numbers, but {table.targets[0]!r} holds texts")
         return True
     whole = bool((table.y == np.round(table.y)).all())
-    if config.loss not in ("auto", "half_squared_error"):
+    if loss not in ("auto", "half_squared_error"):
         if table.y.shape[1] > 1 or not whole:
             what = "several targets" if table.y.shape[1] > 1 else "numbers that are not whole"
-            raise BadInput(f"--loss {config.loss}: expects classes, but {table.source} has {what}")
+            raise BadInput(f"--loss {loss}: expects classes, but {table.name} has {what}")
         return True
     if wants_numbers or table.y.shape[1] > 1 or not whole:
         return False
     return table.labels or are_few(len(np.unique(table.class_labels)), len(table.y))
 
 
-def _pose_classes(table, config):
+def _pose_classes(table, loss, output_activation):
     classes = classes_of(table.class_labels)
     numbers = numbers_of(table.class_labels, classes)
     _check_classes(table, classes, np.bincount(numbers))
-    loss = config.loss
     if loss == "auto":
         two = len(classes) == 2
         loss = "sigmoid_binary_cross_entropy" if two else "softmax_cross_entropy_with_integer_labels"
     kind = "two classes" if len(classes) == 2 else f"{len(classes)} classes"
     nothing = np.zeros(0)
-    problem = Problem(kind, table.targets, classes, loss, _output_for(loss, config), nothing, nothing)
+    output = _output_for(loss, output_activation)
+    problem = Problem(kind, table.targets, classes, loss, output, nothing, nothing)
     test = table.test and table.test._replace(y=_known_numbers_of(table.test, classes))
     return problem, table._replace(y=numbers, test=test)
 
 
 def _check_classes(table, classes, counts):
-    target = f"--data {table.source}, target {table.targets[0]!r}"
+    target = f"--data {table.name}, target {table.targets[0]!r}"
     if len(classes) < 2:
         raise BadInput(f"{target}: expected at least two classes, got only {classes[0]!r}")
     if len(classes) * PARTS > counts.sum():
@@ -159,36 +163,36 @@ def _known_numbers_of(test, classes):
     numbers = numbers_of(test.class_labels, classes)
     if numbers.min() < 0:
         (unknown,) = classes_of(test.class_labels[[numbers.argmin()]])
-        raise BadInput(f"--data {test.source}: the test part has the class {unknown!r}, which the training part lacks")
+        raise BadInput(f"--data {test.name}: the test part has the class {unknown!r}, which the training part lacks")
     return numbers
 
 
-def _output_for(loss, config):
+def _output_for(loss, output_activation):
     needed = "sigmoid" if loss == "binary_cross_entropy" else "identity"
-    if config.output_activation not in ("auto", needed):
+    if output_activation not in ("auto", needed):
         reason = "takes probabilities" if needed == "sigmoid" else "includes its own"
         raise BadInput(
-            f"--output-activation {config.output_activation}: {loss} {reason}; expected {needed}, or leave it at auto"
+            f"--output-activation {output_activation}: {loss} {reason}; expected {needed}, or leave it at auto"
         )
     return needed
 
 
-def _pose_regression(table, config):
+def _pose_regression(table, output_activation):
     if len(table.y) < 10:
-        raise BadInput(f"--data {table.source}: expected at least 10 rows to split, got {len(table.y)}")
-    output = "identity" if config.output_activation == "auto" else config.output_activation
+        raise BadInput(f"--data {table.name}: expected at least 10 rows to split, got {len(table.y)}")
+    output = "identity" if output_activation == "auto" else output_activation
     low, high = OUTPUT_RANGES.get(output, (-np.inf, np.inf))
     outside = np.argwhere((table.y < low) | (table.y > high))
     if len(outside):
         row, column = outside[0]
         raise BadInput(
-            f"--output-activation {output}: gives values in [{low}, {high}], but {table.source}, row {row + 1}, "
+            f"--output-activation {output}: gives values in [{low}, {high}], but {table.name}, row {row + 1}, "
             f"target {table.targets[column]!r} is {table.y[row, column]:g}"
         )
     for name, column in zip(table.targets, table.y.T, strict=True):
         if column.min() == column.max():
             raise BadInput(
-                f"--data {table.source}, target {name!r}: expected numbers that differ, got only {column[0]:g}"
+                f"--data {table.name}, target {name!r}: expected numbers that differ, got only {column[0]:g}"
             )
     targets = table.y.shape[1]
     kind = "regression" if targets == 1 else f"regression with {targets} outputs"

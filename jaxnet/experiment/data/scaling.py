@@ -1,13 +1,14 @@
 """How features are scaled before the network sees them, by what the training part holds of them."""
 
+import math
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from jaxnet.experiment.console.errors import BadInput
-from jaxnet.experiment.data.mapped import in_blocks
+from jaxnet.experiment.data.source import Source, in_blocks
 from jaxnet.experiment.data.table import Table
-from jaxnet.experiment.devices.processes import gathered
+from jaxnet.experiment.devices.processes import gathered, together
 
 Scale = Literal["standard", "range", "none"]
 # In standard deviations. A feature that hardly varies in training puts a new value hundreds of them away, and a few
@@ -20,7 +21,7 @@ ROUNDING = 8 * np.finfo(np.float64).eps
 
 
 class Scaling(NamedTuple):
-    """x -> (x - shift) * factor, and what is then beyond the bounds is put at them.
+    """x -> (x - shift) * factor, and what is then beyond the bounds is put at them; x (m, ...) keeps its shape.
 
     Attributes:
       shift: (features,).
@@ -35,25 +36,26 @@ class Scaling(NamedTuple):
     def __call__(self, x: np.ndarray) -> np.ndarray:
         # What overflows is beyond the bounds.
         with np.errstate(over="ignore"):
-            scaled = (x - self.shift) * self.factor
-        return np.clip(scaled, *self.bounds, out=scaled)
+            scaled = x.reshape(len(x), -1) - self.shift
+            scaled *= self.factor
+        return np.clip(scaled, *self.bounds, out=scaled).reshape(x.shape)
 
 
-def scaling_of(x: np.ndarray, rows: np.ndarray, scale: Scale, *, image: bool) -> Scaling:
+def scaling_of(x: Source, rows: np.ndarray, scale: Scale, *, image: bool) -> Scaling:
     """What brings the features of the training part to one size.
 
     Args:
-      x: all examples (m, features), in memory or on disk, of which a run's processes read different blocks.
+      x: all examples (m, ...), of which a run's processes read different blocks.
       rows: those of the training part.
       scale: standard: mean 0 and standard deviation 1, up to `BOUND` of these; range: from 0 to 1, and not beyond;
         none: as they are.
       image: whether all features have their mean and deviation, or their ends, in common.
     """
-    features = x.shape[1]
+    features = math.prod(x.shape[1:])
     if scale == "none":
         return Scaling(np.zeros(features), np.ones(features), np.array([-np.inf, np.inf]))
     rows = np.sort(rows)
-    total, low, high = _sums_and_ends(x, rows)
+    total, low, high = _sums_and_ends(x, rows, features)
     if image:
         total, low, high = (np.full(features, value) for value in (total.mean(), low.min(), high.max()))
     shift, spread = low, high - low
@@ -70,31 +72,31 @@ def scaling_of(x: np.ndarray, rows: np.ndarray, scale: Scale, *, image: bool) ->
     return Scaling(shift, np.where(constant, 0.0, factor), bounds)
 
 
-def scaled(table: Table, scaling: Scaling) -> np.ndarray:
-    """The table's features as the network takes them.
+def require_moderate(table: Table, scaling: Scaling) -> None:
+    """Refuses features whose squares overflow the network's arithmetic, where no bounds hold them.
 
     Raises:
-      BadInput: naming a value that is too large for the network's arithmetic, and is not scaled.
+      BadInput: naming the row and the column, in every process of a run.
     """
-    x = scaling(table.x)
-    require_moderate(table, x)
-    return x
+    if np.isinf(scaling.bounds).any():
+        together(lambda: _require_moderate(table, scaling))
 
 
-def require_moderate(table: Table, x: np.ndarray, start: int = 0) -> None:
-    """Refuses scaled features whose squares overflow, which no bounds hold; rows are counted from `start` on."""
-    far = np.argwhere(np.abs(x) > FARTHEST)
-    if len(far):
-        row, column = far[0]
-        raise BadInput(
-            f"--data {table.source}, row {start + row + 1}, column {table.features[column]!r}: expected a number up to "
-            f"{FARTHEST:g}, since --scale none leaves it as it is; got {x[row, column]:g}"
-        )
+def _require_moderate(table, scaling):
+    for start, values in in_blocks(table.x, shared=True):
+        scaled = scaling(values)
+        far = np.argwhere(np.abs(scaled) > FARTHEST)
+        if len(far):
+            row, column = far[0]
+            raise BadInput(
+                f"--data {table.name}, row {start + row + 1}, column {table.features[column]!r}: expected a number "
+                f"up to {FARTHEST:g}, since --scale none leaves it as it is; got {scaled[row, column]:g}"
+            )
 
 
-def _sums_and_ends(x, rows):
+def _sums_and_ends(x, rows, features):
     """Of each feature over the rows: the sum, the least and the largest."""
-    total = np.zeros(x.shape[1])
+    total = np.zeros(features)
     low, high = np.full_like(total, np.inf), np.full_like(total, -np.inf)
     for _, values in in_blocks(x, rows, shared=True):
         total += values.sum(axis=0)
@@ -104,7 +106,7 @@ def _sums_and_ends(x, rows):
 
 def _squares(x, rows, shift, unit):
     """The sum of ((x - shift) / unit)^2 over the rows, for each feature."""
-    squares = np.zeros(x.shape[1])
+    squares = np.zeros_like(shift)
     for _, values in in_blocks(x, rows, shared=True):
         squares += (((values - shift) / unit) ** 2).sum(axis=0)
     return gathered(squares).sum(axis=0)

@@ -5,20 +5,18 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnet.experiment.console.errors import BadInput
-from jaxnet.experiment.data.mapped import in_blocks
 from jaxnet.experiment.data.problem import Problem, scaled_to
-from jaxnet.experiment.data.scaling import FARTHEST, Scale, Scaling, require_moderate, scaled, scaling_of
+from jaxnet.experiment.data.scaling import FARTHEST, Scale, Scaling, require_moderate, scaling_of
+from jaxnet.experiment.data.source import Source
 from jaxnet.experiment.data.table import Table
-from jaxnet.experiment.devices.processes import together
-from jaxnet.experiment.training.blocks import Rows
 
 VALIDATION, TEST = 0.1, 0.2
 
 
 class Part(NamedTuple):
-    """Scaled inputs (m, features), on disk if the table's are, and targets as in the table."""
+    """Scaled inputs (m, ...), on disk if the table's are, and targets as in the table."""
 
-    x: np.ndarray | Rows
+    x: Source
     y: np.ndarray
 
 
@@ -29,6 +27,11 @@ class Split(NamedTuple):
     validation: Part
     test: Part
     scaling: Scaling
+
+    def shaped(self, example: tuple[int, ...]) -> "Split":
+        """The same parts with each example in the shape that a network takes."""
+        train, validation, test = (part._replace(x=part.x.shaped(example)) for part in self[:3])
+        return Split(train, validation, test, self.scaling)
 
 
 class RowsOfParts(NamedTuple):
@@ -52,13 +55,10 @@ def split(table: Table, problem: Problem, seed: int, scale: Scale = "standard") 
     assert y is not None
     rows = rows_of(table, problem, seed)
     scaling = scaling_of(table.x, rows.train, scale, image=table.image)
-    inputs = _inputs(table, scaling)
-    if table.test is None:
-        test = Part(inputs(rows.test), y[rows.test])
-    else:
-        assert table.test.y is not None
-        test = Part(_inputs(table.test, scaling)(rows.test), table.test.y)
-    train, validation = (Part(inputs(of_part), y[of_part]) for of_part in (rows.train, rows.validation))
+    for read in (table,) if table.test is None else (table, table.test):
+        require_moderate(read, scaling)
+    train, validation = (_part(table, of_part, scaling) for of_part in (rows.train, rows.validation))
+    test = _part(table if table.test is None else table.test, rows.test, scaling)
     problem = scaled_to(problem, train.y)
     if not problem.classes:
         _require_near(table, y, (y - problem.mean) / problem.scale)
@@ -81,7 +81,7 @@ def rows_of(table: Table, problem: Problem, seed: int) -> RowsOfParts:
         count = max(round(fraction * len(table.x)), 1)
         if problem.classes and min(count, len(rows) - count) < len(problem.classes):
             raise BadInput(
-                f"--data {table.source}: a part of {min(count, len(rows) - count)} of {len(table.x)} rows cannot hold "
+                f"--data {table.name}: a part of {min(count, len(rows) - count)} of {len(table.x)} rows cannot hold "
                 f"{len(problem.classes)} classes; expected more rows"
             )
         return train_test_split(rows, test_size=count, stratify=labels, random_state=seed)
@@ -95,19 +95,8 @@ def rows_of(table: Table, problem: Problem, seed: int) -> RowsOfParts:
     return RowsOfParts(train, validation, test)
 
 
-def _inputs(table, scaling):
-    """(rows) -> the scaled features of these rows, in memory or still on disk."""
-    if not isinstance(table.x, np.memmap):
-        x = scaled(table, scaling)
-        return lambda rows: x[rows]
-
-    def require():
-        for start, values in in_blocks(table.x, shared=True):
-            require_moderate(table, values, start)
-
-    if np.isinf(scaling.bounds).any():
-        together(require)
-    return lambda rows: Rows(table.x, rows, scaling)
+def _part(table, rows, scaling):
+    return Part(table.x.at(rows).scaled(scaling), table.y[rows])
 
 
 def _require_near(table, values, scaled):
@@ -115,6 +104,6 @@ def _require_near(table, values, scaled):
     if len(far):
         row, column = far[0]
         raise BadInput(
-            f"--data {table.source}, row {row + 1}, column {table.targets[column]!r}: {values[row, column]:g} is "
+            f"--data {table.name}, row {row + 1}, column {table.targets[column]!r}: {values[row, column]:g} is "
             f"{abs(scaled[row, column]):.1g} standard deviations from the mean; expected at most {FARTHEST:g}"
         )

@@ -4,15 +4,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxnet.experiment.data.source import Source
+
 
 class Table(NamedTuple):
     """Examples and their targets, before any scaling.
 
     Attributes:
-      source: where they came from, for messages.
-      x: (m, features), finite; float64, or a `np.memmap` of numbers that are streamed from disk.
+      name: of the data set or path that they came from, for messages.
+      x: (m, ...), finite; an image keeps its shape.
       y: (m,) texts for classes, (m, targets) numbers otherwise; None where there is no target.
-      features: the columns' names.
+      features: the columns' names; of an example of several axes, its numbers' names in their order.
       targets: the targets' names.
       test: further examples set apart for the test, where the source does so.
       labels: whether numbers in y are labels of classes for certain, as in IDX files.
@@ -21,8 +23,8 @@ class Table(NamedTuple):
       image: whether x are an image's values, which have one scale in common.
     """
 
-    source: str
-    x: np.ndarray
+    name: str
+    x: Source
     y: np.ndarray | None
     features: tuple[str, ...]
     targets: tuple[str, ...]
@@ -40,4 +42,4 @@ class Table(NamedTuple):
     def at(self, rows: np.ndarray) -> "Table":
         """Some of the examples."""
         y, names = (None if of_all is None else of_all[rows] for of_all in (self.y, self.names))
-        return self._replace(x=self.x[rows], y=y, names=names)
+        return self._replace(x=self.x.at(rows), y=y, names=names)

@@ -27,7 +27,7 @@ class Origin(NamedTuple):
     """What a network was trained on, so that its parts are known again.
 
     Attributes:
-      data: the data's SHA-256, see `resumption.fingerprint`.
+      data: the data's SHA-256, see `fingerprint.fingerprint`.
       streamed: whether that is of some rows only.
       seed: which rows were the training, the validation and the test part.
     """

@@ -1,7 +1,5 @@
 """From a position of the training to a checkpoint, and back."""
 
-import hashlib
-import json
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -13,15 +11,10 @@ import numpy as np
 
 from jaxnet.experiment.console.errors import BadInput, Failure
 from jaxnet.experiment.console.screen import say
-from jaxnet.experiment.data.mapped import in_blocks
-from jaxnet.experiment.data.table import Table
 from jaxnet.experiment.devices import processes
 from jaxnet.experiment.storage import checkpoint, folder
 from jaxnet.experiment.training.faults import all_finite
 from jaxnet.experiment.training.loop import Epoch, Position
-
-# Of data on disk, so many rows are compared, evenly spread.
-STREAMED_ROWS = 1000
 
 
 def save(
@@ -108,20 +101,3 @@ def _arrays(position):
     # Orbax keeps no array without numbers.
     losses = {"losses": position.losses} if len(position.losses) else {}
     return {"state": position.state, "best": position.best, **losses}
-
-
-def fingerprint(table: Table, *, streamed: bool | None = None) -> str:
-    """A SHA-256 of the examples and their targets; of data that is streamed, of some rows.
-
-    Args:
-      table: the examples.
-      streamed: by default, whether they are on disk.
-    """
-    hashed = hashlib.sha256(json.dumps([list(table.x.shape), table.features, table.targets]).encode())
-    rows = None
-    if isinstance(table.x, np.memmap) if streamed is None else streamed:
-        rows = np.unique(np.linspace(0, len(table.x) - 1, STREAMED_ROWS).astype(int))
-    for _, values in in_blocks(table.x, rows):
-        hashed.update(np.ascontiguousarray(values).tobytes())
-    hashed.update(np.ascontiguousarray(table.y).tobytes())
-    return hashed.hexdigest()

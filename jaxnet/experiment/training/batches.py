@@ -12,7 +12,7 @@ from jaxnet.experiment.data.split import Part
 from jaxnet.experiment.devices.mesh import Layout
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.training import blocks
-from jaxnet.experiment.training.blocks import Block, Rows
+from jaxnet.experiment.training.blocks import Block
 from jaxnet.training import batch_weights, epoch_order
 
 # Of the batches that are gathered at a time.
@@ -35,12 +35,12 @@ class Batches:
         self.number = -(-self.examples // self.batch_size)
         self._key, self._padded = key, layout.padded(self.batch_size)
         self._weights = self._weights_of_all()
-        features, dtype = part.x.shape[1], config.parameters_dtype
-        if isinstance(part.x, Rows):
-            self.most = blocks.most_batches(self._padded, features, dtype)
+        dtype = config.parameters_dtype
+        if part.x.on_disk:
+            self.most = blocks.most_batches(part.x, self._padded, dtype)
             self._read = functools.partial(blocks.pieces, part.x, part.y, problem, dtype, layout)
         else:
-            self.most = max(1, PIECE_BYTES // (self._padded * features * np.dtype(dtype).itemsize))
+            self.most = max(1, PIECE_BYTES // (self._padded * blocks.example_bytes(part.x, dtype)))
             self._read = _gathered(part, problem, dtype, layout)
 
     def order(self, epoch: int, redrawn: Sequence[tuple[int, int]] = ()) -> np.ndarray:
@@ -72,7 +72,7 @@ class Batches:
 
 def blocks_of(part: Part, problem: Problem, dtype: str, layout: Layout) -> Callable[[], Iterable[Block]]:
     """() -> the examples of a part on the mesh: all in one block that stays there, or one after the other."""
-    if isinstance(part.x, Rows):
+    if part.x.on_disk:
         return functools.partial(blocks.blocks, part.x, part.y, problem, dtype, layout)
     whole = blocks.block(part.x, part.y, slice(None), problem, dtype, layout)
     return lambda: [whole]
@@ -80,7 +80,7 @@ def blocks_of(part: Part, problem: Problem, dtype: str, layout: Layout) -> Calla
 
 def _gathered(part, problem, dtype, layout):
     """(order, cuts) -> inputs and targets, gathered from the whole part, which each device holds."""
-    x, y = part.x.astype(dtype, copy=False), problem.encode(part.y, dtype)
+    x, y = part.x.read(slice(None), dtype), problem.encode(part.y, dtype)
     on_device = [layout.put(lambda index, array=array: array[index], array.shape) for array in (x, y)]
     # The compiler's partitions gather what is theirs.
     gather = jax.jit(lambda x, y, rows: (x[rows], y[rows]), out_shardings=layout.places(None, "data"))

@@ -1,48 +1,19 @@
-"""Data that stays on disk: rows are read and scaled in blocks, the next one while the device computes."""
+"""Examples on the way to the device, in blocks: of data on disk the next one is read while the device computes."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from jaxnet.experiment.data.problem import Problem
+from jaxnet.experiment.data.source import Source
 from jaxnet.experiment.devices.mesh import Layout
 
 # Of a block on the device. Two are there at a time, and one more on its way.
 BLOCK_BYTES = 8 * 2**20
-# Rows that are scaled at a time: in float64 they fit a processor's cache.
-ROWS = 64
-ALIGNMENT = 64
-
-
-class Rows(NamedTuple):
-    """Scaled rows of an array on disk, (m, features), read when they are asked for.
-
-    Attributes:
-      x: the array, (examples, features), a `np.memmap`.
-      rows: (m,), which of its rows these are.
-      scaling: from raw to scaled features.
-    """
-
-    x: np.ndarray
-    rows: np.ndarray
-    scaling: Callable[[np.ndarray], np.ndarray]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(m, features)."""
-        return len(self.rows), self.x.shape[1]
-
-    def read(self, at: np.ndarray | slice, dtype: str) -> np.ndarray:
-        """The rows at these places, in a fresh array: JAX may keep it, so it is never written to again."""
-        rows, x = self.rows[at], np.asarray(self.x)
-        read = _aligned((len(rows), x.shape[1]), dtype)
-        for start in range(0, len(rows), ROWS):
-            read[start : start + ROWS] = self.scaling(x[rows[start : start + ROWS]])
-        return read
 
 
 class Block(NamedTuple):
@@ -60,13 +31,18 @@ class Block(NamedTuple):
     rows: int
 
 
-def most_batches(batch_size: int, features: int, dtype: str) -> int:
+def example_bytes(x: Source, dtype: str) -> int:
+    """What an example's inputs take on the device."""
+    return math.prod(x.shape[1:]) * np.dtype(dtype).itemsize
+
+
+def most_batches(x: Source, batch_size: int, dtype: str) -> int:
     """How many batches make up a block."""
-    return max(1, BLOCK_BYTES // (batch_size * features * np.dtype(dtype).itemsize))
+    return max(1, BLOCK_BYTES // (batch_size * example_bytes(x, dtype)))
 
 
 def pieces(
-    x: Rows,
+    x: Source,
     y: np.ndarray,
     problem: Problem,
     dtype: str,
@@ -74,7 +50,7 @@ def pieces(
     order: np.ndarray,
     cuts: Sequence[tuple[int, int]],
 ) -> Iterator[tuple[jax.Array, jax.Array]]:
-    """Inputs (k, m, features) and encoded targets (k, m, ...) of some batches of an epoch, read ahead.
+    """Inputs (k, m, ...) and encoded targets (k, m, ...) of some batches of an epoch, read ahead.
 
     Args:
       x, y: the examples.
@@ -84,55 +60,46 @@ def pieces(
       order: (batches, m), which examples make up each batch.
       cuts: from which batch to which, piece after piece.
     """
-    target = problem.encode(y[:1], dtype).shape[1:]
+    example, target = x.shape[1:], problem.encode(y[:1], dtype).shape[1:]
 
     def piece(cut):
         rows = order[slice(*cut)]
 
         def inputs(index):
             at = rows[index[:2]]
-            return x.read(at.ravel(), dtype).reshape(*at.shape, x.shape[1])
+            return x.read(at.ravel(), dtype).reshape(*at.shape, *example)
 
         def targets(index):
             at = rows[index[:2]]
             return problem.encode(y[at.ravel()], dtype).reshape(*at.shape, *target)
 
         over = (None, "data")
-        return layout.put(inputs, (*rows.shape, x.shape[1]), *over), layout.put(targets, rows.shape + target, *over)
+        return layout.put(inputs, rows.shape + example, *over), layout.put(targets, rows.shape + target, *over)
 
     yield from _ahead(piece, cuts)
 
 
-def blocks(x: Rows, y: np.ndarray, problem: Problem, dtype: str, layout: Layout) -> Iterator[Block]:
+def blocks(x: Source, y: np.ndarray, problem: Problem, dtype: str, layout: Layout) -> Iterator[Block]:
     """The examples on the mesh, block after block, in their order."""
-    many = layout.padded(max(1, BLOCK_BYTES // (x.shape[1] * np.dtype(dtype).itemsize)))
+    many = layout.padded(max(1, BLOCK_BYTES // example_bytes(x, dtype)))
     starts = range(0, len(y), many)
     return _ahead(lambda start: block(x, y, slice(start, start + many), problem, dtype, layout), starts)
 
 
-def block(x: Any, y: np.ndarray, at: slice, problem: Problem, dtype: str, layout: Layout) -> Block:
-    """Some examples of `Rows`, or of an array, one block."""
+def block(x: Source, y: np.ndarray, at: slice, problem: Problem, dtype: str, layout: Layout) -> Block:
+    """Some of the examples, one block."""
     places = np.arange(len(y))[at]
     rows = len(places)
     # What fills up is the first example again.
     padded = np.pad(places, (0, layout.padded(rows) - rows), constant_values=places[0])
     weights = (np.arange(len(padded)) < rows).astype(dtype)
-    read = (lambda rows: x.read(rows, dtype)) if isinstance(x, Rows) else (lambda rows: x[rows].astype(dtype))
     target = problem.encode(y[:1], dtype).shape[1:]
     return Block(
-        layout.put(lambda index: read(padded[index[0]]), (len(padded), x.shape[1]), "data"),
+        layout.put(lambda index: x.read(padded[index[0]], dtype), (len(padded), *x.shape[1:]), "data"),
         layout.put(lambda index: problem.encode(y[padded[index[0]]], dtype), (len(padded), *target), "data"),
         layout.put(lambda index: weights[index], weights.shape, "data"),
         rows,
     )
-
-
-def _aligned(shape, dtype):
-    """Fresh memory that JAX takes as it is on a CPU; what is not aligned so is copied."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    memory = np.empty(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def _ahead(make, arguments):

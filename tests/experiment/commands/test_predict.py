@@ -199,6 +199,24 @@ def test_the_runs_own_data_is_known_again_and_its_parts_are_those_of_the_run(cla
             assert told.startswith(f"predicted  {many} examples of the {part} part: accuracy ")
 
 
+@pytest.mark.parametrize("trained_on", ["digits", "digits.csv"])
+def test_images_are_the_table_of_their_pixels(trained_on, tmp_path, capsys, without_figures):
+    """In any order of the columns, and as the run's own data."""
+    images, order = named.load("digits"), np.random.default_rng(0).permutation(64)
+    pixels = images.x.values.reshape(-1, 64)[:, order].astype(int).astype(str)
+    rows = [[*row, name] for row, name in zip(pixels, images.y, strict=True)]
+    write(tmp_path / "digits.csv", [*np.array(images.features)[order], "class"], rows)
+    sources = {"digits": "digits", "digits.csv": str(tmp_path / "digits.csv")}
+    target = ("class",) if trained_on == "digits.csv" else ()
+    run(TrainConfig(data=sources[trained_on], target=target, epochs=1, hidden=(8,), out=str(tmp_path / "run")))
+    capsys.readouterr()
+    (own, told), (other, told_of_other) = (predictions(capsys, tmp_path / "run", path) for path in sources.values())
+    assert own == other
+    assert len(own) == 1798
+    assert told == told_of_other
+    assert told.endswith("the network was trained on 1258 of them, --part test leaves these out\n")
+
+
 def test_the_parts_share_no_example(classes_run, capsys):
     run_folder, source, _ = classes_run
     every, *of_parts = (
@@ -238,7 +256,7 @@ def test_other_data_has_no_parts_of_the_run(classes_run, capsys, tmp_path):
 def test_the_test_part_is_scored_as_the_run_scored_it(options, tmp_path, capsys, without_figures, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # Fewer than there are: the data of a run that streams are known by some of their rows.
-    monkeypatch.setattr("jaxnet.experiment.storage.resumption.STREAMED_ROWS", 20)
+    monkeypatch.setattr("jaxnet.experiment.data.fingerprint.STREAMED_ROWS", 20)
     three_classes(tmp_path / "folder", "float32")
     a, b = np.random.default_rng(0).normal(size=(2, 40)).round(6)
     write(tmp_path / "below_zero.csv", ["a", "b", "sum", "difference"], np.stack([a, b, a + b, a - b], 1).astype(str))
@@ -295,7 +313,7 @@ def test_predictions_are_the_very_names_of_the_file(source, classes, tmp_path, c
 def test_a_single_number_is_scored_without_r2(tmp_path, capsys):
     run(TrainConfig(data="diabetes", epochs=2, hidden=(8,), out=str(tmp_path / "run")))
     table = named.load("diabetes")
-    write(tmp_path / "b.csv", [*table.features, *table.targets], [[str(v) for v in [*table.x[0], *table.y[0]]]])
+    write(tmp_path / "b.csv", [*table.features, *table.targets], [[str(v) for v in [*table.x.values[0], *table.y[0]]]])
     capsys.readouterr()
     _, err = predictions(capsys, tmp_path / "run", tmp_path / "b.csv")
     assert "RMSE" in err
@@ -317,9 +335,8 @@ def test_a_saved_model_predicts_what_the_trained_one_did(tmp_path):
     from jaxnet.experiment.data.problem import pose
     from jaxnet.experiment.data.split import split
 
-    config = TrainConfig(data="moons")
-    problem, table = pose(named.load("moons"), config)
-    parts, _ = split(table, problem, config.seed)
+    problem, table = pose(named.load("moons"))
+    parts, _ = split(table, problem, seed=0)
     trained = model.load(tmp_path / "run")
-    predicted = trained.predict(parts.test.x).argmax(1)
+    predicted = trained.predict(parts.test.x.values).argmax(1)
     assert (predicted == parts.test.y).mean() == result["test_accuracy"]

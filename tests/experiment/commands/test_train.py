@@ -95,7 +95,7 @@ def test_every_start_is_used(init):
     config = TrainConfig(data="iris", init=init, hidden=(300,), activation="tanh")
     from jaxnet.experiment.data.problem import pose
 
-    problem, table = pose(named.load("iris"), config)
+    problem, table = pose(named.load("iris"))
     W = objective.make_network(config, problem, table.x.shape[1]).init(jax.random.key(0))[0].W
     expected = {"zeros": 0, "small-normal": 0.01, "he": np.sqrt(2 / 4), "glorot": np.sqrt(2 / 304)}[init]
     # 1,200 weights: a standard error of 2%.

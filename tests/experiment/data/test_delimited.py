@@ -8,14 +8,13 @@ from on_disk import refusal
 
 from jaxnet.experiment.data import named
 from jaxnet.experiment.data.problem import pose
-from jaxnet.experiment.options.train_config import TrainConfig
 
 CSV = "height,weight,kind\n1.5,60,cat\n1.25,-2e1,dog\n"
 
 
 def test_a_csv_file_is_read(write):
     table = named.load(write("a.csv", CSV), ("kind",))
-    np.testing.assert_array_equal(table.x, [[1.5, 60], [1.25, -20]])
+    np.testing.assert_array_equal(table.x.values, [[1.5, 60], [1.25, -20]])
     assert table.y.tolist() == ["cat", "dog"]
     assert table.features == ("height", "weight")
     assert table.targets == ("kind",)
@@ -34,7 +33,7 @@ def test_a_csv_file_is_read(write):
 )
 def test_a_csv_file_may_come_from_elsewhere(content, write):
     table = named.load(write("a.csv", content), ("kind",))
-    np.testing.assert_array_equal(table.x, [[1.5, 60], [1.25, -20]])
+    np.testing.assert_array_equal(table.x.values, [[1.5, 60], [1.25, -20]])
     assert table.features == ("height", "weight")
 
 
@@ -108,7 +107,7 @@ def test_unusable_targets_are_left_out_where_none_are_needed(write):
 def test_tabs_and_gzip_are_told_by_the_name(name, write):
     text = CSV.replace(",", "\t") if ".tsv" in name else CSV
     table = named.load(write(name, gzip.compress(text.encode()) if name.endswith(".gz") else text), ("kind",))
-    np.testing.assert_array_equal(table.x, [[1.5, 60], [1.25, -20]])
+    np.testing.assert_array_equal(table.x.values, [[1.5, 60], [1.25, -20]])
     assert table.y.tolist() == ["cat", "dog"]
 
 
@@ -138,7 +137,7 @@ def test_a_file_that_unpacks_to_more_than_the_machine_holds_is_refused_on_the_wa
 def problem_of(write, column, **options):
     """The problem that a column of targets poses, and its numbers."""
     text = "a,y\n" + "".join(f"{row},{cell}\n" for row, cell in enumerate(column))
-    problem, table = pose(named.load(write("a.csv", text), ("y",)), TrainConfig(**options))
+    problem, table = pose(named.load(write("a.csv", text), ("y",)), **options)
     return problem, table.y
 
 

@@ -19,20 +19,20 @@ def test_a_folder_of_idx_files_is_read(packed, write):
     write(f"mnist/train-images-idx3-ubyte{end}", pack(idx(IMAGES)))
     write(f"mnist/train-labels-idx1-ubyte{end}", pack(idx(LABELS)))
     table = named.load("mnist")
-    np.testing.assert_array_equal(table.x, IMAGES.reshape(6, 4))
+    np.testing.assert_array_equal(table.x.values, IMAGES)
     np.testing.assert_array_equal(table.y[:, 0], LABELS)
     assert table.labels
     assert table.test is None
     write(f"mnist/t10k-images-idx3-ubyte{end}", pack(idx(IMAGES[:2])))
     write(f"mnist/t10k-labels-idx1-ubyte{end}", pack(idx(LABELS[:2])))
-    np.testing.assert_array_equal(named.load("mnist").test.x, IMAGES[:2].reshape(2, 4))
+    np.testing.assert_array_equal(named.load("mnist").test.x.values, IMAGES[:2])
 
 
 def test_idx_values_of_other_types_are_big_endian(write):
     write("mnist/train-images", idx(np.array([[1.5, -2.0]], np.float32)))
     write("mnist/train-labels", idx(np.array([70000], np.int32)))
     table = named.load("mnist")
-    np.testing.assert_array_equal(table.x, [[1.5, -2.0]])
+    np.testing.assert_array_equal(table.x.values, [[1.5, -2.0]])
     assert table.y[0, 0] == 70000
 
 

@@ -7,20 +7,20 @@ import pytest
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.data import named
 from jaxnet.experiment.data.problem import loss_of, pose, scaled_to
+from jaxnet.experiment.data.source import InMemory
 from jaxnet.experiment.data.table import Table
-from jaxnet.experiment.options.train_config import TrainConfig
 
 
 def table_of(y, **changes):
     y = np.asarray(y)
     y = y if y.dtype.kind == "U" or y.ndim == 2 else y[:, None].astype(float)
     targets = ("y",) if y.ndim == 1 or y.shape[1] == 1 else tuple(f"y{k}" for k in range(y.shape[1]))
-    return Table("somewhere", np.zeros((len(y), 2)), y, ("a", "b"), targets)._replace(**changes)
+    return Table("somewhere", InMemory(np.zeros((len(y), 2))), y, ("a", "b"), targets)._replace(**changes)
 
 
 def refusal(table, **options):
     with pytest.raises(BadInput) as error:
-        pose(table, TrainConfig(**options))
+        pose(table, **options)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -40,7 +40,7 @@ def refusal(table, **options):
     ],
 )
 def test_the_kind_of_every_shipped_data_set(name, kind, loss, outputs):
-    problem, _ = pose(named.load(name), TrainConfig())
+    problem, _ = pose(named.load(name))
     assert (problem.kind, problem.loss, problem.outputs) == (kind, loss, outputs)
     assert problem.output_activation == "identity"
 
@@ -59,18 +59,18 @@ def test_the_kind_of_every_shipped_data_set(name, kind, loss, outputs):
     ids=["texts", "bits", "whole numbers", "fractions", "all different", "too many", "two columns"],
 )
 def test_the_kind_is_inferred_from_the_targets(y, kind):
-    assert pose(table_of(y), TrainConfig())[0].kind == kind
+    assert pose(table_of(y))[0].kind == kind
 
 
 def test_an_explicit_loss_decides():
     counts = table_of([1, 2, 3] * 5)
-    assert pose(counts, TrainConfig(loss="half_squared_error"))[0].kind == "regression"
+    assert pose(counts, "half_squared_error")[0].kind == "regression"
     many = table_of(np.arange(101).repeat(4))
-    assert pose(many, TrainConfig(loss="softmax_cross_entropy"))[0].kind == "101 classes"
+    assert pose(many, "softmax_cross_entropy")[0].kind == "101 classes"
 
 
 def test_labels_of_idx_files_are_classes_however_many():
-    assert pose(table_of(np.arange(20).repeat(3), labels=True), TrainConfig())[0].kind == "20 classes"
+    assert pose(table_of(np.arange(20).repeat(3), labels=True))[0].kind == "20 classes"
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_labels_of_idx_files_are_classes_however_many():
     ],
 )
 def test_two_classes_for_every_loss(loss, outputs, encoded):
-    problem, table = pose(table_of(["no", "yes", "yes"] * 3), TrainConfig(loss=loss))
+    problem, table = pose(table_of(["no", "yes", "yes"] * 3), loss)
     assert problem.outputs == outputs
     assert problem.classes == ("no", "yes")
     y = problem.encode(table.y, np.float32)
@@ -99,7 +99,7 @@ def test_two_classes_for_every_loss(loss, outputs, encoded):
 
 @pytest.mark.parametrize("loss", ["sigmoid_binary_cross_entropy", "binary_cross_entropy"])
 def test_many_classes_as_one_question_each(loss):
-    problem, table = pose(table_of([0, 1, 2] * 5), TrainConfig(loss=loss))
+    problem, table = pose(table_of([0, 1, 2] * 5), loss)
     y = problem.encode(table.y, np.float32)
     np.testing.assert_array_equal(y[:3], np.eye(3))
     assert problem.outputs == 3
@@ -108,7 +108,7 @@ def test_many_classes_as_one_question_each(loss):
 
 def test_regression_targets_are_standardised_on_what_is_given_and_predicted_in_their_units():
     y = np.array([[1.0, 5e30], [3.0, 7e30]])
-    problem, _ = pose(table_of(y.repeat(10, 0)), TrainConfig())
+    problem, _ = pose(table_of(y.repeat(10, 0)))
     problem = scaled_to(problem, y)
     np.testing.assert_array_equal(problem.encode(y, np.float32), [[-1, -1], [1, 1]])
     np.testing.assert_allclose(problem.predict(jnp.array([[-1.0, 0.0], [2.0, 1.0]])), [[1, 6e30], [4, 7e30]])
@@ -124,7 +124,7 @@ def test_regression_targets_are_standardised_on_what_is_given_and_predicted_in_t
 )
 def test_bounded_outputs_keep_the_targets_zero(output, mean, scale):
     y = np.array([[0.25], [0.75]])
-    problem, _ = pose(table_of(y.repeat(10, 0)), TrainConfig(output_activation=output))
+    problem, _ = pose(table_of(y.repeat(10, 0)), output_activation=output)
     problem = scaled_to(problem, y)
     assert problem.output_activation == output
     np.testing.assert_allclose((problem.mean, problem.scale), ([mean], [scale]))
@@ -190,5 +190,5 @@ def test_a_class_that_only_the_test_part_has_is_named():
     table = table_of([0, 1] * 5, labels=True)
     message = "--data somewhere: the test part has the class '2', which the training part lacks"
     assert refusal(table._replace(test=table_of([0, 2]))) == message
-    _, posed = pose(table._replace(test=table_of([1, 0, 1])), TrainConfig())
+    _, posed = pose(table._replace(test=table_of([1, 0, 1])))
     assert posed.test.y.tolist() == [1, 0, 1]

@@ -8,26 +8,25 @@ import pytest
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.data import named
 from jaxnet.experiment.data.problem import pose
+from jaxnet.experiment.data.source import InMemory
 from jaxnet.experiment.data.split import split
 from jaxnet.experiment.data.table import Table
-from jaxnet.experiment.options.train_config import TrainConfig
 
 
 def numbered(classes, rows, test=None):
     """A table whose first feature is the row's number."""
     x = np.stack([np.arange(rows, dtype=float), np.full(rows, 0.1), np.arange(rows) % 7.0], axis=1)
-    return Table("t", x, np.arange(rows)[:, None] % float(classes), ("row", "constant", "b"), ("y",), test, labels=True)
+    y = np.arange(rows)[:, None] % float(classes)
+    return Table("t", InMemory(x), y, ("row", "constant", "b"), ("y",), test, labels=True)
 
 
-def parts_of(table, seed=0, **options):
-    config = TrainConfig(**options)
-    problem, table = pose(table, config)
-    parts, problem = split(table, problem, seed, config.scale)
-    return parts, problem
+def parts_of(table, seed=0, scale="standard"):
+    problem, table = pose(table)
+    return split(table, problem, seed, scale)
 
 
 def raw(part, scaling):
-    return np.round(part.x[:, 0] / scaling.factor[0] + scaling.shift[0]).astype(int)
+    return np.round(part.x.values[:, 0] / scaling.factor[0] + scaling.shift[0]).astype(int)
 
 
 def test_the_parts_share_no_row_and_leave_none_out():
@@ -45,9 +44,9 @@ def test_classes_are_stratified():
 
 def test_features_are_scaled_by_the_training_part_only():
     parts, _ = parts_of(numbered(4, 200))
-    np.testing.assert_allclose(parts.train.x[:, [0, 2]].mean(0), 0, atol=1e-12)
-    np.testing.assert_allclose(parts.train.x[:, [0, 2]].std(0), 1, rtol=1e-12)
-    assert abs(parts.test.x[:, 0].mean()) > 1e-3
+    np.testing.assert_allclose(parts.train.x.values[:, [0, 2]].mean(0), 0, atol=1e-12)
+    np.testing.assert_allclose(parts.train.x.values[:, [0, 2]].std(0), 1, rtol=1e-12)
+    assert abs(parts.test.x.values[:, 0].mean()) > 1e-3
     np.testing.assert_allclose(parts.scaling.shift[0], raw(parts.train, parts.scaling).mean())
 
 
@@ -59,8 +58,8 @@ def test_regression_targets_are_scaled_by_the_training_part():
 
 def test_the_seed_decides_the_parts():
     first, again, other = (parts_of(numbered(4, 200), seed)[0] for seed in (1, 1, 2))
-    np.testing.assert_array_equal(first.test.x, again.test.x)
-    assert (first.test.x != other.test.x).any()
+    np.testing.assert_array_equal(first.test.x.values, again.test.x.values)
+    assert (first.test.x.values != other.test.x.values).any()
 
 
 def test_a_test_part_that_is_set_apart_is_kept():
@@ -72,7 +71,7 @@ def test_a_test_part_that_is_set_apart_is_kept():
 
 def test_a_value_beyond_the_networks_arithmetic_is_named_where_nothing_scales_it():
     table = numbered(4, 200)
-    table.x[150, 2] = 1e30
+    table.x.values[150, 2] = 1e30
     with pytest.raises(BadInput) as error:
         parts_of(table, scale="none")
     assert str(error.value) == (
@@ -80,7 +79,7 @@ def test_a_value_beyond_the_networks_arithmetic_is_named_where_nothing_scales_it
     )
     # Scaled, it is within the bounds, wherever it fell.
     parts = [parts_of(table, seed)[0] for seed in range(3)]
-    assert max(np.abs(part.x).max() for of_seed in parts for part in of_seed[:3]) <= 10
+    assert max(np.abs(part.x.values).max() for of_seed in parts for part in of_seed[:3]) <= 10
 
 
 def test_a_target_beyond_the_networks_arithmetic_is_named():

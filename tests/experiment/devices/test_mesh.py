@@ -12,6 +12,7 @@ from on_disk import three_classes
 from jaxnet.experiment.commands.train import run
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.data.problem import Problem
+from jaxnet.experiment.data.source import InMemory
 from jaxnet.experiment.data.split import Part
 from jaxnet.experiment.devices.mesh import make_layout
 from jaxnet.experiment.options.train_config import TrainConfig
@@ -123,7 +124,7 @@ def test_parameters_and_what_optimizers_keep_of_them_are_split_over_model(optimi
 def test_batches_are_split_and_filled_up_and_each_program_is_compiled_once(caplog):
     config = TrainConfig(hidden=(4,), batch_size=6, mesh="data=4")
     layout = make_layout(config)
-    part = Part(np.random.default_rng(0).normal(size=(17, 3)), np.arange(17.0)[:, None])
+    part = Part(InMemory(np.random.default_rng(0).normal(size=(17, 3))), np.arange(17.0)[:, None])
     objective = make_objective(config, PROBLEM, 3, 6, layout)
     batches = Batches(part, PROBLEM, config, layout, objective.order_key)
     state = objective.state
@@ -144,12 +145,12 @@ def test_what_fills_up_a_part_is_not_judged(mesh):
     config = TrainConfig(hidden=(4,), mesh=mesh)
     layout = make_layout(config)
     rng = np.random.default_rng(0)
-    part = Part(rng.normal(size=(9, 3)), rng.normal(size=(9, 1)))
+    part = Part(InMemory(rng.normal(size=(9, 3))), rng.normal(size=(9, 1)))
     objective = make_objective(config, PROBLEM, 3, 8, layout)
     judge = make_judge(objective.net, objective.loss, PROBLEM, blocks_of(part, PROBLEM, "float32", layout), layout)
     loss, rmse = judge(objective.state.params)
     params = jax.tree.map(jnp.asarray, jax.device_get(objective.state.params))
-    z = objective.net.apply(params, jnp.asarray(part.x, jnp.float32))
+    z = objective.net.apply(params, jnp.asarray(part.x.values, jnp.float32))
     squares = (np.asarray(z, np.float64) - part.y) ** 2
     np.testing.assert_allclose([loss, rmse], [0.5 * squares.mean(), np.sqrt(squares.mean())], rtol=1e-6)
 

@@ -10,8 +10,7 @@ import pytest
 from jaxnet.experiment.commands.predict import PredictConfig, predict
 from jaxnet.experiment.commands.train import run
 from jaxnet.experiment.console.errors import BadInput
-from jaxnet.experiment.data import mapped, named
-from jaxnet.experiment.data.scaling import Scaling
+from jaxnet.experiment.data import named, source
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.training import blocks
 
@@ -22,8 +21,8 @@ pytestmark = pytest.mark.usefixtures("optax_promotion")
 def small_blocks(monkeypatch):
     """Blocks of a few batches, so that a small data set has many and a smaller last one."""
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 3000)
-    monkeypatch.setattr(blocks, "ROWS", 7)
-    monkeypatch.setattr(mapped, "BLOCK_NUMBERS", 100)
+    monkeypatch.setattr(source, "PIECE_NUMBERS", 28)
+    monkeypatch.setattr(source, "BLOCK_NUMBERS", 100)
 
 
 @pytest.fixture
@@ -47,6 +46,10 @@ def examples(dtype=np.float32, classes=3):
     return x, y
 
 
+def is_mapped(x):
+    return x.on_disk and isinstance(x.stored.base, np.memmap)
+
+
 def trained(tmp_path, name, **options):
     out = tmp_path / name
     result = run(TrainConfig(out=str(out), epochs=4, hidden=(8,), **options))
@@ -65,9 +68,9 @@ def trained(tmp_path, name, **options):
 ], ids=lambda options: " ".join(f"{value}" for value in options.values()))  # fmt: skip
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8])
 def test_a_streamed_run_is_the_run_in_memory(options, dtype, folder, tmp_path, small_blocks):
-    source = folder(*examples(dtype))
+    where = folder(*examples(dtype))
     (ours, metrics, model), (theirs, expected, expected_model) = (
-        trained(tmp_path, f"{streamed}", data=source, stream=streamed, **options) for streamed in (True, False)
+        trained(tmp_path, f"{streamed}", data=where, stream=streamed, **options) for streamed in (True, False)
     )
     assert len(metrics) == len(expected)
     for line, expected_line in zip([*metrics, ours], [*expected, theirs], strict=True):
@@ -80,26 +83,17 @@ def test_a_streamed_run_is_the_run_in_memory(options, dtype, folder, tmp_path, s
 
 
 def test_a_streamed_regression_is_that_in_memory(folder, tmp_path, small_blocks):
-    source = folder(*examples(classes=0))
-    ours, theirs = (trained(tmp_path, f"{s}", data=source, stream=s, batch_size=16)[0] for s in (True, False))
+    where = folder(*examples(classes=0))
+    ours, theirs = (trained(tmp_path, f"{s}", data=where, stream=s, batch_size=16)[0] for s in (True, False))
     assert ours["test_rmse"] == pytest.approx(theirs["test_rmse"], rel=1e-6)
     assert ours["targets"].keys() == {"y0", "y1"}
 
 
 def test_predictions_for_a_folder(folder, tmp_path, capsys):
-    source = folder(*examples())
-    trained(tmp_path, "run", data=source)
-    predict(PredictConfig(str(tmp_path / "run"), data=source))
+    where = folder(*examples())
+    trained(tmp_path, "run", data=where)
+    predict(PredictConfig(str(tmp_path / "run"), data=where))
     assert capsys.readouterr().out.splitlines()[-203:][0].count(",") == 3
-
-
-def test_rows_are_read_in_any_order_and_each_time_into_fresh_memory():
-    x = np.arange(12.0).reshape(6, 2)
-    rows = blocks.Rows(x, np.array([5, 0, 3]), Scaling(np.ones(2), np.array([2.0, 0.0]), np.array([-1.0, 17.0])))
-    assert rows.shape == (3, 2)
-    read = rows.read(np.array([2, 0]), "float32")
-    np.testing.assert_array_equal(read, [[10, 0], [17, 0]])
-    assert not np.shares_memory(read, rows.read(np.array([2, 0]), "float32"))
 
 
 def test_idx_images_are_streamed(tmp_path, small_blocks):
@@ -114,8 +108,8 @@ def test_idx_images_are_streamed(tmp_path, small_blocks):
     (where / "t10k-images").write_bytes(idx(x[:50].reshape(-1, 2, 2)))
     (where / "t10k-labels").write_bytes(idx(y[:50].astype(np.uint8)))
     table = named.load(str(where), stream=True)
-    assert isinstance(table.x, np.memmap)
-    assert isinstance(table.test.x, np.memmap)
+    assert is_mapped(table.x)
+    assert is_mapped(table.test.x)
     ours, theirs = (trained(tmp_path, f"{s}", data=str(where), stream=s, scale="range")[0] for s in (True, False))
     assert ours["test_loss"] == pytest.approx(theirs["test_loss"], rel=1e-6)
     (where / "train-images.gz").write_bytes(b"")
@@ -129,9 +123,9 @@ def test_idx_images_are_streamed(tmp_path, small_blocks):
 
 @pytest.mark.parametrize("dtype", [np.float64, np.uint8])
 def test_inputs_stay_on_disk_only_if_they_are_streamed(dtype, folder, small_blocks):
-    source = folder(*examples(dtype))
-    assert type(named.load(source, stream=True).x) is np.memmap
-    assert type(named.load(source).x) is np.ndarray
+    where = folder(*examples(dtype))
+    assert is_mapped(named.load(where, stream=True).x)
+    assert not named.load(where).x.on_disk
 
 
 @pytest.mark.parametrize(("place", "value", "message"), [
@@ -142,11 +136,11 @@ def test_a_bad_number_is_named_with_its_row(place, value, message, folder, small
     x, y = examples()
     with np.errstate(over="ignore"):
         x[place] = value
-    source = folder(x, y)
+    where = folder(x, y)
     for streamed in (False, True):
         with pytest.raises(BadInput) as error:
-            named.load(source, stream=streamed)
-        assert str(error.value) == "--data " + message.format(data=source)
+            named.load(where, stream=streamed)
+        assert str(error.value) == "--data " + message.format(data=where)
 
 
 def test_a_number_too_large_is_named_with_its_row_where_nothing_scales_it(folder, tmp_path, small_blocks, monkeypatch):
@@ -171,11 +165,11 @@ def test_a_number_too_large_is_named_with_its_row_where_nothing_scales_it(folder
 ], ids=["no y", "cut short", "no header", "a pickle", "one axis", "other length"])  # fmt: skip
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_broken_folder_is_named(break_it, message, streamed, folder, tmp_path):
-    source = folder(*examples())
+    where = folder(*examples())
     break_it(tmp_path / "data" / "x.npy", tmp_path / "data" / "y.npy")
     with pytest.raises(BadInput) as error:
-        named.load(source, stream=streamed)
-    assert str(error.value) == "--data " + message.format(data=source)
+        named.load(where, stream=streamed)
+    assert str(error.value) == "--data " + message.format(data=where)
 
 
 def test_what_cannot_be_streamed_is_named():

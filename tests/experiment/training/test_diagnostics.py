@@ -11,6 +11,7 @@ from tensorboardX.proto import event_pb2
 
 from jaxnet.experiment.commands.train import run
 from jaxnet.experiment.data.problem import Problem
+from jaxnet.experiment.data.source import InMemory
 from jaxnet.experiment.data.split import Part
 from jaxnet.experiment.devices.mesh import make_layout
 from jaxnet.experiment.options.train_config import TrainConfig
@@ -39,14 +40,14 @@ def test_every_number_is_that_of_jax_grad_and_numpy(activation, derivative, mesh
     layout = make_layout(config)
     rng = np.random.default_rng(0)
     # Far from 0, where some units are flat for all examples and some for a few.
-    part = Part(rng.normal(size=(EXAMPLES + 7, 3)) * 4, rng.normal(size=(EXAMPLES + 7, 1)))
+    part = Part(InMemory(rng.normal(size=(EXAMPLES + 7, 3)) * 4), rng.normal(size=(EXAMPLES + 7, 1)))
     made = objective.make_objective(config, PROBLEM, 3, 10, layout)
     told = make_diagnose(made, part, PROBLEM, config, layout)(made.state)
 
     params = jax.tree.map(jnp.asarray, jax.device_get(made.state.params))
-    x, y = jnp.asarray(part.x[:10]), jnp.asarray(part.y[:10])
+    x, y = jnp.asarray(part.x.values[:10]), jnp.asarray(part.y[:10])
     grads = jax.grad(lambda params: 0.5 * ((made.net.apply(params, x) - y) ** 2).sum(axis=1).mean())(params)
-    a, layers, total = part.x[:EXAMPLES], [], 0.0
+    a, layers, total = part.x.values[:EXAMPLES], [], 0.0
     for number, position in enumerate((0, 2, 4)):
         W, b = (np.asarray(leaf) for leaf in params[position])
         squares = sum((np.asarray(leaf) ** 2).sum() for leaf in grads[position])
@@ -70,7 +71,7 @@ def test_dead_units_are_counted_and_a_layer_of_zeros_has_no_ratio():
     config = TrainConfig(hidden=(4,), init="zeros", batch_size=8)
     layout = make_layout(config)
     rng = np.random.default_rng(0)
-    part = Part(rng.normal(size=(20, 3)), rng.normal(size=(20, 1)))
+    part = Part(InMemory(rng.normal(size=(20, 3))), rng.normal(size=(20, 1)))
     made = objective.make_objective(config, PROBLEM, 3, 8, layout)
     state = made.state
     # The first unit is on for all examples, the second for those whose first feature is large.
@@ -78,7 +79,7 @@ def test_dead_units_are_counted_and_a_layer_of_zeros_has_no_ratio():
     W = jnp.zeros((4, 3)).at[1, 0].set(1)
     state = state._replace(params=(state.params[0]._replace(W=W, b=b), *state.params[1:]))
     told = make_diagnose(made, part, PROBLEM, config, layout)(state)
-    share = (part.x[:, 0] <= 1).mean()
+    share = (part.x.values[:, 0] <= 1).mean()
     assert told["layers"][0]["dead"] == 0.5
     assert told["layers"][0]["saturated"] == pytest.approx((0 + share + 1 + 1) / 4, rel=1e-6)
     assert told["layers"][1]["update_to_weight"] is None

@@ -13,6 +13,7 @@ from jaxnet.experiment.commands import recording
 from jaxnet.experiment.commands.train import run
 from jaxnet.experiment.console.errors import BadInput, Failure
 from jaxnet.experiment.data.problem import Problem, loss_of
+from jaxnet.experiment.data.source import InMemory
 from jaxnet.experiment.data.split import Part
 from jaxnet.experiment.devices.mesh import make_layout
 from jaxnet.experiment.options.train_config import TrainConfig
@@ -214,7 +215,7 @@ def test_where_nothing_is_skipped_the_run_is_the_same(tmp_path):
 
 def batches_of(examples, batch_size):
     config = TrainConfig(batch_size=batch_size)
-    part = Part(np.zeros((examples, 2)), np.arange(examples)[:, None].astype(float))
+    part = Part(InMemory(np.zeros((examples, 2))), np.arange(examples)[:, None].astype(float))
     return Batches(part, PROBLEM, config, make_layout(config), jax.random.key(1))
 
 
@@ -320,7 +321,7 @@ def first_targets_of_batches(config):
     from jaxnet.experiment.data.problem import pose
     from jaxnet.experiment.data.split import split
 
-    problem, table = pose(named.load(config.data), config)
+    problem, table = pose(named.load(config.data))
     parts, problem = split(table, problem, config.seed)
     layout = make_layout(config)
     with jax.enable_x64(True):

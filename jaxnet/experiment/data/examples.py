@@ -1,0 +1,55 @@
+"""From a table as it was read to what a run learns from."""
+
+from typing import NamedTuple
+
+from jaxnet.experiment.data.fingerprint import fingerprint
+from jaxnet.experiment.data.problem import Problem, pose
+from jaxnet.experiment.data.scaling import Scale
+from jaxnet.experiment.data.split import Split, split
+from jaxnet.experiment.data.table import Table
+from jaxnet.experiment.devices import processes
+from jaxnet.experiment.options.train_config import LossName, OutputActivation
+
+
+class Examples(NamedTuple):
+    """All that a run needs of its data. Raw numbers in memory are not among it: they are let go.
+
+    Attributes:
+      name: of the data set or path that they came from, for messages.
+      features: the columns' names.
+      image: whether all features have one scale in common.
+      problem: what is to be learnt, with the targets' scaling.
+      parts: scaled examples, to learn from and to be judged by.
+      fingerprint: of the raw data, by which they are known again.
+    """
+
+    name: str
+    features: tuple[str, ...]
+    image: bool
+    problem: Problem
+    parts: Split
+    fingerprint: str
+
+
+def prepare(
+    table: Table,
+    seed: int,
+    *,
+    scale: Scale = "standard",
+    loss: LossName = "auto",
+    output_activation: OutputActivation = "auto",
+) -> Examples:
+    """Poses the table's problem, takes its fingerprint, and splits and scales it.
+
+    Args:
+      table: the examples; whoever calls this keeps no other hold of them.
+      seed: which rows make up each part.
+      scale, loss, output_activation: of the options.
+
+    Raises:
+      BadInput: when the data cannot be learnt with these options.
+    """
+    problem, table = pose(table, loss, output_activation)
+    known_by = processes.by_first(lambda: fingerprint(table))
+    parts, problem = split(table, problem, seed, scale)
+    return Examples(table.name, table.features, table.image, problem, parts, known_by)

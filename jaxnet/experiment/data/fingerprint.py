@@ -1,0 +1,30 @@
+"""By what the data of a run are known again."""
+
+import hashlib
+import json
+
+import numpy as np
+
+from jaxnet.experiment.data.source import in_blocks
+from jaxnet.experiment.data.table import Table
+
+# Of data on disk, so many rows are compared, evenly spread.
+STREAMED_ROWS = 1000
+
+
+def fingerprint(table: Table, *, streamed: bool | None = None) -> str:
+    """A SHA-256 of the raw examples and of their targets as a problem has them; of streamed data, of some rows.
+
+    Args:
+      table: the examples, as `pose` returns them.
+      streamed: by default, whether they are on disk.
+    """
+    named = [[len(table.x), len(table.features)], table.features, table.targets]
+    hashed = hashlib.sha256(json.dumps(named).encode())
+    rows = None
+    if table.x.on_disk if streamed is None else streamed:
+        rows = np.unique(np.linspace(0, len(table.x) - 1, STREAMED_ROWS).astype(int))
+    for _, values in in_blocks(table.x, rows):
+        hashed.update(np.ascontiguousarray(values).tobytes())
+    hashed.update(np.ascontiguousarray(table.y).tobytes())
+    return hashed.hexdigest()
