@@ -11,8 +11,11 @@ from jaxnet.experiment.commands.predict import PredictConfig, predict
 from jaxnet.experiment.commands.train import run
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.data import named, source
+from jaxnet.experiment.data.examples import prepare
+from jaxnet.experiment.devices.mesh import make_layout
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.training import blocks
+from jaxnet.experiment.training.batches import Batches, blocks_of
 
 pytestmark = pytest.mark.usefixtures("optax_promotion")
 
@@ -87,6 +90,28 @@ def test_a_streamed_regression_is_that_in_memory(folder, tmp_path, small_blocks)
     ours, theirs = (trained(tmp_path, f"{s}", data=where, stream=s, batch_size=16)[0] for s in (True, False))
     assert ours["test_rmse"] == pytest.approx(theirs["test_rmse"], rel=1e-6)
     assert ours["targets"].keys() == {"y0", "y1"}
+
+
+@pytest.mark.parametrize("mesh", [None, "data=4"])
+def test_images_reach_the_devices_in_their_shape_from_memory_and_from_disk(mesh, folder, small_blocks):
+    x, y = examples(np.uint8)
+    where, config = folder(x.reshape(203, 2, 2), y), TrainConfig(batch_size=16, mesh=mesh)
+    layout, seen = make_layout(config), []
+    for stream in (True, False):
+        prepared = prepare(named.load(where, stream=stream), 0)
+        train, validation, _, _ = prepared.parts
+        batches = Batches(train, prepared.problem, config, layout, jax.random.key(0))
+        order, cuts = batches.order(0), [(0, 3), (3, 8), (8, batches.number)]
+        pieces = [jax.device_get(piece) for piece in batches.pieces(order, cuts)]
+        assert [of_piece.shape for of_piece, _, _ in pieces] == [(3, 16, 2, 2), (5, 16, 2, 2), (1, 16, 2, 2)]
+        for (first, end), (of_piece, *_) in zip(cuts, pieces, strict=True):
+            read = train.x.read(order[first:end].ravel(), np.float32)
+            np.testing.assert_array_equal(of_piece.reshape(-1, 2, 2), read)
+        whole = [jax.device_get(block) for block in blocks_of(validation, prepared.problem, "float32", layout)()]
+        seen.append(np.concatenate([block.x[: block.rows] for block in whole]))
+        np.testing.assert_array_equal(seen[-1], validation.x.read(slice(None), np.float32))
+    np.testing.assert_array_equal(*seen)
+    assert seen[0].shape == (20, 2, 2)
 
 
 def test_predictions_for_a_folder(folder, tmp_path, capsys):
