@@ -88,5 +88,5 @@ def _epochs(folder, *, stream, rounds):
     problem, table = pose(table)
     parts, problem = split(table, problem, config.seed)
     with jax.enable_x64(False):
-        events = loop.train(config, problem, parts, make_layout(config))
+        events = loop.train(config, problem, parts, make_layout())
         yield from (event for event in events if isinstance(event, loop.Epoch))

@@ -22,8 +22,8 @@ def compiled(sizes, data, model):
     names = tuple(f"y{k}" for k in range(outputs))
     problem = Problem("regression", names, (), "half_squared_error", "identity", np.zeros(outputs), np.ones(outputs))
     config = TrainConfig(hidden=tuple(hidden), batch_size=EXAMPLES, mesh=f"data={data},model={model}", optimizer="adam")
-    layout = make_layout(config)
-    objective = make_objective(config, problem, inputs, EXAMPLES, layout)
+    layout = make_layout(config.mesh)
+    objective = make_objective(config, problem, (inputs,), EXAMPLES, layout)
     x, y = (
         jax.ShapeDtypeStruct((STEPS, EXAMPLES, size), "float32", sharding=layout.places(None, "data"))
         for size in (inputs, outputs)

@@ -8,8 +8,8 @@ import numpy as np
 from jaxnet.experiment.commands.derivatives import EXAMPLES, Case, Row, derivatives
 from jaxnet.experiment.console.errors import BadInput, Failure
 from jaxnet.experiment.console.screen import fill
+from jaxnet.experiment.networks.choices import Activation
 from jaxnet.experiment.options.parse import parse
-from jaxnet.experiment.options.train_config import Activation
 
 INPUTS = 3
 MEANING = "max |by hand - other| / max |other|, other being"

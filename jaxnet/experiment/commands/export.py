@@ -78,15 +78,16 @@ def export(config: ExportConfig) -> Path:
     return out
 
 
-def function(trained: Model) -> Callable[[Float[Array, "m i"]], Float[Array, "m o"]]:
+def function(trained: Model) -> Callable[[Float[Array, "m ..."]], Float[Array, "m o"]]:
     """From raw features to probabilities, (m, classes), or values in the targets' units, (m, targets).
 
     Raises:
       BadInput: when a feature or target has a scale that the parameters' dtype cannot hold.
     """
-    net = model.network(trained.sizes, trained.activation, trained.problem.output_activation)
-    dtype = np.dtype(jax.tree.leaves(trained.params)[0].dtype)
-    shift, factor, (least, most) = trained.scaling
+    net, dtype = trained.network.net, trained.dtype
+    least, most = trained.scaling.bounds
+    # Features are named in a row; an example may have another shape.
+    shift, factor = (array.reshape(trained.network.shape) for array in trained.scaling[:2])
     for scaling in (shift, factor, trained.problem.mean, trained.problem.scale):
         if (np.abs(scaling) > np.finfo(dtype).max).any():
             raise BadInput(f"--to stablehlo: the data's scale is beyond {dtype}; use --to npz, or train in float64")
@@ -109,10 +110,9 @@ def stablehlo(trained: Model) -> bytes:
     """`function`, lowered for all `PLATFORMS` and any number of examples: what `jax.export.deserialize` reads."""
     from jax import export as jax_export
 
-    dtype = np.dtype(jax.tree.leaves(trained.params)[0].dtype)
-    with jax.enable_x64(dtype == np.float64):
+    with jax.enable_x64(trained.dtype == np.float64):
         (m,) = jax_export.symbolic_shape("m")
-        x = jax.ShapeDtypeStruct((m, len(trained.features)), dtype)
+        x = trained.network.inputs(m, trained.dtype)
         exported = jax_export.export(jax.jit(function(trained)), platforms=PLATFORMS)(x)
         return bytes(exported.serialize())
 
@@ -132,11 +132,9 @@ def npz(trained: Model) -> bytes:
 
 
 def _arrays(trained):
-    """The features' scaling; W1, b1, W2, ...; mean and scale of the targets, where they are numbers."""
-    layers = [layer for layer in trained.params if layer != ()]
+    """The features' scaling; the parameters, W1, b1, W2, ... for mlp; mean and scale of targets that are numbers."""
     arrays: dict[str, Any] = {f"features_{name}": array for name, array in trained.scaling._asdict().items()}
-    for number, layer in enumerate(layers, start=1):
-        arrays |= {f"W{number}": layer.W, f"b{number}": layer.b}
+    arrays |= trained.network.architecture.arrays(trained.params)
     if not trained.problem.classes:
         arrays |= {"targets_mean": trained.problem.mean, "targets_scale": trained.problem.scale}
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
@@ -145,19 +143,18 @@ def _arrays(trained):
 def _description(trained):
     problem = trained.problem
     return {
-        "sizes": trained.sizes,
-        "activation": trained.activation,
+        "model": trained.network.model,
+        **trained.network.about,
         "output_activation": problem.output_activation,
         "loss": problem.loss,
         "features": trained.features,
         "classes": problem.classes,
         "targets": problem.targets,
-        "use": "z = a W^T + b for each layer, from a = clip((x - features_shift) * features_factor, *features_bounds)",
     }
 
 
 def _use(to, trained):
     if to == "stablehlo":
-        dtype = jax.tree.leaves(trained.params)[0].dtype
-        return f"jax.export.deserialize(bytes).call(x) with x (m, {len(trained.features)}) {dtype}"
+        shape = ", ".join(map(str, ("m", *trained.network.shape)))
+        return f"jax.export.deserialize(bytes).call(x) with x ({shape}) {trained.dtype}"
     return f"{', '.join(_arrays(trained))}"

@@ -63,7 +63,7 @@ def predict(config: PredictConfig) -> None:
     rows = _rows_again(trained, table)
     chosen = _part(config, table, rows)
     require_moderate(chosen, trained.scaling)
-    x = chosen.x.scaled(trained.scaling).shaped((len(trained.features),))
+    x = chosen.x.scaled(trained.scaling).shaped(trained.network.shape)
     predicted = trained.predict(x.read(slice(None), np.float64))
     if out is None:
         _write(sys.stdout, trained, predicted)

@@ -22,7 +22,7 @@ from jaxnet.experiment.data.examples import prepare
 from jaxnet.experiment.data.problem import loss_of
 from jaxnet.experiment.devices import processes
 from jaxnet.experiment.devices.cache import use_compilation_cache
-from jaxnet.experiment.devices.mesh import make_layout
+from jaxnet.experiment.devices.mesh import make_layout, require_split
 from jaxnet.experiment.figures import canvas, curves, test_part
 from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.options.schedule import Schedule
@@ -30,7 +30,6 @@ from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage import durable, exports, folder, model
 from jaxnet.experiment.training import updates
 from jaxnet.experiment.training.batches import blocks_of
-from jaxnet.experiment.training.objective import make_network
 from jaxnet.experiment.training.scores import scores
 
 WAYS_BACK = {
@@ -89,17 +88,20 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
     # First of all: what the processes tell one another goes through JAX too.
     found = device()
     processes.by_first(lambda: folder.check(config))
-    layout = processes.together(lambda: make_layout(config))
+    layout = processes.together(lambda: make_layout(config.mesh, distributed=config.distributed))
     with ExitStack() as stack:
         stack.enter_context(processes.alone_heard())
         stack.enter_context(jax.enable_x64(config.dtype == "float64"))
         examples = _prepare(config)
-        problem, parts = examples.problem, examples.parts
-        _print_plan(config, examples, found, layout)
-        out = Path(processes.by_first(lambda: str(_open_folder(config, problem, parts, stack))))
+        problem = examples.problem
+        network = config.network(examples.parts.train.x.shape[1:], problem.outputs, problem.output_activation)
+        examples = examples._replace(parts=examples.parts.shaped(network.shape))
+        processes.together(lambda: require_split(layout, network))
+        _print_plan(config, examples, network, found, layout)
+        out = Path(processes.by_first(lambda: str(_open_folder(config, problem, examples.parts, network, stack))))
         named(str(out))
         try:
-            result = _fill(out, config, examples, layout)
+            result = _fill(out, config, examples, network, layout)
             result["seconds"] = round(time.perf_counter() - started, 3)
             out = Path(processes.by_first(lambda: str(_finish(out, config, result))))
         except KeyboardInterrupt:
@@ -116,7 +118,7 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            raise Failure(f"out of memory on {device()}; lower --hidden or --batch-size") from None
+            raise Failure(f"out of memory on {device()}; lower --batch-size or train a smaller network") from None
         _print_result(out, result)
         for line in exports.stale(out):
             say(line)
@@ -131,13 +133,13 @@ def _require_packages(config):
         raise Failure(f"--tensorboard: {packages.missing('tensorboardX')}")
 
 
-def _open_folder(config, problem, parts, stack):
+def _open_folder(config, problem, parts, network, stack):
     if config.resume is not None:
         return folder.again(config, stack)
     resolved = {
         "loss": problem.loss,
         "output_activation": problem.output_activation,
-        "init": model.inits_of(config.activation, len(config.hidden), problem.output_activation, config.init),
+        **network.settled,
         "learning_rate": updates.learning_rate(config),
         "weight_decay": updates.weight_decay(config),
         "batch_size": min(config.batch_size, len(parts.train.y)),
@@ -146,15 +148,14 @@ def _open_folder(config, problem, parts, stack):
 
 
 def _prepare(config):
-    """What the run learns from, in the shape that its network takes: each example is a vector."""
-    examples = prepare(
+    """What the run learns from."""
+    return prepare(
         processes.together(lambda: _load(config)),
         config.seed,
         scale=config.scale,
         loss=config.loss,
         output_activation=config.output_activation,
     )
-    return examples._replace(parts=examples.parts.shaped((len(examples.features),)))
 
 
 def _load(config):
@@ -166,7 +167,7 @@ def _load(config):
     return named.load(config.data, config.target, stream=config.stream)
 
 
-def _fill(out, config, examples, layout):
+def _fill(out, config, examples, network, layout):
     """Everything but result.json, which is returned."""
     problem, parts = examples.problem, examples.parts
     if processes.is_first():
@@ -175,8 +176,7 @@ def _fill(out, config, examples, layout):
 
     def model_of(params):
         return model.Model(
-            sizes=model.sizes_of(config, len(examples.features), problem),
-            activation=config.activation,
+            network=network,
             params=layout.fetch(params),
             scaling=parts.scaling,
             problem=problem,
@@ -186,7 +186,7 @@ def _fill(out, config, examples, layout):
 
     trained, epochs = train_and_record(out, config, examples.fingerprint, problem, parts, layout, model_of)
     finished = model_of(trained.params)
-    result, predicted = _test(config, problem, parts, trained.params, layout)
+    result, predicted = _test(config, problem, parts, network.net, trained.params, layout)
 
     def write():
         durable.write(out / model.FILE, model.content(finished))
@@ -205,8 +205,8 @@ def _finish(out, config, result):
     return folder.finish(config, out)
 
 
-def _test(config, problem, parts, params, layout):
-    net, loss = make_network(config, problem, parts.train.x.shape[1]), loss_of(problem)
+def _test(config, problem, parts, net, params, layout):
+    loss = loss_of(problem)
 
     @partial(jax.jit, out_shardings=layout.places())
     def outputs_and_losses(params, x, y):
@@ -235,23 +235,22 @@ def _draw(where, epochs, trained, finished, parts, predicted):
         test_part.draw_predictions(where / "predictions.png", predicted, test.y, problem.targets)
         return
     test_part.draw_confusion(where / "confusion.png", predicted.argmax(axis=1), test.y, problem.classes)
-    if len(finished.features) == 2:
+    if finished.network.shape == (2,):
         x = test.x.read(slice(None), np.float64)
         test_part.draw_boundary(where / "boundary.png", finished, x, test.y)
 
 
-def _print_plan(config, examples, found, layout):
-    problem, parts, features = examples.problem, examples.parts, len(examples.features)
+def _print_plan(config, examples, network, found, layout):
+    problem, parts = examples.problem, examples.parts
     devices, several = layout.mesh.shape, jax.process_count() > 1
     over = f", {devices['data']} for examples x {devices['model']} for neurons" if layout.mesh.size > 1 else ""
     say(f"device     {found}{over}" + (f", in {jax.process_count()} processes" if several else ""))
-    sizes = model.sizes_of(config, features, problem)
     counts = f"{len(parts.train.y)} training, {len(parts.validation.y)} validation, {len(parts.test.y)} test examples"
     streamed = ", streamed from disk" if config.stream else ""
     scaled = ", all on one scale" if examples.image and config.scale != "none" else ""
-    say(f"data       {examples.name}: {counts} of {features} features{scaled}{streamed}")
+    say(f"data       {examples.name}: {counts} of {len(examples.features)} features{scaled}{streamed}")
     say(f"problem    {problem.kind}: {problem.loss}")
-    say(f"network    {'-'.join(map(str, sizes))}, {config.activation}, output {problem.output_activation}")
+    say(f"network    {network}")
     rate, decay = updates.learning_rate(config), updates.weight_decay(config)
     chosen = "its own learning rate" if rate is None else f"learning rate {rate:g}"
     through = "" if config.feedback == "transpose" else f" through {WAYS_BACK[config.feedback]}"

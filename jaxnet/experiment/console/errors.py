@@ -104,7 +104,7 @@ def _told(error: BaseException) -> tuple[str, int] | None:
             # Where no module is named, a package was not made for this version of another.
             told = f"error: {missing(error.name) if error.name else error}", 1
         case MemoryError():
-            told = "error: out of memory; try a smaller --hidden or less data", 1
+            told = "error: out of memory; try a smaller network or less data", 1
         case BrokenPipeError():
             told = "", UNREAD
         case OSError(errno=errno.ENAMETOOLONG):

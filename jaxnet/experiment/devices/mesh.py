@@ -17,7 +17,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxnet.experiment.console.errors import BadInput
-from jaxnet.experiment.options.train_config import TrainConfig, read_mesh
+from jaxnet.experiment.networks.network import Network
+from jaxnet.experiment.options.train_config import read_mesh
 from jaxnet.layers.dense import Dense
 from jaxnet.training import TrainState
 
@@ -102,20 +103,29 @@ class Layout(NamedTuple):
         return multihost_utils.process_allgather(tree, tiled=True)
 
 
-def make_layout(config: TrainConfig) -> Layout:
+def make_layout(mesh: str | None = None, *, distributed: bool = False) -> Layout:
     """The mesh of `--mesh`; by default one device, or with `--distributed` all, for examples.
 
     Raises:
       BadInput: when there are fewer devices, or a process would have none of them.
     """
-    sizes = read_mesh(config.mesh, len(jax.devices()) if config.distributed else 1)
+    sizes = read_mesh(mesh, len(jax.devices()) if distributed else 1)
     asked, devices = math.prod(sizes), jax.devices()
     if asked > len(devices):
         simulate = f"; JAX_NUM_CPU_DEVICES={asked} simulates them" if devices[0].platform == "cpu" else ""
-        raise BadInput(f"--mesh {config.mesh}: needs {asked} devices, and JAX finds {len(devices)}{simulate}")
+        raise BadInput(f"--mesh {mesh}: needs {asked} devices, and JAX finds {len(devices)}{simulate}")
     if jax.process_count() > 1 and asked != len(devices):
-        raise BadInput(f"--mesh {config.mesh}: expected all {len(devices)} devices of all processes, got {asked}")
-    if sizes[1] > 1 and not any(width % sizes[1] == 0 for width in config.hidden):
-        widths = " ".join(map(str, config.hidden)) or "none"
-        raise BadInput(f"--mesh {config.mesh}: model={sizes[1]} divides no width of --hidden {widths}")
+        raise BadInput(f"--mesh {mesh}: expected all {len(devices)} devices of all processes, got {asked}")
     return Layout(jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 2, devices=devices[:asked]))
+
+
+def require_split(layout: Layout, network: Network) -> None:
+    """Refuses a mesh that splits neurons, and a network of which it splits none.
+
+    Raises:
+      BadInput: saying so.
+    """
+    model = layout.mesh.shape["model"]
+    places = layout.of_params(jax.eval_shape(network.net.init, jax.random.key(0)))
+    if model > 1 and all(place.is_fully_replicated for place in jax.tree.leaves(places)):
+        raise BadInput(f"--mesh model={model}: divides the outputs of no layer of the network {network}")

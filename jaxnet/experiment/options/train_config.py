@@ -5,9 +5,9 @@ import re
 from typing import Literal
 
 from jaxnet.experiment.console.errors import BadInput
+from jaxnet.experiment.networks.options import NetworkOptions
 from jaxnet.experiment.options.schedule import Schedule
 
-Activation = Literal["relu", "leaky_relu", "tanh", "sigmoid", "softplus", "identity"]
 OutputActivation = Literal["auto", "identity", "sigmoid", "tanh", "relu", "leaky_relu", "softplus"]
 LossName = Literal[
     "auto",
@@ -17,7 +17,6 @@ LossName = Literal[
     "binary_cross_entropy",
     "half_squared_error",
 ]
-Init = Literal["auto", "zeros", "small-normal", "he", "glorot"]
 Optimizer = Literal["sgd", "momentum", "nesterov", "adam", "adamw", "nadamw", "rmsprop", "adagrad", "lion", "kfac"]
 Feedback = Literal["transpose", "random", "sign", "direct"]
 
@@ -26,24 +25,24 @@ LARGEST = 1e18
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """Train a network, by the hand-derived backward pass, on a data set that ships with scikit-learn or on a file."""
+class DataOptions:
+    """What a network is trained on: the first options of all, and so the first that help tells."""
 
     data: str = "digits"
     """digits, breast_cancer, iris, wine, diabetes, linnerud, moons, circles, spirals; or a .csv or .tsv file, plain or
     gzipped (with --target), a .npz file with x and y, or a folder with x.npy and y.npy or with MNIST's IDX files."""
     target: tuple[str, ...] = ()
     """The target column of a .csv or .tsv file, or several for several outputs."""
-    hidden: tuple[int, ...] = (256,)
-    """Neurons of each hidden layer; give none for a linear model."""
-    activation: Activation = "relu"
-    """After each hidden layer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(NetworkOptions, DataOptions):
+    """Train a network, by the hand-derived backward pass, on a data set that ships with scikit-learn or on a file."""
+
     output_activation: OutputActivation = "auto"
     """After the last layer; auto: sigmoid for binary_cross_entropy, else identity (the other losses include theirs)."""
     loss: LossName = "auto"
     """auto: sigmoid cross-entropy for two classes, softmax for more, half squared error for numbers."""
-    init: Init = "auto"
-    """How weights start; auto: He before relu and leaky_relu, Glorot elsewhere."""
     optimizer: Optimizer = "adamw"
     """From optax; kfac, which preconditions with Kronecker factors of the Fisher matrix, from this library."""
     learning_rate: float | None = None
@@ -123,8 +122,7 @@ class TrainConfig:
                 raise BadInput(f"{_option(name)}: expected an integer of at least {least}, got {value}")
         if self.seed >= 2**32:
             raise BadInput(f"--seed: expected an integer below 2^32, got {self.seed}")
-        if not all(1 <= width < 2**24 for width in self.hidden):
-            raise BadInput(f"--hidden: expected widths from 1 to 2^24 - 1, got {' '.join(map(str, self.hidden))}")
+        super().__post_init__()
         for name in ("learning_rate", "clip_examples"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= LARGEST:

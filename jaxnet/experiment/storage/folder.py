@@ -18,6 +18,7 @@ import jaxnet
 from jaxnet.experiment.console.errors import NONSENSE, BadInput, Failure
 from jaxnet.experiment.data.named import NAMES
 from jaxnet.experiment.devices.processes import is_first
+from jaxnet.experiment.networks.options import may_lack
 from jaxnet.experiment.options.parse import require_types
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage import checkpoint, durable
@@ -293,7 +294,7 @@ def _versions():
 
 def _require_whole(options):
     """Refuses options that lack some: a version without them may have done otherwise what is their default now."""
-    missing = {field.name for field in dataclasses.fields(TrainConfig)} - set(options) - OF_A_START
+    missing = {field.name for field in dataclasses.fields(TrainConfig)} - set(options) - OF_A_START - may_lack(options)
     if missing:
         raise KeyError(*missing)
 

@@ -1,26 +1,25 @@
 """A trained network with all that is needed to use it: scaling, names, architecture; saved as one .npz file."""
 
+import dataclasses
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import jax
 import numpy as np
 
-from jaxnet import activations, initializers
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.data.mapped import quietly
 from jaxnet.experiment.data.problem import Problem
 from jaxnet.experiment.data.scaling import Scaling
+from jaxnet.experiment.networks.architecture import ARCHITECTURES, by_place
+from jaxnet.experiment.networks.network import Network
 from jaxnet.experiment.options.parse import require_types
-from jaxnet.experiment.options.train_config import LossName, TrainConfig
-from jaxnet.layer import Layer
-from jaxnet.networks import mlp, suited_to
+from jaxnet.experiment.options.train_config import LossName
 
 FILE = "model.npz"
-LAYERS = {name: getattr(activations, name) for name in ("relu", "tanh", "sigmoid", "softplus", "identity")}
-LAYERS["leaky_relu"] = activations.leaky_relu()
 
 
 class Origin(NamedTuple):
@@ -41,7 +40,7 @@ class Model(NamedTuple):
     """A network and its parameters between raw features and predictions.
 
     Attributes:
-      sizes, activation: as `mlp` takes them.
+      network: how it is built.
       params: trained parameters.
       scaling: of the features.
       problem: what its outputs mean.
@@ -49,52 +48,30 @@ class Model(NamedTuple):
       origin: what it was trained on.
     """
 
-    sizes: tuple[int, ...]
-    activation: str
+    network: Network
     params: Any
     scaling: Scaling
     problem: Problem
     features: tuple[str, ...]
     origin: Origin
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the parameters, and of what the network takes."""
+        return np.dtype(jax.tree.leaves(self.params)[0].dtype)
+
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """From scaled features (m, features) to probabilities (m, classes) or values (m, targets)."""
-        net = network(self.sizes, self.activation, self.problem.output_activation)
-        dtype = np.dtype(jax.tree.leaves(self.params)[0].dtype)
-        with jax.enable_x64(dtype == np.float64):
-            return self.problem.predict(jax.jit(net.apply)(self.params, x.astype(dtype)))
-
-
-def network(sizes: tuple[int, ...], activation: str, output_activation: str, init: str = "auto") -> Layer:
-    """The network that the options name."""
-    weight_init = {
-        "auto": None,
-        "zeros": initializers.zeros,
-        "small-normal": initializers.small_normal,
-        "he": initializers.he,
-        "glorot": initializers.glorot,
-    }[init]
-    return mlp(sizes, LAYERS[activation], output_activation=LAYERS[output_activation], weight_init=weight_init)
-
-
-def inits_of(activation: str, hidden: int, output_activation: str, init: str) -> list[str]:
-    """How each layer's weights start, by name, for so many hidden layers."""
-    if init != "auto":
-        return [init] * (hidden + 1)
-    names = {initializers.he: "he", initializers.glorot: "glorot"}
-    return [names[suited_to(LAYERS[follower])] for follower in [activation] * hidden + [output_activation]]
-
-
-def sizes_of(config: TrainConfig, features: int, problem: Problem) -> tuple[int, ...]:
-    """The number of inputs, of each hidden layer's neurons, and of outputs."""
-    return (features, *config.hidden, problem.outputs)
+        """From scaled examples (m, ...) to probabilities (m, classes) or values (m, targets)."""
+        with jax.enable_x64(self.dtype == np.float64):
+            return self.problem.predict(jax.jit(self.network.net.apply)(self.params, x.astype(self.dtype)))
 
 
 def content(model: Model) -> bytes:
     """What the file of a model holds."""
     description = {
-        "sizes": model.sizes,
-        "activation": model.activation,
+        "model": model.network.model,
+        "options": dataclasses.asdict(model.network.options),
+        "shape": model.network.shape,
         "features": model.features,
         "origin": model.origin._asdict(),
         "problem": {
@@ -106,8 +83,7 @@ def content(model: Model) -> bytes:
         "targets_mean": model.problem.mean,
         "targets_scale": model.problem.scale,
     }
-    leaves, _ = jax.tree_util.tree_flatten_with_path(model.params)
-    arrays |= {_name(path): np.asarray(leaf) for path, leaf in leaves}
+    arrays |= {name: np.asarray(leaf) for name, leaf in by_place(model.params).items()}
     file = io.BytesIO()
     np.savez(file, description=np.array(json.dumps(description)), **arrays)
     return file.getvalue()
@@ -127,37 +103,68 @@ def load(folder: Path) -> Model:
     try:
         with quietly(), path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return _assemble(archive)
+    except _UnknownNetwork as unknown:
+        known = ", ".join(ARCHITECTURES)
+        raise BadInput(
+            f"{path}: holds a network {unknown.args[0]!r}, and this version of jaxnet knows {known}"
+        ) from None
     except Exception:  # a damaged archive can raise nearly anything
         what = "is damaged, or of another version of jaxnet"
         raise BadInput(f"{path}: {what}; train again, or restore it from a copy") from None
 
 
+class _UnknownNetwork(Exception):  # noqa: N818 a model of another version
+    """A model that is whole, of an architecture that is not there."""
+
+
 def _assemble(arrays):
     description = json.loads(str(arrays["description"]))
-    # JSON makes lists of tuples.
-    texts: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in description["problem"].items()
-    }
-    require_types(Problem, texts)
-    problem = Problem(**texts, mean=arrays["targets_mean"], scale=arrays["targets_scale"])
+    problem = _problem(description["problem"], arrays)
     require_types(Origin, description["origin"])
-    origin = Origin(**description["origin"])
-    sizes, features = tuple(description["sizes"]), tuple(description["features"])
+    origin, features = Origin(**description["origin"]), tuple(description["features"])
     if not all(isinstance(name, str) for name in (*features, *problem.targets)) or not problem.targets:
         raise ValueError("names that are none")
-    if problem.loss not in get_args(LossName) or not all(type(size) is int for size in sizes):
-        raise ValueError("another network")
-    net = network(sizes, description["activation"], problem.output_activation)
+    network = _network(description, problem)
+    net = network.net
     blank = jax.eval_shape(net.init, jax.random.key(0))
-    params = jax.tree_util.tree_map_with_path(lambda path, leaf: _checked(arrays[_name(path)], leaf), blank)
-    dtypes = {leaf.dtype for leaf in jax.tree.leaves(params)}
-    if (len(features), problem.outputs) != (sizes[0], sizes[-1]) or len(dtypes) > 1:
+    held = {name: _checked(arrays[name], leaf) for name, leaf in by_place(blank).items()}
+    params = jax.tree.unflatten(jax.tree.structure(blank), list(held.values()))
+    if len({leaf.dtype for leaf in held.values()}) != 1:
+        raise ValueError("arrays that do not fit each other")
+    outputs = jax.eval_shape(net.apply, blank, network.inputs(1, np.float32)).shape
+    if len(features) != math.prod(network.shape) or outputs != (1, problem.outputs):
         raise ValueError("parts that do not fit")
     shift, factor = (_checked(arrays[f"features_{name}"], features) for name in ("shift", "factor"))
     scaling = Scaling(shift, factor, _bounds(arrays["features_bounds"]))
+    return Model(network, params, scaling, problem, features, origin)
+
+
+def _problem(told, arrays):
+    texts: dict[str, Any] = _tuples(told)
+    require_types(Problem, texts)
+    problem = Problem(**texts, mean=arrays["targets_mean"], scale=arrays["targets_scale"])
+    if problem.loss not in get_args(LossName):
+        raise ValueError("another loss")
     for part in () if problem.classes else (problem.mean, problem.scale):
         _checked(part, problem.targets)
-    return Model(sizes, description["activation"], params, scaling, problem, features, origin)
+    return problem
+
+
+def _network(told, problem):
+    name, options, shape = told["model"], _tuples(told["options"]), tuple(told["shape"])
+    if name not in ARCHITECTURES:
+        raise _UnknownNetwork(str(name))
+    architecture = ARCHITECTURES[name]
+    require_types(architecture.options, options)
+    # All of them: a version without one may have done otherwise what is its default now.
+    if options.keys() != set(architecture.option_names) or not all(type(size) is int and size > 0 for size in shape):
+        raise ValueError("another network")
+    return Network(name, architecture.options(**options), shape, problem.outputs, problem.output_activation)
+
+
+def _tuples(told):
+    """JSON makes lists of tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
 
 
 def _checked(array, blank):
@@ -172,7 +179,3 @@ def _bounds(bounds):
     if bounds.shape != (2,) or bounds.dtype != np.float64 or not bounds[0] < bounds[1]:
         raise ValueError("no bounds")
     return bounds
-
-
-def _name(path):
-    return "params" + jax.tree_util.keystr(path)

@@ -106,8 +106,8 @@ def train(
     Raises:
       Fault: when a loss or parameters are no longer finite, naming the step, and where in it that arose.
     """
-    features, examples = parts.train.x.shape[1], len(parts.train.y)
-    objective = make_objective(config, problem, features, min(config.batch_size, examples), layout)
+    shape, examples = parts.train.x.shape[1:], len(parts.train.y)
+    objective = make_objective(config, problem, shape, min(config.batch_size, examples), layout)
     batches = Batches(parts.train, problem, config, layout, objective.order_key)
     validation = blocks_of(parts.validation, problem, config.parameters_dtype, layout)
     judge = make_judge(objective.net, objective.loss, problem, validation, layout)

@@ -12,7 +12,6 @@ from jaxnet import feedback, gradient, per_example
 from jaxnet.experiment.data.problem import Problem, loss_of
 from jaxnet.experiment.devices.mesh import Layout
 from jaxnet.experiment.options.train_config import TrainConfig
-from jaxnet.experiment.storage import model
 from jaxnet.experiment.training import updates
 from jaxnet.experiment.training.blocks import Block
 from jaxnet.layer import Layer
@@ -44,16 +43,20 @@ class Objective(NamedTuple):
     order_key: jax.Array
 
 
-def make_objective(config: TrainConfig, problem: Problem, features: int, batch_size: int, layout: Layout) -> Objective:
+def make_objective(
+    config: TrainConfig, problem: Problem, shape: tuple[int, ...], batch_size: int, layout: Layout
+) -> Objective:
     """What the options ask for, with parameters and optimizer state on the mesh.
 
     Args:
       config, problem: the options, and what they are about.
-      features: of the input.
+      shape: of an example's inputs.
       batch_size: examples in a batch, without what fills it up.
       layout: of the mesh.
     """
-    net, loss = make_network(config, problem, features), loss_of(problem)
+    network = config.network(shape, problem.outputs, problem.output_activation)
+    x = network.inputs(1, config.parameters_dtype)
+    net, loss = network.net, loss_of(problem)
     trained_net = mixed_precision(net) if config.dtype == "bfloat16" else net
     start, order_key, noise, back = _keys(np.uint32(config.seed))
     optimizer = updates.make_optimizer(config, trained_net, loss, batch_size, noise)
@@ -62,18 +65,12 @@ def make_objective(config: TrainConfig, problem: Problem, features: int, batch_s
     create = partial(TrainState.create, optimizer=optimizer)
     places = layout.of_state(jax.eval_shape(create, blank, key=order_key))
     state = jax.jit(create, out_shardings=places)(params, key=order_key)
-    value_and_grad = make_value_and_grad(config, trained_net, params, features, batch_size, back)
+    value_and_grad = make_value_and_grad(config, trained_net, params, x, batch_size, back)
     steps = make_steps(trained_net, loss, optimizer, value_and_grad=value_and_grad)
     # A place for every array: the compiler may otherwise move the state about, and then compiles again.
     steps = jax.jit(steps, donate_argnums=0, out_shardings=(places, layout.places()))
     of_batch = value_and_grad(trained_net, loss)
     return Objective(net, trained_net, loss, of_batch, steps, state, order_key)
-
-
-def make_network(config: TrainConfig, problem: Problem, features: int) -> Layer:
-    """The network that the options ask for, for so many features."""
-    sizes = model.sizes_of(config, features, problem)
-    return model.network(sizes, config.activation, problem.output_activation, config.init)
 
 
 def make_judge(
@@ -96,25 +93,24 @@ def make_judge(
 
 
 def make_value_and_grad(
-    config: TrainConfig, net: Layer, params: Any, features: int, batch_size: int, key: jax.Array
+    config: TrainConfig, net: Layer, params: Any, x: jax.ShapeDtypeStruct, batch_size: int, key: jax.Array
 ) -> Callable[[Layer, Loss], Callable[..., Any]]:
     """What `make_steps` takes for `--backward`, `--feedback`, `--clip-examples` and `--on-nan`.
 
     Args:
       config: the options.
       net, params: the network, and its parameters at the start.
-      features: of its input.
+      x: its inputs, as shapes alone.
       batch_size: examples in a batch, without what fills it up.
       key: of random feedback weights.
     """
-    chosen = _chosen(config, net, params, features, batch_size, key)
+    chosen = _chosen(config, net, params, x, batch_size, key)
     return _refusing(chosen) if config.on_nan == "skip" else chosen
 
 
-def _chosen(config, net, params, features, batch_size, key):
+def _chosen(config, net, params, x, batch_size, key):
     if config.backward == "autodiff":
         return _autodiff_value_and_grad
-    x = jax.ShapeDtypeStruct((1, features), config.parameters_dtype)
     backward = {
         "transpose": lambda: net.backward,
         "random": lambda: feedback.alignment(net, net.init(key)),

@@ -13,7 +13,6 @@ from short_runs import train
 import jaxnet as jn
 from jaxnet.experiment.commands.train import device
 from jaxnet.experiment.console.errors import Failure
-from jaxnet.experiment.data import named
 from jaxnet.experiment.options.train_config import Feedback, Optimizer, TrainConfig
 from jaxnet.experiment.storage import model
 from jaxnet.experiment.training import objective
@@ -93,10 +92,7 @@ def test_weight_decay_shrinks_weights_and_spares_biases(optimizer):
 @pytest.mark.parametrize("init", ["zeros", "small-normal", "he", "glorot"])
 def test_every_start_is_used(init):
     config = TrainConfig(data="iris", init=init, hidden=(300,), activation="tanh")
-    from jaxnet.experiment.data.problem import pose
-
-    problem, table = pose(named.load("iris"))
-    W = objective.make_network(config, problem, table.x.shape[1]).init(jax.random.key(0))[0].W
+    W = config.network((4,), 3, "identity").net.init(jax.random.key(0))[0].W
     expected = {"zeros": 0, "small-normal": 0.01, "he": np.sqrt(2 / 4), "glorot": np.sqrt(2 / 304)}[init]
     # 1,200 weights: a standard error of 2%.
     np.testing.assert_allclose(np.std(W), expected, rtol=0.1)
@@ -106,7 +102,7 @@ def test_every_start_is_used(init):
 def test_every_activation_learns(activation, tmp_path):
     out, _, metrics = train(tmp_path, data="iris", activation=activation, epochs=15)
     assert metrics[-1]["train_loss"] < 0.95 * metrics[0]["train_loss"]
-    assert model.load(out).activation == activation
+    assert model.load(out).network.options.activation == activation
 
 
 @pytest.mark.parametrize(
@@ -134,7 +130,7 @@ def test_targets_that_are_never_negative_take_a_rectified_output(output, tmp_pat
 
 def test_no_hidden_layer_is_logistic_regression(tmp_path):
     out, result, _ = train(tmp_path, data="breast_cancer", hidden=(), epochs=30, learning_rate=0.01)
-    assert model.load(out).sizes == (30, 1)
+    assert str(model.load(out).network) == "30-1, relu, output identity"
     assert result["test_accuracy"] > 0.9
 
 

@@ -106,8 +106,8 @@ def spread(array):
 @pytest.mark.parametrize("optimizer", ["momentum", "adamw", "adagrad", "kfac"])
 def test_parameters_and_what_optimizers_keep_of_them_are_split_over_model(optimizer):
     config = TrainConfig(hidden=(8, 6, 5), optimizer=optimizer, mesh="data=2,model=2")
-    layout = make_layout(config)
-    objective = make_objective(config, PROBLEM, 3, 8, layout)
+    layout = make_layout(config.mesh)
+    objective = make_objective(config, PROBLEM, (3,), 8, layout)
     first, _, second, _, third, _, fourth, *_ = objective.state.params
     # By outputs, by inputs; then 5 outputs do not divide, and the one that follows is split by neither.
     assert (spread(first.W), spread(first.b)) == ((4, 3), (4,))
@@ -123,9 +123,9 @@ def test_parameters_and_what_optimizers_keep_of_them_are_split_over_model(optimi
 
 def test_batches_are_split_and_filled_up_and_each_program_is_compiled_once(caplog):
     config = TrainConfig(hidden=(4,), batch_size=6, mesh="data=4")
-    layout = make_layout(config)
+    layout = make_layout(config.mesh)
     part = Part(InMemory(np.random.default_rng(0).normal(size=(17, 3))), np.arange(17.0)[:, None])
-    objective = make_objective(config, PROBLEM, 3, 6, layout)
+    objective = make_objective(config, PROBLEM, (3,), 6, layout)
     batches = Batches(part, PROBLEM, config, layout, objective.order_key)
     state = objective.state
     with jax.log_compiles():
@@ -143,10 +143,10 @@ def test_batches_are_split_and_filled_up_and_each_program_is_compiled_once(caplo
 @pytest.mark.parametrize("mesh", [None, "data=4"])
 def test_what_fills_up_a_part_is_not_judged(mesh):
     config = TrainConfig(hidden=(4,), mesh=mesh)
-    layout = make_layout(config)
+    layout = make_layout(config.mesh)
     rng = np.random.default_rng(0)
     part = Part(InMemory(rng.normal(size=(9, 3))), rng.normal(size=(9, 1)))
-    objective = make_objective(config, PROBLEM, 3, 8, layout)
+    objective = make_objective(config, PROBLEM, (3,), 8, layout)
     judge = make_judge(objective.net, objective.loss, PROBLEM, blocks_of(part, PROBLEM, "float32", layout), layout)
     loss, rmse = judge(objective.state.params)
     params = jax.tree.map(jnp.asarray, jax.device_get(objective.state.params))
@@ -155,12 +155,17 @@ def test_what_fills_up_a_part_is_not_judged(mesh):
     np.testing.assert_allclose([loss, rmse], [0.5 * squares.mean(), np.sqrt(squares.mean())], rtol=1e-6)
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"mesh": "data=9"}, "--mesh data=9: needs 9 devices, and JAX finds 8; JAX_NUM_CPU_DEVICES=9 simulates them"),
-    ({"mesh": "model=2", "hidden": (7, 5)}, "--mesh model=2: model=2 divides no width of --hidden 7 5"),
-    ({"mesh": "model=2", "hidden": ()}, "--mesh model=2: model=2 divides no width of --hidden none"),
-])  # fmt: skip
-def test_a_mesh_that_cannot_be_is_named(changes, message):
+def test_a_mesh_that_cannot_be_is_named():
     with pytest.raises(BadInput) as error:
-        make_layout(TrainConfig(**changes))
-    assert str(error.value) == message
+        make_layout("data=9")
+    assert str(error.value) == ("--mesh data=9: needs 9 devices, and JAX finds 8; JAX_NUM_CPU_DEVICES=9 simulates them")
+
+
+@pytest.mark.parametrize(("hidden", "described"), [((7, 5), "4-7-5-3"), ((), "4-3")])
+def test_a_mesh_that_splits_nothing_of_the_network_is_refused_before_anything_is_written(hidden, described, tmp_path):
+    with pytest.raises(BadInput) as error:
+        trained(tmp_path / "run", mesh="model=2", hidden=hidden)
+    assert str(error.value) == (
+        f"--mesh model=2: divides the outputs of no layer of the network {described}, tanh, output identity"
+    )
+    assert not list(tmp_path.iterdir())

@@ -18,6 +18,7 @@ def test_every_option_is_read():
     options = {
         "data": "a.csv",
         "target": ("y", "z"),
+        "model": "mlp",
         "hidden": (32, 16),
         "activation": "tanh",
         "output_activation": "relu",

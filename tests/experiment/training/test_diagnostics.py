@@ -37,11 +37,11 @@ def test_every_number_is_that_of_jax_grad_and_numpy(activation, derivative, mesh
     config = TrainConfig(
         hidden=(6, 4), activation=activation, batch_size=10, optimizer="momentum", dtype="float64", mesh=mesh
     )
-    layout = make_layout(config)
+    layout = make_layout(mesh)
     rng = np.random.default_rng(0)
     # Far from 0, where some units are flat for all examples and some for a few.
     part = Part(InMemory(rng.normal(size=(EXAMPLES + 7, 3)) * 4), rng.normal(size=(EXAMPLES + 7, 1)))
-    made = objective.make_objective(config, PROBLEM, 3, 10, layout)
+    made = objective.make_objective(config, PROBLEM, (3,), 10, layout)
     told = make_diagnose(made, part, PROBLEM, config, layout)(made.state)
 
     params = jax.tree.map(jnp.asarray, jax.device_get(made.state.params))
@@ -69,10 +69,10 @@ def test_every_number_is_that_of_jax_grad_and_numpy(activation, derivative, mesh
 
 def test_dead_units_are_counted_and_a_layer_of_zeros_has_no_ratio():
     config = TrainConfig(hidden=(4,), init="zeros", batch_size=8)
-    layout = make_layout(config)
+    layout = make_layout()
     rng = np.random.default_rng(0)
     part = Part(InMemory(rng.normal(size=(20, 3))), rng.normal(size=(20, 1)))
-    made = objective.make_objective(config, PROBLEM, 3, 8, layout)
+    made = objective.make_objective(config, PROBLEM, (3,), 8, layout)
     state = made.state
     # The first unit is on for all examples, the second for those whose first feature is large.
     b = jnp.array([9.0, -1.0, -9.0, 0.0])

@@ -39,14 +39,14 @@ def lines(tmp_path):
 def made(key):
     """An objective for 3 features, where it is, and 12 batches of 4 examples in three pieces."""
     config = TrainConfig(hidden=(5,), optimizer="sgd", batch_size=4)
-    layout = make_layout(config)
+    layout = make_layout()
     x = np.array(jax.random.normal(key, (12, 4, 3)))
     y = np.sin(x[..., :1])
 
     def pieces():
         return [(jnp.asarray(x[at : at + 4]), jnp.asarray(y[at : at + 4]), None) for at in (0, 4, 8)]
 
-    return make_objective(config, PROBLEM, 3, 4, layout), layout, x, pieces
+    return make_objective(config, PROBLEM, (3,), 4, layout), layout, x, pieces
 
 
 def test_where_all_is_finite_nothing_is_found_and_the_state_stays(made):
@@ -70,7 +70,7 @@ def test_the_first_faulty_batch_of_many_is_found(batch, made):
 ])  # fmt: skip
 def test_the_batch_is_found_where_the_optimizer_keeps_a_random_key(changes, made):
     _, layout, x, pieces = made
-    objective = make_objective(TrainConfig(hidden=(5,), batch_size=4, **changes), PROBLEM, 3, 4, layout)
+    objective = make_objective(TrainConfig(hidden=(5,), batch_size=4, **changes), PROBLEM, (3,), 4, layout)
     keys = [
         leaf for leaf in jax.tree.leaves(objective.state.opt_state) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     ]
@@ -187,7 +187,7 @@ def test_a_skipped_batch_leaves_the_state_and_the_others_train_as_without_it(mad
     states = {}
     # A target whose loss overflows, while its gradient does not.
     for name, dropped in (("skipped", False), ("left out", True)):
-        objective = make_objective(config, PROBLEM, 3, 4, layout)
+        objective = make_objective(config, PROBLEM, (3,), 4, layout)
         (xs, ys, _), *_ = pieces()
         xs, ys = (xs[jnp.array([0, 2, 3])], ys[jnp.array([0, 2, 3])]) if dropped else (xs, ys.at[1, 2].set(1e30))
         states[name], metrics = objective.steps(objective.state, xs, ys)
@@ -216,7 +216,7 @@ def test_where_nothing_is_skipped_the_run_is_the_same(tmp_path):
 def batches_of(examples, batch_size):
     config = TrainConfig(batch_size=batch_size)
     part = Part(InMemory(np.zeros((examples, 2))), np.arange(examples)[:, None].astype(float))
-    return Batches(part, PROBLEM, config, make_layout(config), jax.random.key(1))
+    return Batches(part, PROBLEM, config, make_layout(), jax.random.key(1))
 
 
 def test_redrawn_orders_keep_what_was_seen_and_show_every_example_once():
@@ -323,8 +323,8 @@ def first_targets_of_batches(config):
 
     problem, table = pose(named.load(config.data))
     parts, problem = split(table, problem, config.seed)
-    layout = make_layout(config)
+    layout = make_layout()
     with jax.enable_x64(True):
-        key = make_objective(config, problem, 10, config.batch_size, layout).order_key
+        key = make_objective(config, problem, (10,), config.batch_size, layout).order_key
         order = Batches(parts.train, problem, config, layout, key).order(0)
     return problem.encode(parts.train.y, "float64")[order[:, 0]]

@@ -1,0 +1,56 @@
+"""The options of all networks, side by side, as the command line has them. A new network is a file, and a base here."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from jaxnet.experiment.networks.architecture import ARCHITECTURES, architecture_of, own_options
+from jaxnet.experiment.networks.mlp import MlpOptions
+from jaxnet.experiment.networks.network import Network
+
+if TYPE_CHECKING:
+    ModelName: TypeAlias = str
+else:
+    # Those that the imports above have registered.
+    ModelName = Literal[tuple(ARCHITECTURES)]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelOption:
+    """Which network it is."""
+
+    model: ModelName = "mlp"
+    """Which network; options of another one are refused."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkOptions(MlpOptions, ModelOption):
+    """Which network it is, and the options of all of them."""
+
+    def __post_init__(self) -> None:
+        _ = self.own
+
+    @property
+    def own(self) -> Any:
+        """The options of the network that is chosen.
+
+        Raises:
+          BadInput: when an option of another one was given, or they cannot be.
+        """
+        return own_options(self)
+
+    def network(self, shape: tuple[int, ...], outputs: int, output_activation: str) -> Network:
+        """The network that is chosen, for data whose examples have this shape; see `Network`."""
+        takes = architecture_of(self.model).takes
+        return Network(self.model, self.own, takes(shape), outputs, output_activation)
+
+
+def may_lack(options: Mapping[str, Any]) -> set[str]:
+    """Which options a run's config.json need not have: those of other networks, which may have come after it.
+
+    Args:
+      options: by name. They lack `model` themselves where mlp was the only network.
+    """
+    own = architecture_of(options.get("model", "mlp")).option_names
+    others = {name for architecture in ARCHITECTURES.values() for name in architecture.option_names}
+    return {"model"} | others - set(own)
