@@ -64,8 +64,9 @@ def load(sizes: tuple[int, ...], examples: int, data: int, model: int) -> Load:
       data, model: devices along each axis.
     """
     layout = Layout(AbstractMesh((data, model), AXES, axis_types=(AxisType.Auto,) * 2))
-    params = jax.eval_shape(mlp(sizes).init, jax.random.key(0))
-    places = layout.of_params(params)
+    net = mlp(sizes)
+    params = jax.eval_shape(net.init, jax.random.key(0))
+    places = layout.of_params(net, params, jax.ShapeDtypeStruct((1, sizes[0]), "float32"))
     held = jax.tree.map(lambda leaf, place: math.prod(place.shard_shape(leaf.shape)), params, places)
     numbers = sum(jax.tree.leaves(held))
     weights = [layer for layer in places if layer != ()]

@@ -96,7 +96,7 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
         problem = examples.problem
         network = config.network(examples.parts.train.x.shape[1:], problem.outputs, problem.output_activation)
         examples = examples._replace(parts=examples.parts.shaped(network.shape))
-        processes.together(lambda: require_split(layout, network))
+        processes.together(lambda: require_split(layout, network, config.parameters_dtype))
         _print_plan(config, examples, network, found, layout)
         out = Path(processes.by_first(lambda: str(_open_folder(config, problem, examples.parts, network, stack))))
         named(str(out))

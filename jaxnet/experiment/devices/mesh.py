@@ -9,17 +9,20 @@ Source: Xu et al., GSPMD, 2021; Shoeybi et al., Megatron-LM, 2019, section 3.
 
 import math
 from collections.abc import Callable
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.networks.network import Network
 from jaxnet.experiment.options.train_config import read_mesh
-from jaxnet.layers.dense import Dense
+from jaxnet.factored import Outer, map_leaves
+from jaxnet.layer import Layer
 from jaxnet.training import TrainState
 
 AXES = ("data", "model")
@@ -66,24 +69,36 @@ class Layout(NamedTuple):
 
         return jax.make_array_from_callback(shape, self.places(*axes), read_once)
 
-    def of_params(self, params: Any) -> Any:
-        """Places for the parameters of a chain of layers; those whose widths do not divide stay whole."""
-        model, split, places = self.mesh.shape["model"], False, []
-        for layer in params:
-            whole = jax.tree.map(lambda leaf: self.places(), layer)
-            if not isinstance(layer, Dense) or model == 1:
-                places.append(whole)
-            elif split:
-                places.append(Dense(W=self.places(None, "model"), b=self.places()))
-                split = False
-            else:
-                split = layer.W.shape[0] % model == 0
-                places.append(Dense(W=self.places("model"), b=self.places("model")) if split else whole)
-        return tuple(places)
+    def of_params(self, net: Layer, params: Any, x: Any) -> Any:
+        """Places for a network's parameters; layers whose widths do not divide stay whole.
 
-    def of_state(self, state: TrainState) -> TrainState:
-        """Places for all that training changes: what an optimizer keeps for a parameter lies where that lies."""
-        params = self.of_params(state.params)
+        Args:
+          net: any network. Its layers with one weight each take turns in the order of their parameters, which in a
+            chain is that of forward; all others stay whole.
+          params, x: its parameters and inputs, or their shapes (`jax.ShapeDtypeStruct`).
+        """
+        model, by_inputs = self.mesh.shape["model"], False
+        if model == 1:
+            return jax.tree.map(lambda leaf: self.places(), params)
+        leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+        are_weights = jax.tree.leaves(_weights_of(net, params, x))
+        places = []
+        for _, layer in groupby(zip(leaves, are_weights, strict=True), key=lambda leaf: leaf[0][0][:-1]):
+            shapes, weights = zip(*((array.shape, is_weight) for (_, array), is_weight in layer), strict=True)
+            weight = shapes[weights.index(True)] if weights.count(True) == 1 else ()
+            axes = _axes(weight, by_inputs) if len(weight) == 2 and weight[by_inputs] % model == 0 else {}
+            places += [self.places(*axes.get(shape, ())) for shape in shapes]
+            if weight:
+                by_inputs = bool(axes) and not by_inputs
+        return jax.tree.unflatten(structure, places)
+
+    def of_state(self, state: TrainState, params: Any) -> TrainState:
+        """Places for all that training changes: what an optimizer keeps for a parameter lies where that lies.
+
+        Args:
+          state: or its shapes.
+          params: the parameters' places.
+        """
         leaves, _ = jax.tree_util.tree_flatten_with_path(state.params)
         known = [
             (tuple(path), leaf.shape, places)
@@ -119,13 +134,34 @@ def make_layout(mesh: str | None = None, *, distributed: bool = False) -> Layout
     return Layout(jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 2, devices=devices[:asked]))
 
 
-def require_split(layout: Layout, network: Network) -> None:
+def require_split(layout: Layout, network: Network, dtype: DTypeLike) -> None:
     """Refuses a mesh that splits neurons, and a network of which it splits none.
 
     Raises:
       BadInput: saying so.
     """
-    model = layout.mesh.shape["model"]
-    places = layout.of_params(jax.eval_shape(network.net.init, jax.random.key(0)))
-    if model > 1 and all(place.is_fully_replicated for place in jax.tree.leaves(places)):
+    model, net = layout.mesh.shape["model"], network.net
+    if model == 1:
+        return
+    places = layout.of_params(net, jax.eval_shape(net.init, jax.random.key(0)), network.inputs(1, dtype))
+    if all(place.is_fully_replicated for place in jax.tree.leaves(places)):
         raise BadInput(f"--mesh model={model}: divides the outputs of no layer of the network {network}")
+
+
+def _axes(weight, by_inputs):
+    """By which axes of the mesh a layer's arrays are split, by their shapes: its weight (o, i), its bias (o,)."""
+    return {weight: (None, "model")} if by_inputs else {weight: ("model",), weight[:1]: ("model",)}
+
+
+def _weights_of(net, params, x):
+    """Which parameters are weights, which map inputs to outputs: those whose gradients are outer products."""
+    found: list[Any] = []
+
+    def read(params, x):
+        # The signal that goes back has the shape of y, and nothing else of it counts.
+        y, cache = net.forward(params, x)
+        dparams, _ = net.backward(params, cache, y)
+        found.append(map_leaves(lambda form: isinstance(form, Outer), dparams))
+
+    jax.eval_shape(read, params, x)
+    return found[-1]

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 from on_disk import three_classes
 
+import jaxnet as jn
 from jaxnet.experiment.commands.train import run
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.data.problem import Problem
@@ -21,6 +23,7 @@ from jaxnet.experiment.training.batches import Batches, blocks_of
 from jaxnet.experiment.training.objective import make_judge, make_objective
 
 pytestmark = pytest.mark.usefixtures("optax_promotion", "without_figures")
+WHOLE = PartitionSpec()
 # Sums in another order, 20 steps long.
 CLOSE = {"float32": 1e-6, "float64": 1e-12}
 PROBLEM = Problem("regression", ("y",), (), "half_squared_error", "identity", np.zeros(1), np.ones(1))
@@ -169,3 +172,19 @@ def test_a_mesh_that_splits_nothing_of_the_network_is_refused_before_anything_is
         f"--mesh model=2: divides the outputs of no layer of the network {described}, tanh, output identity"
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_only_weights_are_split_whatever_else_has_their_shape():
+    """A table that is added has a weight's shape, and a gain a bias's: their gradients take another form."""
+    table = jn.Layer(
+        lambda key: jnp.ones((4, 6)),
+        lambda params, x: (x + params[None], ()),
+        lambda params, cache, dy: (jn.Each(dy), dy),
+    )
+    net = jn.chain(jn.dense(6, 6), jn.residual(jn.chain(jn.dense(6, 8), jn.dense(8, 6))), table, jn.dense(6, 4))
+    params = jax.eval_shape(net.init, jax.random.key(0))
+    first, (second, third), kept, last = make_layout("model=2").of_params(net, params, jnp.zeros((2, 4, 6)))
+    specs = [(layer.W.spec, layer.b.spec) for layer in (first, second, third, last)]
+    by_outputs, by_inputs = (PartitionSpec("model"), PartitionSpec("model")), (PartitionSpec(None, "model"), WHOLE)
+    assert specs == [by_outputs, by_inputs, by_outputs, by_inputs]
+    assert kept.spec == WHOLE

@@ -86,6 +86,15 @@ def test_it_is_trained_gone_on_with_saved_loaded_and_exported(registered, tmp_pa
     assert {name: about[name] for name in told} == told
 
 
+def test_it_is_split_over_a_mesh(registered, tmp_path):
+    train.run(Config(data="iris", model="blocks", blocks=2, epochs=1, out=str(tmp_path / "run"), mesh="model=2"))
+    with pytest.raises(BadInput) as error:
+        train.run(Config(data="iris", model="blocks", epochs=1, out=str(tmp_path / "other"), mesh="model=7"))
+    assert str(error.value) == (
+        "--mesh model=7: divides the outputs of no layer of the network 1 blocks of 4, output identity"
+    )
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
