@@ -97,6 +97,6 @@ def own_options(config: Any) -> Any:
         if owners and chosen.name not in owners and getattr(config, field.name) != field.default:
             option = "--" + field.name.replace("_", "-")
             raise BadInput(
-                f"{option}: is an option of --model {' or '.join(owners)}; --model {chosen.name} has none such"
+                f"{option}: is an option of --model {' or '.join(owners)}, not of {chosen.name}; leave it out"
             )
     return chosen.options(**{name: getattr(config, name) for name in chosen.option_names})

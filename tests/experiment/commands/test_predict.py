@@ -137,6 +137,12 @@ def test_a_run_that_is_not_there_or_damaged_is_named(classes_run, capsys, tmp_pa
         arrays | {"description": np.array(re.sub('"kind": "[^"]*"', '"kind": 3', str(arrays["description"])))},
         arrays | {"description": np.array(str(arrays["description"]).replace('"identity"', "3"))},
         arrays | {"description": np.array(str(arrays["description"]).replace('"seed": 0', '"seed": "0"'))},
+        arrays | {"description": np.array(str(arrays["description"]).replace('"model": "mlp", ', ""))},
+        arrays
+        | {"description": np.array(str(arrays["description"]).replace('"activation": "relu"', '"activation": "rleu"'))},
+        arrays | {"description": np.array(str(arrays["description"]).replace('"init": "auto"', '"width": 3'))},
+        arrays | {"description": np.array(str(arrays["description"]).replace('"hidden": [8]', '"hidden": [-8]'))},
+        arrays | {"description": np.array(str(arrays["description"]).replace('"shape": [2]', '"shape": [3]'))},
     ):
         np.savez(tmp_path / "damaged.npz", **arrays_damaged)
         damaged.append((tmp_path / "damaged.npz").read_bytes())

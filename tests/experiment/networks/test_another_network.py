@@ -98,8 +98,8 @@ def test_it_is_split_over_a_mesh(registered, tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("--blocks 2", "--blocks: is an option of --model blocks; --model mlp has none such"),
-        ("--model blocks --hidden 8", "--hidden: is an option of --model mlp; --model blocks has none such"),
+        ("--blocks 2", "--blocks: is an option of --model blocks, not of mlp; leave it out"),
+        ("--model blocks --hidden 8", "--hidden: is an option of --model mlp, not of blocks; leave it out"),
         ("--model blocks --blocks 0", "--blocks: expected an integer of at least 1, got 0"),
     ],
 )
