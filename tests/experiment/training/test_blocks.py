@@ -96,7 +96,7 @@ def test_a_streamed_regression_is_that_in_memory(folder, tmp_path, small_blocks)
 def test_images_reach_the_devices_in_their_shape_from_memory_and_from_disk(mesh, folder, small_blocks):
     x, y = examples(np.uint8)
     where, config = folder(x.reshape(203, 2, 2), y), TrainConfig(batch_size=16, mesh=mesh)
-    layout, seen = make_layout(config), []
+    layout, seen = make_layout(config.mesh), []
     for stream in (True, False):
         prepared = prepare(named.load(where, stream=stream), 0)
         train, validation, _, _ = prepared.parts
