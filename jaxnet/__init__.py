@@ -7,7 +7,7 @@ from jaxnet import curvature, feedback, initializers, losses, optimizers, per_ex
 from jaxnet.compose import chain, residual, signals
 from jaxnet.factored import Each, Outer
 from jaxnet.gradient import value_and_grad, with_hand_derived_vjp
-from jaxnet.layer import Layer
+from jaxnet.layer import Layer, at_leaves, bind
 from jaxnet.layers import activations
 from jaxnet.layers.activations import identity, leaky_relu, relu, sigmoid, softplus, tanh
 from jaxnet.layers.dense import Dense, dense
@@ -29,6 +29,8 @@ __all__ = [
     "Outer",
     "TrainState",
     "activations",
+    "at_leaves",
+    "bind",
     "chain",
     "curvature",
     "dense",

@@ -1,22 +1,15 @@
 """Layers made of layers. Backward is forward read in reverse."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from jaxnet.arguments import instance_of
-from jaxnet.layer import Layer
-
-Send: TypeAlias = Callable[[Layer, Any, Any, Array], tuple[Any, Array]]
-
-
-def send_back(layer: Layer, params: Any, cache: Any, dy: Array) -> tuple[Any, Array]:
-    """(dparams, dx): what a combinator asks of the layers inside it, unless it is told to ask for something else."""
-    return layer.backward(params, cache, dy)
+from jaxnet.layer import Layer, added
 
 
 def chain_init(layers, key):
@@ -24,7 +17,9 @@ def chain_init(layers, key):
     return tuple(layer.init(key) for layer, key in zip(layers, keys, strict=True))
 
 
-def chain_forward(layers: tuple[Layer, ...], params: tuple[Any, ...], x: Array) -> tuple[Array, tuple[Any, ...]]:
+def chain_forward(
+    layers: tuple[Layer, ...], params: tuple[Any, ...], x: PyTree[Array]
+) -> tuple[PyTree[Array], tuple[Any, ...]]:
     """y = f_n(... f_2(f_1(x))). The cache is the layers' caches, in order."""
     _check_params(layers, params)
     caches = []
@@ -36,10 +31,10 @@ def chain_forward(layers: tuple[Layer, ...], params: tuple[Any, ...], x: Array) 
 
 
 def chain_backward(
-    layers: tuple[Layer, ...], params: tuple[Any, ...], caches: tuple[Any, ...], dy: Array, send: Send = send_back
-) -> tuple[tuple[Any, ...], Array]:
+    layers: tuple[Layer, ...], params: tuple[Any, ...], caches: tuple[Any, ...], dy: PyTree[Array]
+) -> tuple[tuple[Any, ...], PyTree[Array]]:
     """The chain rule, from the last layer to the first: dx of each layer is dy of the one before it."""
-    dparams, signals = _walk_back(layers, params, caches, dy, send)
+    dparams, signals = _walk_back(layers, params, caches, dy)
     return dparams, signals[0]
 
 
@@ -61,7 +56,7 @@ def chain(*layers: Layer) -> Layer:
     return Layer(*functions, made=partial(chain, *layers))
 
 
-def signals(net: Layer, params: Any, cache: Any, dy: Array) -> tuple[Array, ...]:
+def signals(net: Layer, params: Any, cache: Any, dy: PyTree[Array]) -> tuple[PyTree[Array], ...]:
     """What comes back along a chain, at every edge: the cotangents of its input, between its layers, of its output.
 
     Args:
@@ -76,7 +71,7 @@ def signals(net: Layer, params: Any, cache: Any, dy: Array) -> tuple[Array, ...]
     """
     layers = layers_of(net)
     if layers is not None:
-        _, edges = _walk_back(layers, params, cache, dy, send_back)
+        _, edges = _walk_back(layers, params, cache, dy)
         return edges
     _, dx = net.backward(params, cache, dy)
     return dx, dy
@@ -90,12 +85,10 @@ def residual_forward(inner: Layer, params: Any, x: Float[Array, "*shape"]) -> tu
     return x + fx, cache
 
 
-def residual_backward(
-    inner: Layer, params: Any, cache: Any, dy: Float[Array, "*shape"], send: Send = send_back
-) -> tuple[Any, Float[Array, "*shape"]]:
+def residual_backward(inner: Layer, params: Any, cache: Any, dy: PyTree[Array]) -> tuple[Any, PyTree[Array]]:
     """dx = dy + (df/dx)^T dy: what came back goes both ways."""
-    dparams, dx = send(inner, params, cache, dy)
-    return dparams, dy + dx
+    dparams, dx = inner.backward(params, cache, dy)
+    return dparams, added(dy, dx)
 
 
 def residual(inner: Layer) -> Layer:
@@ -136,12 +129,12 @@ def named_in_errors(position: int, layer: Layer) -> Iterator[None]:
         raise
 
 
-def _walk_back(layers, params, caches, dy, send):
+def _walk_back(layers, params, caches, dy):
     _check_params(layers, params)
     dparams, edges = [], [dy]
     for position in reversed(range(len(layers))):
         with named_in_errors(position, layers[position]):
-            layer_dparams, dx = send(layers[position], params[position], caches[position], edges[-1])
+            layer_dparams, dx = layers[position].backward(params[position], caches[position], edges[-1])
         dparams.append(layer_dparams)
         edges.append(dx)
     return tuple(reversed(dparams)), tuple(reversed(edges))

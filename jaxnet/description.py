@@ -2,8 +2,8 @@
 
 import inspect
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from functools import partial, update_wrapper
+from typing import Any, cast
 
 import numpy as np
 
@@ -12,18 +12,22 @@ FIRST, LAST = 4, 3
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """'dense' of `dense_forward`, whatever was bound to it."""
-    function = getattr(function, "func", function)
-    return getattr(function, "__name__", type(function).__name__).removesuffix("_forward")
+    """'dense' of `dense_forward`, whatever was bound to it, and of what is `named_as` it."""
+    return _own_name(inspect.unwrap(function))
+
+
+def named_as(function: Callable[..., Any], other: partial[Any]) -> partial[Any]:
+    """The other function under the name of this one, which it stands in for: what messages call it."""
+    return cast(partial[Any], update_wrapper(other, function, assigned=(), updated=()))
 
 
 def call_of(forward: Callable[..., Any]) -> str:
     """'dense(3, 4)' of `partial(dense_forward, 3, 4)`, 'tanh' of `tanh_forward`."""
     if not isinstance(forward, partial):
-        return name_of(forward)
+        return _own_name(forward)
     shown = [text for value in forward.args for text in _texts(value)]
     shown += [f"{name}={_text(value)}" for name, value in forward.keywords.items()]
-    return f"{name_of(forward)}({', '.join(shown)})"
+    return f"{_own_name(forward)}({', '.join(shown)})"
 
 
 class InstanceDoc:
@@ -38,6 +42,11 @@ class InstanceDoc:
         functions = {field: getattr(value, "func", value) for field, value in instance._asdict().items()}
         docs = {field: inspect.getdoc(function) for field, function in functions.items() if inspect.isroutine(function)}
         return "\n\n".join(f"{field}: {doc}" for field, doc in docs.items() if doc) or self.of_class
+
+
+def _own_name(function):
+    function = getattr(function, "func", function)
+    return getattr(function, "__name__", type(function).__name__).removesuffix("_forward")
 
 
 def _texts(value):

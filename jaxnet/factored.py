@@ -333,8 +333,8 @@ class Each(Factored):
 
 
 def map_leaves(read: Any, dparams: Any, *others: Any) -> Any:
-    """`jax.tree.map` that takes each parameter's factored gradients as one leaf."""
-    return jax.tree.map(read, dparams, *others, is_leaf=lambda leaf: isinstance(leaf, Factored))
+    """`jax.tree.map` that takes each parameter's factored gradients as one leaf, or what else of them can be added."""
+    return jax.tree.map(read, dparams, *others, is_leaf=lambda leaf: hasattr(leaf, "add"))
 
 
 def _over_columns(values, columns):

@@ -1,36 +1,30 @@
 """The backward pass as a function that other programs call: in place of `jax.value_and_grad`, or under `jax.grad`."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxnet import per_example
 from jaxnet.arguments import count_examples, instance_of
-from jaxnet.compose import chain_backward, residual_backward
-from jaxnet.layer import Layer
+from jaxnet.layer import Layer, at_leaves
 from jaxnet.losses import Loss
-from jaxnet.recompute import recompute_backward
-from jaxnet.repeat import repeat_backward
 from jaxnet.weighting import check_weights, mean_loss, weighted, with_rows_that_count
 
-COMBINATORS = {chain_backward, residual_backward, repeat_backward, recompute_backward}
 
-
-def total_backward(layer: Layer, params: Any, cache: Any, dy: Array) -> tuple[Any, Array]:
-    """(the total gradient, dx): `backward`, with each layer's total read where it arises.
+def totalled(layer: Layer) -> Layer:
+    """The layer with a backward that gives (the total gradient, dx): each total is read where it arises.
 
     A repeated layer's scan then hands on n gradients, and not the factors of n times m; in a chain the compiler does
     the same by itself.
     """
-    backward: Any = layer.backward
-    if isinstance(backward, partial) and backward.func in COMBINATORS:
-        return backward(params, cache, dy, send=total_backward)
-    dparams, dx = layer.backward(params, cache, dy)
-    return per_example.total(dparams), dx
+
+    def backward(params, cache, dy):
+        dparams, dx = layer.backward(params, cache, dy)
+        return per_example.total(dparams), dx
+
+    return layer._replace(backward=backward)
 
 
 def value_and_grad(
@@ -78,9 +72,9 @@ def value_and_grad(
         if read is None:
             # Backward is linear in the signal, so the mean's weights may go in at the output, where they meet m f
             # numbers; in the reading they would meet all the parameters' gradients.
-            dz = dz / dz.shape[0] if weights is None else weighted(weights, dz)
+            dz = jax.tree.map(lambda dz: dz / dz.shape[0] if weights is None else weighted(weights, dz), dz)
             if backward is None:
-                return value, total_backward(net, params, cache, dz)[0]
+                return value, at_leaves(totalled, net).backward(params, cache, dz)[0]
         dparams, _ = (backward or net.backward)(params, cache, dz)
         return value, per_example.total(dparams) if read is None else read(dparams, weights)
 
@@ -94,9 +88,10 @@ def with_hand_derived_vjp(net: Layer) -> Callable[[Any, Array], Array]:
       net: any layer or network.
 
     Returns:
-      `(params, x) -> y`, equal to `net.apply`, with the hand-derived rule attached by `jax.custom_vjp`. Takes a batch
-      `x (m, ..., i)`, or a single example `x (i,)`, so that it works under `vmap`. Reverse mode only, like every
-      custom_vjp: where forward mode is needed, use `net.apply`.
+      `(params, x) -> y`, equal to `net.apply`, with the hand-derived rule attached by `jax.custom_vjp`. It takes
+      batches, as `net.apply` does: pass a single example as `x[None]`, under `jax.vmap` too. Integers in x have no
+      cotangent, as for `jax.grad`. Reverse mode only, like every custom_vjp: where forward mode is needed, use
+      `net.apply`.
     """
     instance_of(Layer, "with_hand_derived_vjp", "net to be a Layer", net, "jaxnet.mlp((3, 4, 1))")
 
@@ -110,13 +105,7 @@ def with_hand_derived_vjp(net: Layer) -> Callable[[Any, Array], Array]:
 
     def backward(saved, dy):
         params, cache = saved
-        return total_backward(net, params, cache, dy)
+        return at_leaves(totalled, net).backward(params, cache, dy)
 
     hand_derived.defvjp(forward, backward)
-
-    def function(params, x):
-        if jnp.ndim(x) == 1:
-            return hand_derived(params, x[None])[0]
-        return hand_derived(params, x)
-
-    return function
+    return hand_derived

@@ -16,11 +16,10 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxnet import curvature
 from jaxnet.arguments import instance_of, positive_integer
-from jaxnet.compose import inner_of, layers_of
+from jaxnet.factored import Factored
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
-from jaxnet.recompute import recomputed_of
-from jaxnet.repeat import repeated_of
+from jaxnet.repeat import Stacked
 
 
 class KfacState(NamedTuple):
@@ -95,7 +94,7 @@ def kfac(
       without a learning rate `value` and `value_fn`, as `make_step` and `make_epoch` give them.
 
     Raises:
-      ValueError: when an argument is out of its range, or the network has repeated layers.
+      ValueError: when an argument is out of its range; when first updated, if the network has repeated layers.
 
     Source: Martens and Grosse, Optimizing neural networks with Kronecker-factored approximate curvature, 2015, sections
     3 (factors), 6.3 (pi), 6.4 and 7 (alpha and mu), 6.5 (lambda); for a matrix that is no weight Ren and Goldfarb,
@@ -107,7 +106,6 @@ def kfac(
     _check_ranges(learning_rate, damping, least_damping, momentum, decay)
     interval, samples = positive_integer("kfac", "interval", interval), positive_integer("kfac", "samples", samples)
     batch_size = None if batch_size is None else positive_integer("kfac", "batch_size", batch_size)
-    _refuse_repeated(net)
     key = jax.random.key(0) if key is None else key
 
     def least(examples):
@@ -123,6 +121,7 @@ def kfac(
     def update(grads, state, params=None, *, x, y, weights=None, value=None, value_fn=None, **_):
         if params is None:
             raise ValueError("kfac: expected update(grads, state, params, x=x, y=y), got no params")
+        _refuse_repeated(net, params, x)
         next_key, sample_key = jax.random.split(state.key)
         damping_now = state.damping
         if learning_rate is None and weights is not None:
@@ -219,13 +218,20 @@ def _check_ranges(learning_rate, damping, least_damping, momentum, decay):
             raise ValueError(f"kfac: expected {name} to be {expected}, got {value}")
 
 
-def _refuse_repeated(net):
-    # A stack of biases has the shape of a weight matrix: from the parameters alone their factors cannot be told.
-    if repeated_of(net) is not None:
-        raise ValueError("kfac: expected a network without repeated layers; use chain(*[layer] * n)")
-    for part in (*(layers_of(net) or ()), inner_of(net), recomputed_of(net)):
-        if part is not None:
-            _refuse_repeated(part)
+def _refuse_repeated(net, params, x):
+    """A stack of biases has the shape of a weight matrix, and only its gradients' form tells what it is."""
+
+    def refuse(params, x):
+        z, cache = net.forward(params, x)
+        dparams, _ = net.backward(params, cache, z)
+        if any(isinstance(form, Stacked) for form in jax.tree.leaves(dparams, is_leaf=_is_form)):
+            raise ValueError("kfac: expected a network without repeated layers; use chain(*[layer] * n)")
+
+    jax.eval_shape(refuse, params, x)
+
+
+def _is_form(leaf):
+    return isinstance(leaf, Factored)
 
 
 def _blank_factors(leaf):

@@ -275,7 +275,8 @@ def add(dparams: PyTree[Any], other: PyTree[Any]) -> PyTree[Any]:
     Returns:
       Factored gradients whose every reading is that of g_i + g'_i; outer products gain positions, none is formed.
     """
-    return map_leaves(lambda leaf, more: leaf.add(more), dparams, other)
+    # What was read of each use already, such as its total, is a number for each.
+    return map_leaves(lambda leaf, more: leaf.add(more) if hasattr(leaf, "add") else leaf + more, dparams, other)
 
 
 def _norms(reading, dparams):

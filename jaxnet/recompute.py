@@ -4,28 +4,27 @@ from functools import partial
 from typing import Any
 
 from jax import lax
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from jaxnet.arguments import instance_of
-from jaxnet.compose import Send, send_back
 from jaxnet.layer import Layer
 
 
-def recompute_forward(layer: Layer, params: Any, x: Array) -> tuple[Array, tuple[Any, Array]]:
+def recompute_forward(layer: Layer, params: Any, x: PyTree[Array]) -> tuple[PyTree[Array], tuple[Any, Any]]:
     """y = f(x). The cache is the input, and the parameters by reference: backward may be given others."""
     y, _ = layer.forward(params, x)
     return y, (params, x)
 
 
 def recompute_backward(
-    layer: Layer, params: Any, cache: tuple[Any, Array], dy: Array, send: Send = send_back
-) -> tuple[Any, Array]:
+    layer: Layer, params: Any, cache: tuple[Any, Any], dy: PyTree[Array]
+) -> tuple[Any, PyTree[Array]]:
     """Forward once more, for f's cache; then f's backward."""
     # The barrier keeps the compiler from seeing that this was computed before, and from keeping it; it also makes the
     # second forward wait for dy, so that the caches of several layers are not there at the same time.
     (params_of_forward, x), dy = lax.optimization_barrier((cache, dy))
     _, cache = layer.forward(params_of_forward, x)
-    return send(layer, params, cache, dy)
+    return layer.backward(params, cache, dy)
 
 
 def recompute(layer: Layer) -> Layer:
@@ -49,9 +48,3 @@ def recompute(layer: Layer) -> Layer:
     instance_of(Layer, "recompute", "layer to be a Layer", layer, "jaxnet.dense(4, 4)")
     functions = layer.init, partial(recompute_forward, layer), partial(recompute_backward, layer)
     return Layer(*functions, made=partial(recompute, layer))
-
-
-def recomputed_of(net: Layer) -> Layer | None:
-    """The layer f inside a recomputed one; None for any other layer."""
-    backward: Any = net.backward
-    return backward.args[0] if isinstance(backward, partial) and backward.func is recompute_backward else None

@@ -15,12 +15,11 @@ from typing import Any, SupportsIndex
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, DTypeLike, Float
+from jaxtyping import Array, DTypeLike, Float, PyTree
 
 from jaxnet.arguments import instance_of, positive_integer
-from jaxnet.compose import Send, send_back
 from jaxnet.factored import Factored, map_leaves
-from jaxnet.layer import Layer
+from jaxnet.layer import Layer, bind, draws
 from jaxnet.norms import norm
 
 
@@ -29,39 +28,43 @@ def repeat_init(layer, n, key):
 
 
 def repeat_forward(
-    layer: Layer, n: int, params: Any, x: Float[Array, "*shape"]
-) -> tuple[Float[Array, "*shape"], tuple[Any, Any]]:
+    layer: Layer, n: int, params: Any, x: PyTree[Array], *, key: jax.Array | None = None
+) -> tuple[PyTree[Array], tuple[Any, Any]]:
     """y = x_n with x_k = f(params_k, x_k-1). The cache: the parameters, by reference, and all layers' caches."""
 
-    def step(x, params):
-        y, cache = layer.forward(params, x)
-        if (y.shape, y.dtype) != (x.shape, x.dtype):
+    def step(x, at_k):
+        params, key = at_k
+        y, cache = _bound(layer, key).forward(params, x)
+        if _shown(y) != _shown(x):
             raise ValueError(
-                f"repeat: expected {layer.name} to keep the shape and dtype of x, {x.shape} {x.dtype}, "
-                f"got {y.shape} {y.dtype}"
+                f"repeat: expected {layer.name} to keep the shape and dtype of x, {_shown(x)}, got {_shown(y)}"
             )
         return y, _without_params(cache, params)
 
     _check_params(layer, n, params)
-    y, caches = lax.scan(step, jnp.asarray(x), params, length=n)
+    y, caches = lax.scan(step, jax.tree.map(jnp.asarray, x), (params, _keys(key, n)), length=n)
     return y, (params, caches)
 
 
 def repeat_backward(
-    layer: Layer, n: int, params: Any, cache: tuple[Any, Any], dy: Float[Array, "*shape"], send: Send = send_back
-) -> tuple[Any, Float[Array, "*shape"]]:
+    layer: Layer, n: int, params: Any, cache: tuple[Any, Any], dy: PyTree[Array], *, key: jax.Array | None = None
+) -> tuple[Any, PyTree[Array]]:
     """dx_k-1 from dx_k, last to first, starting with dx_n = dy."""
 
     def step(dx, at_k):
-        params, params_of_forward, cache = at_k
-        dparams, dx = send(layer, params, _with_params(cache, params_of_forward), dx)
+        params, key, params_of_forward, cache = at_k
+        dparams, dx = _bound(layer, key).backward(params, _with_params(cache, params_of_forward), dx)
         return dx, dparams
 
-    dx, dparams = lax.scan(step, dy, (params, *cache), reverse=True, length=n)
+    of_all = params, _keys(key, n), *cache
+    if _keeps_its_structure(step, dy, of_all):
+        dx, dparams = lax.scan(step, dy, of_all, reverse=True, length=n)
+    else:
+        dx, dparams = _one_by_one(step, dy, of_all, n)
     return map_leaves(lambda leaf: Stacked(leaf) if isinstance(leaf, Factored) else leaf, dparams), dx
 
 
-def repeat(layer: Layer, n: SupportsIndex) -> Layer:
+def repeat(layer: Layer, n: SupportsIndex, *, key: jax.Array | None = None) -> Layer:
     """A layer n times over, with parameters of its own each time: y = f(params_n, ... f(params_1, x)).
 
     As `chain(layer, ..., layer)`, but compiled once: the parameters of all n are stacked, and a scan goes through them.
@@ -70,6 +73,7 @@ def repeat(layer: Layer, n: SupportsIndex) -> Layer:
     Args:
       layer: f, whose output has its input's shape.
       n: how often, at least 1.
+      key: of what f draws, each time by a key of its own; `jaxnet.bind` gives it.
 
     Returns:
       A layer whose parameters are those of f with a leading axis of n: `params[0].W (n, o, i)` for a chain that begins
@@ -81,29 +85,32 @@ def repeat(layer: Layer, n: SupportsIndex) -> Layer:
     """
     instance_of(Layer, "repeat", "layer to be a Layer", layer, "jaxnet.dense(4, 4)")
     n = positive_integer("repeat", "n", n)
-    functions = partial(repeat_init, layer, n), partial(repeat_forward, layer, n), partial(repeat_backward, layer, n)
-    return Layer(*functions, made=partial(repeat, layer, n=n))
+    bound: dict[str, Any] = {} if key is None else {"key": key}
+    return Layer(
+        partial(repeat_init, layer, n),
+        partial(repeat_forward, layer, n, **bound),
+        partial(repeat_backward, layer, n, **bound),
+        keyed=partial(_repeat_keyed, layer, n) if draws(layer) else None,
+        made=partial(repeat, layer, n=n, **bound),
+    )
 
 
-def repeated_of(net: Layer) -> tuple[Layer, int] | None:
-    """The layer inside a repeated one and how often it is there; None for any other layer."""
-    backward: Any = net.backward
-    return backward.args if isinstance(backward, partial) and backward.func is repeat_backward else None
+def _repeat_keyed(layer, n, key):
+    return repeat(layer, n, key=key)
 
 
-def taken_apart(params: Any, cache: tuple[Any, Any], n: int) -> list[tuple[Any, Any]]:
-    """The parameters and the cache of each of the n layers, for what goes through them one by one."""
-
-    def at(k, tree):
-        return jax.tree.map(lambda leaf: leaf[k], tree)
-
-    params_of_forward, caches = cache
-    return [(at(k, params), _with_params(at(k, caches), at(k, params_of_forward))) for k in range(n)]
+def _keys(key, n):
+    return None if key is None else jax.random.split(key, n)
 
 
-def stacked(trees: list[Any]) -> Any:
-    """One tree with a leading axis from n trees: what `taken_apart` took apart."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+def _bound(layer, key):
+    return layer if key is None else bind(layer, key)
+
+
+def _shown(signal):
+    """What messages call it: '(5, 4) float32'."""
+    shapes = jax.tree.map(lambda leaf: f"{jnp.shape(leaf)} {jnp.result_type(leaf)}", signal)
+    return shapes if isinstance(shapes, str) else str(shapes).replace("'", "")
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["layers"], meta_fields=[])
@@ -163,6 +170,28 @@ class Stacked(Factored):
 
     def rotated(self, bases: tuple[Float[Array, "n ..."], ...]) -> "Stacked":
         return Stacked(jax.vmap(lambda layer, of_layer: layer.rotated(of_layer))(self.layers, bases))
+
+
+def _keeps_its_structure(step, dy, of_all):
+    """Whether what goes back is of the same structure and shapes behind a layer as before it, as a scan needs it."""
+    dx = jax.eval_shape(lambda dy, of_all: step(dy, _at(of_all, 0))[0], dy, of_all)
+    before: Any = jax.tree.structure(dy)
+    return before == jax.tree.structure(dx) and list(map(jnp.shape, jax.tree.leaves(dy))) == [
+        leaf.shape for leaf in jax.tree.leaves(dx)
+    ]
+
+
+def _one_by_one(step, dy, of_all, n):
+    """What a reverse scan gives, of a signal that grows on its way."""
+    dparams = []
+    for k in reversed(range(n)):
+        dy, of_layer = step(dy, _at(of_all, k))
+        dparams.append(of_layer)
+    return dy, jax.tree.map(lambda *leaves: jnp.stack(leaves), *reversed(dparams))
+
+
+def _at(tree, k):
+    return jax.tree.map(lambda leaf: leaf[k], tree)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["position"])

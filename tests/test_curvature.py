@@ -388,7 +388,8 @@ def test_misuse_is_named(key):
     )
     unknown = jn.chain(jn.dense(4, 4), jn.residual(jn.dense(4, 4)), jn.dense(4, 3))
     assert message(lambda: curvature.kfra(unknown, loss, unknown.init(key), x, y)) == (
-        "curvature.kfra: expected dense layers and activations, got residual; in layer [1] of the chain, residual"
+        "curvature.kfra: expected a network without paths that meet, as after residual; use kflr; "
+        "in layer [1] of the chain, residual"
     )
     own = jn.Layer(lambda key: (), lambda params, x: (x, ()), lambda params, cache, dy: ((), dy))
     unknown = jn.chain(jn.dense(4, 3), own)

@@ -131,5 +131,13 @@ def test_help_on_the_classes_and_on_functions_without_docstrings_is_that_of_the_
 def test_layers_stay_tuples_of_functions_for_jax():
     net = jn.mlp((3, 4, 1))
     assert isinstance(net, tuple)
-    assert net._fields == ("init", "forward", "backward", "second")
-    assert jax.tree.leaves(net) == [net.init, net.forward, net.backward]
+    assert net._fields == ("init", "forward", "backward", "second", "kind", "keyed", "made")
+    assert jax.tree.leaves(net) == [net.init, net.forward, net.backward, net.made]
+
+
+@pytest.mark.parametrize("wrap", [lambda net: net, jn.recompute, lambda net: jn.repeat(net, 2)])
+def test_what_mixed_precision_wraps_keeps_its_name(wrap):
+    net = wrap(jn.mixed_precision(jn.mixed_precision(jn.dense(3, 3))))
+    leaf = net if net.made is None else net.made.args[0]
+    assert (leaf.name, leaf.kind) == ("dense", "linear")
+    assert repr(leaf) == "mixed_precision(mixed_precision(dense(3, 3), bfloat16), bfloat16)"

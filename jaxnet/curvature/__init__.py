@@ -14,7 +14,8 @@ from jaxnet.curvature.diagonals import (
 )
 from jaxnet.curvature.hessian import hessian_diagonal
 from jaxnet.curvature.jacobians import jacobian, neural_tangent_kernel
-from jaxnet.curvature.kronecker import Eigen, ekfac, kfac, kflr, kfra, kronecker
+from jaxnet.curvature.kfra import kfra
+from jaxnet.curvature.kronecker import Eigen, ekfac, kfac, kflr, kronecker
 from jaxnet.curvature.products import fisher_vector_product, ggn_vector_product, hessian_vector_product
 
 __all__ = [

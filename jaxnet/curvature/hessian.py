@@ -6,41 +6,59 @@ diagonal for an activation a = g(z): da * g''(z), whose j-th entry is a further 
 weight da_j g''(z_j) of either sign. So the list of weighted columns grows on its way back, at each curved activation
 by its width; a dense layer is linear in x and in W and adds none. At each weight the diagonal is
 (1/m) sum_n sum_v w_vn (S_vn^2) (a_n^2)^T.
+
+The signal and its columns travel together, as one signal that adds. Where paths meet, columns that arose at the same
+place are the same ones on two ways, and add up as the signals do; columns that arose at different places are
+different terms of the sum over v, and stand beside one another.
 """
 
 import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
 from jaxnet.arguments import require_examples
-from jaxnet.compose import inner_of, layers_of, named_in_errors
+from jaxnet.curvature.alone import Alone, values_of
 from jaxnet.curvature.columns import AXIS
 from jaxnet.factored import map_leaves
-from jaxnet.layer import Layer
+from jaxnet.layer import Layer, at_leaves
 from jaxnet.losses import Loss
-from jaxnet.recompute import recomputed_of
-from jaxnet.repeat import repeated_of, stacked, taken_apart
 
 
-class _Weighted(NamedTuple):
-    """Columns whose sum_v w_v S_v S_v^T is each example's Hessian at some place of the network."""
+@partial(jax.tree_util.register_dataclass, data_fields=["dy", "S", "w"], meta_fields=["origins"])
+@dataclass(frozen=True)
+class Curved:
+    """A signal, and columns whose sum_v w_v S_v S_v^T is each example's Hessian at its place of the network.
 
-    S: Float[Array, "v m *f"]
-    w: Float[Array, "v m"]
+    Attributes:
+      dy: the signal, (m, *f).
+      S: for each origin its columns there, (v, m, *f).
+      w: for each origin their weights, (v, m), which stay what they are on the way back.
+      origins: where in the network columns arose: a mark for each place.
+    """
 
-    def and_more(self, other):
-        return _Weighted(jnp.concatenate([self.S, other.S]), jnp.concatenate([self.w, other.w]))
+    dy: Any
+    S: tuple[Any, ...]
+    w: tuple[Any, ...]
+    origins: tuple[Any, ...]
+
+    def __add__(self, other: "Curved") -> "Curved":
+        S, w = dict(zip(self.origins, self.S, strict=True)), dict(zip(self.origins, self.w, strict=True))
+        for origin, its_S, its_w in zip(other.origins, other.S, other.w, strict=True):
+            S[origin] = S[origin] + its_S if origin in S else its_S
+            w[origin] = its_w
+        return Curved(self.dy + other.dy, tuple(S.values()), tuple(w.values()), tuple(S))
 
 
 def hessian_diagonal(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> PyTree[Array]:
     """The diagonal of the Hessian of the mean loss, exactly.
 
     Args:
-      net: chains, residual, repeated and recomputed layers of layers that have `second`, which all of this library's
-        other layers do.
+      net: any network of layers that have `second`, each of whose parameters is used once.
       loss, params: the loss and the parameters.
       x, y: m examples.
 
@@ -50,7 +68,8 @@ def hessian_diagonal(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> P
       `ggn_diagonal`.
 
     Raises:
-      ValueError: when traced, naming a layer that does not tell its second derivative.
+      ValueError: when traced, naming a layer that does not tell its second derivative; or if parameters are used
+        twice, whose second derivative the paths between the uses have a share in.
 
     Source: DiagHessian in Dangel et al., BackPACK: Packing more into backprop, 2020; the recursion of whole matrices is
     Botev et al., Practical Gauss-Newton optimisation for deep learning, 2017, equation 8.
@@ -59,59 +78,89 @@ def hessian_diagonal(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> P
     z, cache = net.forward(params, x)
     roots = loss.root_hessian(z, y)
     ones = jnp.ones_like(loss.forward(z, y))
-    columns = _Weighted(roots, jnp.ones((len(roots), 1), ones.dtype) * ones[None])
-    diagonal, _, _ = _backward(net, params, cache, loss.backward(z, y), columns)
-    return diagonal
+    weights = jnp.ones((len(roots), 1), ones.dtype) * ones[None]
+    signal = Curved(loss.backward(z, y), (roots,), (weights,), (object(),))
+    diagonal, _ = at_leaves(curved, net).backward(params, cache, signal)
+    return values_of(diagonal)
 
 
-def _backward(layer, params, cache, dy, columns):
-    """(the diagonal for the layer's parameters, dx, the columns at x)."""
-    layers, inner, recomputed, repeated = layers_of(layer), inner_of(layer), recomputed_of(layer), repeated_of(layer)
-    if layers is not None:
-        diagonals = []
-        for position in reversed(range(len(layers))):
-            with named_in_errors(position, layers[position]):
-                diagonal, dy, columns = _backward(layers[position], params[position], cache[position], dy, columns)
-            diagonals.append(diagonal)
-        return tuple(reversed(diagonals)), dy, columns
-    if inner is not None:
-        diagonal, dx, inner_columns = _backward(inner, params, cache, dy, columns)
-        # The columns of y also go past f; those that arose inside it do not.
-        past = jnp.zeros_like(inner_columns.S).at[: len(columns.S)].set(columns.S)
-        return diagonal, dy + dx, inner_columns._replace(S=inner_columns.S + past)
-    if recomputed is not None:
-        _, cache = recomputed.forward(*cache)
-        return _backward(recomputed, params, cache, dy, columns)
-    if repeated is not None:
-        # One by one: the columns grow from each to the next.
-        layer, n = repeated
-        diagonals = []
-        for its_params, its_cache in reversed(taken_apart(params, cache, n)):
-            diagonal, dy, columns = _backward(layer, its_params, its_cache, dy, columns)
-            diagonals.append(diagonal)
-        return stacked(diagonals[::-1]), dy, columns
-    return _layer_backward(layer, params, cache, dy, columns)
+def curved(layer: Layer) -> Layer:
+    """The layer with a backward for `Curved` signals, which reads the Hessian's diagonal for its parameters."""
+
+    def backward(params, cache, signal):
+        if layer.second is None:
+            raise ValueError(
+                f"curvature.hessian_diagonal: {layer.name} does not tell its second derivative; "
+                "give it one with Layer(init, forward, backward, second), or use ggn_diagonal"
+            )
+        dy, columns = _apart(signal)
+
+        def send(column, weights):
+            dparams, dx = layer.backward(params, cache, column)
+            return map_leaves(lambda leaf: _alone(leaf.square_total(weights, AXIS) / leaf.examples), dparams), dx
+
+        # All columns at once, whatever their origin: one batched backward pass.
+        S, w = _joined([S for S, _ in columns.values()]), jnp.concatenate([w for _, w in columns.values()])
+        diagonal, S = jax.vmap(send, axis_name=AXIS, out_axes=(None, 0))(S, w)
+        _, dx = layer.backward(params, cache, dy)
+        return diagonal, _together(dx, S, columns, layer.second(params, cache, dy))
+
+    return layer._replace(backward=backward)
 
 
-def _layer_backward(layer, params, cache, dy, columns):
-    if layer.second is None:
-        raise ValueError(
-            f"curvature.hessian_diagonal: {layer.name} does not tell its second derivative; "
-            "give it one with Layer(init, forward, backward, second), or use ggn_diagonal"
-        )
+def _alone(values):
+    return Alone(values, "curvature.hessian_diagonal", "ggn_diagonal")
 
-    def send(column, weights):
-        dparams, dx = layer.backward(params, cache, column)
-        diagonal = map_leaves(lambda leaf: leaf.square_total(weights, AXIS) / leaf.examples, dparams)
-        return diagonal, dx
 
-    diagonal, S = jax.vmap(send, axis_name=AXIS, out_axes=(None, 0))(*columns)
-    _, dx = layer.backward(params, cache, dy)
-    columns = columns._replace(S=S)
-    bend = layer.second(params, cache, dy)
-    if bend is None:
-        return diagonal, dx, columns
+def _is_curved(part):
+    return isinstance(part, Curved)
+
+
+def _apart(signal):
+    """(dy, {origin: (S, w)}) of the signal to one output, or of a pytree of them to several."""
+    structure: Any = jax.tree.structure(signal, is_leaf=_is_curved)
+    parts = structure.flatten_up_to(signal)
+    weights = {origin: w for part in parts for origin, w in zip(part.origins, part.w, strict=True)}
+
+    def columns_at(part, origin):
+        if origin in part.origins:
+            return part.S[part.origins.index(origin)]
+        # What arose on the way of another output does not come to this one.
+        return jnp.zeros((len(weights[origin]), *part.dy.shape), part.dy.dtype)
+
+    columns = {
+        origin: (structure.unflatten([columns_at(part, origin) for part in parts]), w) for origin, w in weights.items()
+    }
+    return structure.unflatten([part.dy for part in parts]), columns
+
+
+def _together(dx, S, columns, bend):
+    """The signal to one input, or a pytree of them to several: dx with the columns by origin, and those that arise."""
+    structure: Any = jax.tree.structure(dx)
+    parts, of_parts = structure.flatten_up_to(dx), structure.flatten_up_to(S)
+    bends = [None] * len(parts) if bend is None else structure.flatten_up_to(bend)
+    sizes = [len(w) for _, w in columns.values()]
+    starts = [sum(sizes[:position]) for position in range(len(sizes))]
+    signals = []
+    for part, its_S, its_bend in zip(parts, of_parts, bends, strict=True):
+        its_columns = {
+            origin: (its_S[start : start + size], w)
+            for (origin, (_, w)), start, size in zip(columns.items(), starts, sizes, strict=True)
+        }
+        if its_bend is not None:
+            its_columns[object()] = _arising(its_bend)
+        new_S, w = zip(*its_columns.values(), strict=True)
+        signals.append(Curved(part, new_S, w, tuple(its_columns)))
+    return structure.unflatten(signals)
+
+
+def _arising(bend):
+    """A unit vector for each element of x, with its second derivative as weight."""
     units = jnp.eye(math.prod(bend.shape[1:]), dtype=bend.dtype).reshape(-1, 1, *bend.shape[1:])
     # The weights as a sum over x's elements, which works where those are spread over devices, and v is not.
     weights = (units * bend[None]).sum(axis=tuple(range(2, units.ndim)))
-    return diagonal, dx, columns.and_more(_Weighted(units * jnp.ones_like(bend)[None], weights))
+    return units * jnp.ones_like(bend)[None], weights
+
+
+def _joined(trees):
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)

@@ -18,15 +18,10 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from jaxnet.arguments import require_examples
-from jaxnet.compose import layers_of, named_in_errors
 from jaxnet.curvature.columns import AXIS, Columns, exact, sampled, send_back
 from jaxnet.factored import map_leaves
 from jaxnet.layer import Layer
-from jaxnet.layers.activations import is_activation
-from jaxnet.layers.dense import Dense, is_dense
 from jaxnet.losses import Loss
-from jaxnet.recompute import recomputed_of
-from jaxnet.repeat import repeated_of, stacked, taken_apart
 from jaxnet.weighting import check_weights, examples_of, with_rows_that_count
 
 
@@ -108,34 +103,6 @@ def kfac(
     return _kronecker("curvature.kfac", net, sampled(loss, key, samples), params, x, y, weights)
 
 
-def kfra(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> PyTree[tuple[Array, ...]]:
-    """Kronecker factors by one matrix for all examples, sent back: K from layer to layer, in place of each S_vn.
-
-    K = (1/m) sum_n d2L_n/dz2 at the outputs; back through z = a W^T + b it becomes W^T K W, through a = g(z)
-    K * (Phi'^T Phi') / m with Phi' (m, f) the slopes g'(z). At a weight B = K and A = A^T A / m.
-
-    Args:
-      net: chains, repeated and recomputed layers, of dense layers and of this library's activations.
-      loss, params: the loss and the parameters.
-      x, y: m examples, without positions.
-
-    Returns:
-      As `kronecker` returns them.
-
-    Raises:
-      ValueError: when traced, naming a layer of another kind, or x of another rank.
-
-    Source: Botev et al., Practical Gauss-Newton optimisation for deep learning, 2017, where it is KFRA.
-    """
-    require_examples("curvature.kfra", x)
-    if jnp.ndim(x) != 2:
-        raise ValueError(f"curvature.kfra: expected x (m, i) without positions, got shape {jnp.shape(x)}")
-    z, cache = net.forward(params, x)
-    s = loss.root_hessian(z, y)
-    factors, _ = _kfra_backward(net, params, cache, jnp.einsum("vno,vnp->op", s, s) / len(x), len(x))
-    return factors
-
-
 def _kronecker(name, net, columns, params, x, y, weights):
     require_examples(name, x)
     if weights is not None:
@@ -153,35 +120,6 @@ def _not_negative(name, weights):
     if not isinstance(weights, jax.core.Tracer) and (least := np.asarray(weights).min()) < 0:
         raise ValueError(f"{name}: expected weights of at least 0, got {least:g}")
     return jnp.where((weights < 0).any(), jnp.nan, weights)
-
-
-def _kfra_backward(layer, params, cache, k, examples):
-    layers = layers_of(layer)
-    if layers is not None:
-        factors = []
-        for position in reversed(range(len(layers))):
-            with named_in_errors(position, layers[position]):
-                layer_factors, k = _kfra_backward(layers[position], params[position], cache[position], k, examples)
-            factors.append(layer_factors)
-        return tuple(reversed(factors)), k
-    recomputed, repeated = recomputed_of(layer), repeated_of(layer)
-    if recomputed is not None:
-        _, cache = recomputed.forward(*cache)
-        return _kfra_backward(recomputed, params, cache, k, examples)
-    if repeated is not None:
-        layer, n = repeated
-        factors = []
-        for its_params, its_cache in reversed(taken_apart(params, cache, n)):
-            layer_factors, k = _kfra_backward(layer, its_params, its_cache, k, examples)
-            factors.append(layer_factors)
-        return stacked(factors[::-1]), k
-    if is_dense(layer):
-        a = cache
-        return Dense(W=(k, a.T @ a / examples), b=(k,)), params.W.T @ k @ params.W
-    if is_activation(layer):
-        _, slopes = layer.backward(params, cache, jnp.ones((examples, k.shape[0]), k.dtype))
-        return (), k * (slopes.T @ slopes) / examples
-    raise ValueError(f"curvature.kfra: expected dense layers and activations, got {layer.name}")
 
 
 class Eigen(NamedTuple):
