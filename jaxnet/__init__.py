@@ -4,8 +4,10 @@ import importlib
 from typing import Any
 
 from jaxnet import curvature, feedback, initializers, losses, optimizers, per_example, testing
+from jaxnet.branches import branches
 from jaxnet.compose import chain, residual, signals
 from jaxnet.factored import Each, Outer
+from jaxnet.fan_out import fan_out
 from jaxnet.gradient import value_and_grad, with_hand_derived_vjp
 from jaxnet.layer import Layer, at_leaves, bind
 from jaxnet.layers import activations
@@ -31,9 +33,11 @@ __all__ = [
     "activations",
     "at_leaves",
     "bind",
+    "branches",
     "chain",
     "curvature",
     "dense",
+    "fan_out",
     "feedback",
     "identity",
     "initializers",

@@ -64,24 +64,27 @@ def signals(net: Layer, params: Any, cache: Any, dy: PyTree[Array]) -> tuple[PyT
       params, cache, dy: as for `net.backward`.
 
     Returns:
-      The cotangent of each layer's input, in the order of the layers, then dy. For the lesson's network
-      `chain(dense(3, 4), tanh, dense(4, 1), sigmoid)` and the lesson's loss: (dX, dZ1, dA1, dZ2, dA2).
+      The cotangent of each layer's input, in the order of the layers, then dy; None for that of integers. For the
+      lesson's network `chain(dense(3, 4), tanh, dense(4, 1), sigmoid)` and the lesson's loss: (dX, dZ1, dA1, dZ2, dA2).
 
     Source: the lesson, S9.
     """
-    layers = layers_of(net)
-    if layers is not None:
-        _, edges = _walk_back(layers, params, cache, dy)
+    if net.made is not None and net.made.func is chain:
+        _, edges = _walk_back(net.made.args, params, cache, dy)
         return edges
     _, dx = net.backward(params, cache, dy)
     return dx, dy
 
 
-def residual_forward(inner: Layer, params: Any, x: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Any]:
+def residual_forward(inner: Layer, params: Any, x: PyTree[Array]) -> tuple[Float[Array, "..."], Any]:
     """y = x + f(x). The cache is f's."""
+    if not hasattr(x, "shape"):
+        raise ValueError(f"residual: expected x to be an array, got {_kind_of(x)}")
     fx, cache = inner.forward(params, x)
-    if fx.shape != x.shape:
-        raise ValueError(f"residual: expected {inner.name} to keep the shape {x.shape} of x, got {fx.shape}")
+    shape = getattr(fx, "shape", None)
+    if shape != x.shape:
+        got = _kind_of(fx) if shape is None else shape
+        raise ValueError(f"residual: expected {inner.name} to keep the shape {x.shape} of x, got {got}")
     return x + fx, cache
 
 
@@ -127,6 +130,10 @@ def named_in_errors(position: int, layer: Layer) -> Iterator[None]:
     except ValueError as error:
         error.add_note(f"in layer [{position}] of the chain, {layer.name}")
         raise
+
+
+def _kind_of(signal):
+    return f"a {type(signal).__name__} of {len(jax.tree.leaves(signal))} arrays"
 
 
 def _walk_back(layers, params, caches, dy):

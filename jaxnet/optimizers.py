@@ -20,6 +20,7 @@ from jaxnet.factored import Factored
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
 from jaxnet.repeat import Stacked
+from jaxnet.weighting import examples_of
 
 
 class KfacState(NamedTuple):
@@ -150,7 +151,7 @@ def kfac(
             batch = x, y, weights
             updates, foretold = _minimise_model(net, loss, params, batch, grads, (proposal, state.last), damping_now)
             change = value_fn(optax.apply_updates(params, updates)) - value
-            new_damping = jnp.maximum(_adapted(state.damping, change, foretold), least(batch_size or x.shape[0]))
+            new_damping = jnp.maximum(_adapted(state.damping, change, foretold), least(batch_size or examples_of(x)))
         return updates, KfacState(state.step + 1, next_key, factors, inverses, updates, new_damping)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -30,7 +30,10 @@ def repeat_init(layer, n, key):
 def repeat_forward(
     layer: Layer, n: int, params: Any, x: PyTree[Array], *, key: jax.Array | None = None
 ) -> tuple[PyTree[Array], tuple[Any, Any]]:
-    """y = x_n with x_k = f(params_k, x_k-1). The cache: the parameters, by reference, and all layers' caches."""
+    """y = x_n with x_k = f(params_k, x_k-1). The cache: the parameters, by reference, and all layers' caches.
+
+    An array that a layer keeps at several places, as three products of one input do, is stacked once.
+    """
 
     def step(x, at_k):
         params, key = at_k
@@ -39,7 +42,7 @@ def repeat_forward(
             raise ValueError(
                 f"repeat: expected {layer.name} to keep the shape and dtype of x, {_shown(x)}, got {_shown(y)}"
             )
-        return y, _without_params(cache, params)
+        return y, _once_each(cache, params)
 
     _check_params(layer, n, params)
     y, caches = lax.scan(step, jax.tree.map(jnp.asarray, x), (params, _keys(key, n)), length=n)
@@ -53,7 +56,7 @@ def repeat_backward(
 
     def step(dx, at_k):
         params, key, params_of_forward, cache = at_k
-        dparams, dx = _bound(layer, key).backward(params, _with_params(cache, params_of_forward), dx)
+        dparams, dx = _bound(layer, key).backward(params, _in_full(cache, params_of_forward), dx)
         return dx, dparams
 
     of_all = params, _keys(key, n), *cache
@@ -196,28 +199,37 @@ def _at(tree, k):
 
 @partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["position"])
 @dataclass(frozen=True)
-class _Parameter:
-    """Stands in a cache for the parameter at that position, which is not to be stacked once more."""
+class _Reference:
+    """Stands in a cache for an array that is not to be stacked once more: a parameter, or what is there before it."""
 
     position: int
 
 
-def _without_params(cache, params):
-    leaves = jax.tree.leaves(params)
+def _once_each(cache, params):
+    """The cache with a reference for each parameter, and for each array that is in the cache before."""
+    known = jax.tree.leaves(params)
 
-    def replaced(array):
-        return next((_Parameter(position) for position, leaf in enumerate(leaves) if leaf is array), array)
+    def kept(array):
+        position = next((position for position, other in enumerate(known) if other is array), None)
+        if position is not None:
+            return _Reference(position)
+        known.append(array)
+        return array
 
-    return jax.tree.map(replaced, cache)
+    return jax.tree.map(kept, cache)
 
 
-def _with_params(cache, params):
-    leaves = jax.tree.leaves(params)
+def _in_full(cache, params):
+    """The cache that `_once_each` was given."""
+    known = jax.tree.leaves(params)
 
     def restored(leaf):
-        return leaves[leaf.position] if isinstance(leaf, _Parameter) else leaf
+        if isinstance(leaf, _Reference):
+            return known[leaf.position]
+        known.append(leaf)
+        return leaf
 
-    return jax.tree.map(restored, cache, is_leaf=lambda leaf: isinstance(leaf, _Parameter))
+    return jax.tree.map(restored, cache, is_leaf=lambda leaf: isinstance(leaf, _Reference))
 
 
 def _check_params(layer, n, params):

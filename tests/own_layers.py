@@ -1,5 +1,10 @@
 """Layers such as users write."""
 
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
 import jaxnet as jn
 
 
@@ -21,3 +26,110 @@ def tied(width):
         return jn.per_example.add(once, again), dx
 
     return jn.Layer(layer.init, forward, backward)
+
+
+def twice(layer, between):
+    """y = f(g(f(x))), with the parameters of f at both places: a combinator that says how it is made."""
+
+    def forward(params, x):
+        z, first = layer.forward(params, x)
+        a, squashed = between.forward((), z)
+        y, second = layer.forward(params, a)
+        return y, (first, squashed, second)
+
+    def backward(params, cache, dy):
+        first, squashed, second = cache
+        again, da = layer.backward(params, second, dy)
+        _, dz = between.backward((), squashed, da)
+        once, dx = layer.backward(params, first, dz)
+        return jn.per_example.add(once, again), dx
+
+    return jn.Layer(layer.init, forward, backward, made=partial(twice, layer, between))
+
+
+def masked_forward(keep, key, params, x):
+    """y = x mask / keep, each number kept by itself with that probability; without a key y = x."""
+    if key is None:
+        return x, jnp.ones_like(x)
+    mask = jax.random.bernoulli(key, keep, x.shape).astype(x.dtype) / keep
+    return x * mask, mask
+
+
+def masked_backward(params, mask, dy):
+    return (), dy * mask
+
+
+def masked_keyed(keep, key):
+    return masked(keep, key)
+
+
+def masked(keep, key=None):
+    """A layer that draws: its key says which numbers it keeps."""
+    return jn.Layer(
+        lambda _: (),
+        partial(masked_forward, keep, key),
+        masked_backward,
+        lambda params, mask, dy: None,
+        "elementwise",
+        partial(masked_keyed, keep),
+    )
+
+
+def attend_forward(params, x):
+    """y = softmax(q k^T / sqrt(d)) v, over an example's positions."""
+    q, k, v = x
+    weights = jax.nn.softmax(jnp.einsum("mtd,msd->mts", q, k) / q.shape[-1] ** 0.5, axis=-1)
+    return jnp.einsum("mts,msd->mtd", weights, v), (q, k, v, weights)
+
+
+def attend_backward(params, cache, dy):
+    q, k, v, weights = cache
+    dweights = jnp.einsum("mtd,msd->mts", dy, v)
+    dscores = weights * (dweights - (weights * dweights).sum(-1, keepdims=True)) / q.shape[-1] ** 0.5
+    dq, dk = jnp.einsum("mts,msd->mtd", dscores, k), jnp.einsum("mts,mtd->msd", dscores, q)
+    return (), (dq, dk, jnp.einsum("mts,mtd->msd", weights, dy))
+
+
+attend = jn.Layer(lambda key: (), attend_forward, attend_backward)
+"""A layer that takes a tuple, queries, keys and values, and does not tell its second derivative."""
+
+
+def squares_forward(params, x):
+    """y = (a^2, b^3) for a tuple (a, b): a layer of two inputs and two outputs that is curved in each by itself."""
+    return (x[0] ** 2, x[1] ** 3), x
+
+
+def squares_backward(params, x, dy):
+    return (), (dy[0] * 2 * x[0], dy[1] * 3 * x[1] ** 2)
+
+
+def squares_second(params, x, dy):
+    return 2 * dy[0], dy[1] * 6 * x[1]
+
+
+squares = jn.Layer(lambda key: (), squares_forward, squares_backward, squares_second)
+
+
+def total_forward(params, x):
+    """y = a + b, for a tuple (a, b)."""
+    return x[0] + x[1], ()
+
+
+def total_backward(params, cache, dy):
+    return (), (dy, dy)
+
+
+total = jn.Layer(lambda key: (), total_forward, total_backward, lambda params, cache, dy: None)
+
+
+def lookup(rows, width):
+    """y = the rows of E that x numbers; integers have no cotangent."""
+
+    def lookup_forward(params, x):
+        return params["E"][x.astype(int)], x
+
+    def lookup_backward(params, x, dy):
+        rows = jax.nn.one_hot(x.astype(int), params["E"].shape[0], dtype=dy.dtype)
+        return {"E": jn.Outer(rows, dy)}, None
+
+    return jn.Layer(lambda key: {"E": jax.random.normal(key, (rows, width))}, lookup_forward, lookup_backward)

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
@@ -71,7 +71,13 @@ def empirical(loss: Loss) -> Columns:
 
 
 def send_back(
-    net: Layer, columns: Columns, params: Any, x: Array, y: Any, read: Callable[[Any], Any], out_axes: Any = None
+    net: Layer,
+    columns: Columns,
+    params: Any,
+    x: PyTree[Array],
+    y: Any,
+    read: Callable[[Any], Any],
+    out_axes: Any = None,
 ) -> Any:
     """Sends all columns back at once and reads what arrives.
 

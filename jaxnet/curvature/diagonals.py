@@ -12,7 +12,7 @@ from jaxnet.layer import Layer
 from jaxnet.losses import Loss
 
 
-def diagonal(net: Layer, columns: Columns, params: Any, x: Array, y: Any) -> PyTree[Array]:
+def diagonal(net: Layer, columns: Columns, params: Any, x: PyTree[Array], y: Any) -> PyTree[Array]:
     """(1/m) sum_n sum_v g_vn^2 for any columns; for a weight (sum_v dz_v^2)^T (a^2) / m: one product for all columns.
 
     Args:
@@ -29,7 +29,7 @@ def diagonal(net: Layer, columns: Columns, params: Any, x: Array, y: Any) -> PyT
     )
 
 
-def ggn_diagonal(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> PyTree[Array]:
+def ggn_diagonal(net: Layer, loss: Loss, params: Any, x: PyTree[Array], y: Any) -> PyTree[Array]:
     """The diagonal of the generalised Gauss-Newton matrix, exactly: (1/m) sum_n sum_v (J_n^T S_vn)^2.
 
     For a weight: (1/m) sum_v,n S_vn^2 (a_n^2)^T with S sent back to the layer's outputs; the loss's 1/m is in it once.
@@ -49,7 +49,7 @@ def ggn_diagonal(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> PyTre
 
 
 def ggn_diagonal_sampled(
-    net: Layer, loss: Loss, params: Any, x: Array, y: Any, key: jax.Array, samples: int = 1
+    net: Layer, loss: Loss, params: Any, x: PyTree[Array], y: Any, key: jax.Array, samples: int = 1
 ) -> PyTree[Array]:
     """An unbiased estimate of the Fisher matrix's diagonal, from labels drawn from the model.
 
@@ -72,7 +72,7 @@ def ggn_diagonal_sampled(
     return diagonal(net, sampled(loss, key, samples), params, x, y)
 
 
-def fisher_diagonal(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> PyTree[Array]:
+def fisher_diagonal(net: Layer, loss: Loss, params: Any, x: PyTree[Array], y: Any) -> PyTree[Array]:
     """The diagonal of the empirical Fisher matrix: (1/m) sum_n g_n^2, `per_example.second_moment` of the gradient.
 
     Args:
@@ -86,7 +86,7 @@ def fisher_diagonal(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> Py
     return diagonal(net, empirical(loss), params, x, y)
 
 
-def ggn_diagonal_per_example(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> PyTree[Array]:
+def ggn_diagonal_per_example(net: Layer, loss: Loss, params: Any, x: PyTree[Array], y: Any) -> PyTree[Array]:
     """Each example's own share of the GGN diagonal: sum_v (J_n^T S_vn)^2; their mean is `ggn_diagonal`.
 
     Args:
@@ -105,7 +105,7 @@ def ggn_diagonal_per_example(net: Layer, loss: Loss, params: Any, x: Array, y: A
     )
 
 
-def ggn_blocks(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> PyTree[Array]:
+def ggn_blocks(net: Layer, loss: Loss, params: Any, x: PyTree[Array], y: Any) -> PyTree[Array]:
     """The GGN's diagonal blocks, formed, for small networks: (1/m) sum_n sum_v vec(g_vn) vec(g_vn)^T.
 
     Args:

@@ -54,7 +54,7 @@ class Curved:
         return Curved(self.dy + other.dy, tuple(S.values()), tuple(w.values()), tuple(S))
 
 
-def hessian_diagonal(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> PyTree[Array]:
+def hessian_diagonal(net: Layer, loss: Loss, params: Any, x: PyTree[Array], y: Any) -> PyTree[Array]:
     """The diagonal of the Hessian of the mean loss, exactly.
 
     Args:

@@ -11,9 +11,10 @@ from jaxnet import per_example
 from jaxnet.arguments import require_examples
 from jaxnet.curvature.columns import send_back
 from jaxnet.layer import Layer
+from jaxnet.weighting import examples_of
 
 
-def jacobian(net: Layer, params: Any, x: Array) -> PyTree[Array]:
+def jacobian(net: Layer, params: Any, x: PyTree[Array]) -> PyTree[Array]:
     """dz/dparams of every example: a unit vector sent back for each output.
 
     Args:
@@ -30,7 +31,9 @@ def jacobian(net: Layer, params: Any, x: Array) -> PyTree[Array]:
     return jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0], *outputs, *leaf.shape[2:]), by_output)
 
 
-def neural_tangent_kernel(net: Layer, params: Any, x1: Array, x2: Array | None = None) -> Float[Array, "m n ..."]:
+def neural_tangent_kernel(
+    net: Layer, params: Any, x1: PyTree[Array], x2: PyTree[Array] | None = None
+) -> Float[Array, "m n ..."]:
     """The empirical neural tangent kernel: Theta(x, x') = J(x) J(x')^T, summed over all parameters.
 
     The Jacobians are never formed: for each pair of outputs it is `per_example.gram` of what their unit vectors leave
@@ -57,7 +60,7 @@ def neural_tangent_kernel(net: Layer, params: Any, x1: Array, x2: Array | None =
         return send_back(net, _units, params, x2, None, lambda d: per_example.gram(dparams, d), out_axes=2)
 
     kernel = send_back(net, _units, params, x1, None, between, out_axes=2)
-    return kernel.reshape(x1.shape[0], x2.shape[0], *outputs, *outputs)
+    return kernel.reshape(examples_of(x1), examples_of(x2), *outputs, *outputs)
 
 
 def _units(z, y):

@@ -26,7 +26,7 @@ from jaxnet.weighting import check_weights, examples_of, with_rows_that_count
 
 
 def kronecker(
-    net: Layer, columns: Columns, params: Any, x: Array, y: Any, weights: Float[Array, " m"] | None = None
+    net: Layer, columns: Columns, params: Any, x: PyTree[Array], y: Any, weights: Float[Array, " m"] | None = None
 ) -> PyTree[tuple[Array, ...]]:
     """Kronecker factors for any columns: B = (1/m) sum_vn dz_vn dz_vn^T, A = (1/m) sum_n a_n a_n^T.
 
@@ -53,7 +53,7 @@ def kronecker(
 
 
 def kflr(
-    net: Layer, loss: Loss, params: Any, x: Array, y: Any, weights: Float[Array, " m"] | None = None
+    net: Layer, loss: Loss, params: Any, x: PyTree[Array], y: Any, weights: Float[Array, " m"] | None = None
 ) -> PyTree[tuple[Array, ...]]:
     """Kronecker factors of the GGN by exact columns: B = (1/m) sum_vn S_vn S_vn^T at the layer's outputs.
 
@@ -76,7 +76,7 @@ def kfac(
     net: Layer,
     loss: Loss,
     params: Any,
-    x: Array,
+    x: PyTree[Array],
     y: Any,
     key: jax.Array,
     samples: int = 1,
@@ -135,7 +135,7 @@ class Eigen(NamedTuple):
 
 
 def ekfac(
-    net: Layer, loss: Loss, params: Any, x: Array, y: Any, key: jax.Array | None = None, samples: int = 1
+    net: Layer, loss: Loss, params: Any, x: PyTree[Array], y: Any, key: jax.Array | None = None, samples: int = 1
 ) -> PyTree[Eigen]:
     """Kronecker factors with corrected eigenvalues: the exact second moments along the factors' eigenvectors.
 

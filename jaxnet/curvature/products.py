@@ -16,7 +16,7 @@ def ggn_vector_product(
     net: Layer,
     loss: Loss,
     params: Any,
-    x: Array,
+    x: PyTree[Array],
     y: Any,
     v: PyTree[Array],
     weights: Float[Array, " m"] | None = None,
@@ -47,7 +47,9 @@ def ggn_vector_product(
     return per_example.mean(dparams) if weights is None else per_example.total(dparams, weights)
 
 
-def hessian_vector_product(net: Layer, loss: Loss, params: Any, x: Array, y: Any, v: PyTree[Array]) -> PyTree[Array]:
+def hessian_vector_product(
+    net: Layer, loss: Loss, params: Any, x: PyTree[Array], y: Any, v: PyTree[Array]
+) -> PyTree[Array]:
     """H v with the Hessian of the mean loss, by `jax.jvp` of our own gradient. Cost: about two gradients.
 
     Args:
@@ -70,7 +72,9 @@ def hessian_vector_product(net: Layer, loss: Loss, params: Any, x: Array, y: Any
     return hv
 
 
-def fisher_vector_product(net: Layer, loss: Loss, params: Any, x: Array, y: Any, v: PyTree[Array]) -> PyTree[Array]:
+def fisher_vector_product(
+    net: Layer, loss: Loss, params: Any, x: PyTree[Array], y: Any, v: PyTree[Array]
+) -> PyTree[Array]:
     """F v with the empirical Fisher matrix F = (1/m) sum_n g_n g_n^T of the gradients at the labels given.
 
     F v = (1/m) sum_n <g_n, v> g_n: a dot for each example, then a total with the dots as weights. With labels drawn
@@ -88,4 +92,4 @@ def fisher_vector_product(net: Layer, loss: Loss, params: Any, x: Array, y: Any,
     require_examples("curvature.fisher_vector_product", x)
     z, cache = net.forward(params, x)
     dparams, _ = net.backward(params, cache, loss.backward(z, y))
-    return per_example.total(dparams, per_example.dot(dparams, v) / x.shape[0])
+    return per_example.total(dparams, per_example.dot(dparams, v) / examples_of(x))

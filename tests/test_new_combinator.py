@@ -1,0 +1,134 @@
+"""A combinator that the library has never heard of: every walk goes through it, and no other file knows."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from own_layers import masked, twice
+
+import jaxnet as jn
+from jaxnet import curvature, per_example
+
+LOSS = jn.losses.half_squared_error
+
+
+def sum_forward(layers, params, x):
+    ys, caches = zip(*(layer.forward(p, x) for layer, p in zip(layers, params, strict=True)), strict=True)
+    return sum(ys[1:], start=ys[0]), caches
+
+
+def sum_backward(layers, params, caches, dy):
+    three = zip(layers, params, caches, strict=True)
+    dparams, dxs = zip(*(layer.backward(p, cache, dy) for layer, p, cache in three), strict=True)
+    return dparams, sum(dxs[1:], start=dxs[0])
+
+
+def sum_of(*layers):
+    functions = jn.chain(*layers).init, partial(sum_forward, layers), partial(sum_backward, layers)
+    return jn.Layer(*functions, made=partial(sum_of, *layers))
+
+
+FORK = sum_of(jn.chain(jn.dense(4, 4), jn.tanh), jn.residual(jn.dense(4, 4)), jn.sigmoid)
+WRAPPED = {
+    "alone": FORK,
+    "repeat": jn.repeat(FORK, 2),
+    "repeat of recompute": jn.repeat(jn.recompute(FORK), 2),
+}
+wrapped = pytest.mark.parametrize("name", WRAPPED)
+
+
+def assert_close(actual, expected, tolerance=1e-12):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
+
+
+@pytest.fixture
+def data(x64, key):
+    return jax.random.normal(jax.random.fold_in(key, 1), (5, 4)), jax.random.normal(jax.random.fold_in(key, 2), (5, 3))
+
+
+@wrapped
+def test_gradient_readings_and_curvature_go_through(name, data, key):
+    x, y = data
+    net = jn.chain(WRAPPED[name], jn.tanh, jn.dense(4, 3))
+    flat, unflatten = jax.flatten_util.ravel_pytree(net.init(key))
+
+    def losses(flat):
+        return LOSS.forward(net.apply(unflatten(flat), x), y)
+
+    @jax.jit
+    def ours(flat):
+        params = unflatten(flat)
+        return {
+            "gradient": jn.value_and_grad(net, LOSS)(params, x, y)[1],
+            "clipped": jn.value_and_grad(net, LOSS, read=per_example.clipped(0.5))(params, x, y)[1],
+            "GGN": curvature.ggn_diagonal(net, LOSS, params, x, y),
+            "Hessian": curvature.hessian_diagonal(net, LOSS, params, x, y),
+        }
+
+    @jax.jit
+    def theirs(flat):
+        each = jax.jacrev(losses)(flat)
+        norms = jnp.linalg.norm(each, axis=1, keepdims=True)
+        J = jax.jacrev(lambda flat: net.apply(unflatten(flat), x))(flat)
+        return {
+            "gradient": each.mean(0),
+            "clipped": (each * jnp.minimum(1, 0.5 / norms)).mean(0),
+            "GGN": (J**2).sum(1).mean(0),
+            "Hessian": jnp.diag(jax.hessian(lambda flat: losses(flat).mean())(flat)),
+        }
+
+    actual, expected = ours(flat), theirs(flat)
+    for quantity, value in expected.items():
+        assert_close(actual[quantity], unflatten(value))
+
+
+@wrapped
+def test_mixed_precision_goes_through(name, data, key):
+    x, y = data
+    net = jn.chain(WRAPPED[name], jn.dense(4, 3))
+    short = jn.mixed_precision(net, jnp.float32)
+    params = net.init(key)
+    assert {leaf.dtype for leaf in jax.tree.leaves(short.forward(params, x)[1][-1])} == {jnp.dtype("float32")}
+    actual, expected = (jax.jit(jn.value_and_grad(layer, LOSS))(params, x, y) for layer in (short, net))
+    assert_close(actual, expected, 1e-5)
+    assert actual[0] != expected[0]
+
+
+@wrapped
+def test_kfra_refuses_where_its_paths_meet(name, data, key):
+    x, y = data
+    net = jn.chain(WRAPPED[name], jn.dense(4, 3))
+    with pytest.raises(ValueError, match=r"^curvature\.kfra: expected a network without paths that meet, as after res"):
+        curvature.kfra(net, LOSS, net.init(key), x, y)
+
+
+@wrapped
+def test_bind_goes_through(name, data, key):
+    x, y = data
+    fork = sum_of(jn.chain(jn.dense(4, 4), masked(0.5)), jn.chain(jn.tanh, masked(0.5)))
+    wrap = {"alone": lambda f: f, "repeat": lambda f: jn.repeat(f, 2)}
+    net = jn.chain(wrap.get(name, lambda f: jn.repeat(jn.recompute(f), 2))(fork), jn.dense(4, 3))
+    params, bound = net.init(key), jn.bind(net, key)
+    expected = jax.value_and_grad(lambda params: LOSS.forward(bound.apply(params, x), y).mean())(params)
+    assert_close(jax.jit(jn.value_and_grad(bound, LOSS))(params, x, y), expected)
+    assert not np.array_equal(bound.apply(params, x), net.apply(params, x))
+
+
+def test_parameters_that_are_used_twice_have_no_diagonal_of_the_sum(data, key):
+    """Added, the diagonals of the two uses would be far from the Hessian's, which has what is between them."""
+    x, _ = data
+    for net in (twice(jn.dense(4, 4), jn.tanh), jn.repeat(twice(jn.dense(4, 4), jn.tanh), 2)):
+        params = net.init(key)
+        expected = jax.value_and_grad(lambda params, net=net: LOSS.forward(net.apply(params, x), x).mean())(params)
+        assert_close(jn.value_and_grad(net, LOSS)(params, x, x), expected)
+        for quantity, instead in (("hessian_diagonal", "ggn_diagonal"), ("kfra", "kflr")):
+            with pytest.raises(ValueError) as error:
+                getattr(curvature, quantity)(net, LOSS, params, x, x)
+            assert str(error.value) == (
+                f"curvature.{quantity}: expected parameters that are used once, got some that are used twice; "
+                f"use {instead}"
+            )
