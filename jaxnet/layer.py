@@ -13,7 +13,19 @@ Params: TypeAlias = PyTree[Any]
 Cache: TypeAlias = PyTree[Any]
 
 
-class Layer(NamedTuple):
+class _Fields(NamedTuple):
+    """The fields of a `Layer`, which tells what they are."""
+
+    init: Callable[[jax.Array], Params]
+    forward: Callable[[Params, PyTree[Array]], tuple[PyTree[Array], Cache]]
+    backward: Callable[[Params, Cache, PyTree[Array]], tuple[PyTree[Any], PyTree[Array]]]
+    second: Callable[[Params, Cache, PyTree[Array]], PyTree[Array] | None] | None = None
+    kind: Literal["linear", "elementwise"] | None = None
+    keyed: "Callable[[jax.Array], Layer] | None" = None
+    made: "partial[Layer] | None" = None
+
+
+class Layer(_Fields):
     """Pure functions: how parameters start, the forward pass, and the backward pass derived by hand.
 
     A network is a layer too, so combinators such as `chain` nest. What flows through a layer, x and y, is an array or
@@ -42,13 +54,7 @@ class Layer(NamedTuple):
         of no others. `made()` makes it again. See `at_leaves`.
     """
 
-    init: Callable[[jax.Array], Params]
-    forward: Callable[[Params, PyTree[Array]], tuple[PyTree[Array], Cache]]
-    backward: Callable[[Params, Cache, PyTree[Array]], tuple[PyTree[Any], PyTree[Array]]]
-    second: Callable[[Params, Cache, PyTree[Array]], PyTree[Array] | None] | None = None
-    kind: Literal["linear", "elementwise"] | None = None
-    keyed: "Callable[[jax.Array], Layer] | None" = None
-    made: "partial[Layer] | None" = None
+    __slots__ = ()
 
     def apply(self, params: Params, x: PyTree[Array]) -> PyTree[Array]:
         """The output alone: `forward` without its cache, for JAX to differentiate in any mode."""
@@ -63,6 +69,11 @@ class Layer(NamedTuple):
     def __call__(self, params: Params, x: PyTree[Array]) -> PyTree[Array]:
         """`net(params, x)` is `net.apply(params, x)`. Give `jax.jit` the latter: it takes no tuple for a function."""
         return self.apply(params, x)
+
+    def _replace(self, **changes: Any) -> "Layer":
+        """The layer with other fields; with another function it is no more what it was `made` as."""
+        functions = {"init", "forward", "backward", "second"}
+        return super()._replace(**({"made": None} if functions & changes.keys() else {}) | changes)
 
     def __repr__(self) -> str:
         return call_of(self.forward)

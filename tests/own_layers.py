@@ -75,6 +75,19 @@ def masked(keep, key=None):
     )
 
 
+def weight(inputs, outputs):
+    """y = x W^T: without a bias, which keys of attention have no use for, since softmax does not change with it."""
+
+    def weight_forward(W, x):
+        return x @ W.T, x
+
+    def weight_backward(W, x, dy):
+        return jn.Outer(dy, x), dy @ W
+
+    init = lambda key: jn.initializers.glorot(key, (outputs, inputs))  # noqa: E731
+    return jn.Layer(init, weight_forward, weight_backward, lambda W, x, dy: None, "linear")
+
+
 def attend_forward(params, x):
     """y = softmax(q k^T / sqrt(d)) v, over an example's positions."""
     q, k, v = x

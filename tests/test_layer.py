@@ -135,6 +135,16 @@ def test_layers_stay_tuples_of_functions_for_jax():
     assert jax.tree.leaves(net) == [net.init, net.forward, net.backward, net.made]
 
 
+def test_a_network_with_a_function_of_your_own_is_no_more_what_it_was_made_as():
+    """Else a walk would make it again without that function."""
+    net = jn.mlp((3, 4, 1))
+    assert net._replace(kind=None).made is net.made
+    for field in ("init", "forward", "backward", "second"):
+        changed = net._replace(**{field: lambda *arguments: arguments})
+        assert changed.made is None
+        assert type(changed) is jn.Layer
+
+
 @pytest.mark.parametrize("wrap", [lambda net: net, jn.recompute, lambda net: jn.repeat(net, 2)])
 def test_what_mixed_precision_wraps_keeps_its_name(wrap):
     net = wrap(jn.mixed_precision(jn.mixed_precision(jn.dense(3, 3))))

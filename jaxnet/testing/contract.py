@@ -9,6 +9,7 @@ import numpy as np
 from jaxnet.factored import Each, Factored, Outer
 from jaxnet.layer import Layer
 from jaxnet.testing.agreement import is_floating, kind_of, path_name
+from jaxnet.testing.points import examples_of
 from jaxnet.testing.rule import first_line
 
 # Far above what rounding in another place makes of an example's output, and below what a statistic over a batch does.
@@ -42,7 +43,8 @@ def check_contract(name: str, layer: Layer, params: Any, x: Any) -> None:
     _check_cache(name, result[1])
     _check_independence(name, layer, params, x, y)
     # Random, so that what backward gives is no special case.
-    dy = jnp.asarray(np.random.default_rng(0).standard_normal(np.shape(y)))
+    rng = np.random.default_rng(0)
+    dy = jax.tree.map(lambda leaf: jnp.asarray(rng.standard_normal(np.shape(leaf))), y)
     try:
         gradients = layer.backward(params, result[1], dy)
     except Exception:
@@ -50,6 +52,7 @@ def check_contract(name: str, layer: Layer, params: Any, x: Any) -> None:
     pair = _checked_pair(f"{name}: backward", gradients, "(dparams, dx), in the order of jax.vjp(f, params, x)")
     _check_order(name, params, x, *pair)
     _check_forms(name, params, pair[0])
+    _check_integers(name, x, pair[1])
 
 
 def _checked_pair(where, result, expected):
@@ -69,29 +72,50 @@ def _check_cache(name, cache):
 
 def _check_independence(name, layer, params, x, y):
     """Whether other examples' outputs change with the first example's input."""
-    examples = np.shape(x)[0] if np.ndim(x) else 1
-    if np.shape(y)[:1] != np.shape(x)[:1]:
+    examples = {np.shape(leaf)[:1] for leaf in jax.tree.leaves((x, y))}
+    if len(examples) != 1:
         raise AssertionError(
-            f"{name}: forward gives y of shape {np.shape(y)} for x of shape {np.shape(x)}; the first axis of both is "
+            f"{name}: forward gives y of shape {_shapes(y)} for x of shape {_shapes(x)}; the first axis of both is "
             "the example"
         )
-    if examples < 2:
+    if examples_of(x) < 2:
         return
-    first = x[0] + np.random.default_rng(0).standard_normal(np.shape(x)[1:]) if is_floating(x) else x[1]
-    before, after = np.asarray(y), np.asarray(layer.apply(params, x.at[0].set(first)))
-    changed = ~np.isclose(before, after, rtol=DEPENDENCE, atol=DEPENDENCE * np.abs(before).max(), equal_nan=True)
-    changed = np.flatnonzero(changed[1:].reshape(examples - 1, -1).any(axis=1)) + 1
-    if len(changed):
-        raise AssertionError(
-            f"{name}: y[{changed[0]}] changes with x[0] alone: examples that depend on one another have no gradients "
-            "of their own; take statistics over an example's own axes, or hold them fixed"
-        )
+    rng = np.random.default_rng(0)
+
+    def moved(leaf):
+        first = leaf[0] + rng.standard_normal(leaf.shape[1:]) if is_floating(leaf) else leaf[1]
+        return leaf.at[0].set(first)
+
+    after = layer.apply(params, jax.tree.map(moved, x))
+    for here, there in zip(*(map(np.asarray, jax.tree.leaves(tree)) for tree in (y, after)), strict=True):
+        bound = DEPENDENCE * np.abs(here).max(initial=0.0)
+        changed = ~np.isclose(here, there, rtol=DEPENDENCE, atol=bound, equal_nan=True)
+        changed = np.flatnonzero(changed[1:].reshape(len(here) - 1, -1).any(axis=1)) + 1
+        if len(changed):
+            raise AssertionError(
+                f"{name}: y[{changed[0]}] changes with x[0] alone: examples that depend on one another have no "
+                "gradients of their own; take statistics over an example's own axes, or hold them fixed"
+            )
+
+
+def _check_integers(name, x, dx):
+    """None in the place of inputs that have no derivative."""
+    if isinstance(x, jax.Array) and not is_floating(x) and dx is not None:
+        raise AssertionError(f"{name}: dx of {x.dtype} inputs is {kind_of(dx)}; give None in their place")
+
+
+def _shapes(tree):
+    return jax.tree.map(np.shape, tree)
 
 
 def _check_order(name, params, x, dparams, dx):
     """dx has the parameters' structure, and dparams x's shape."""
     form = isinstance(dx, Factored) or _structure(dx) == _structure(params) != _structure(dparams)
-    if form and np.shape(dparams) == np.shape(x) and not isinstance(dparams, (Factored, tuple, list)):
+    if (
+        form
+        and getattr(dparams, "shape", None) == getattr(x, "shape", ())
+        and not isinstance(dparams, (Factored, tuple, list))
+    ):
         raise AssertionError(f"{name}: backward gives (dx, dparams), expected (dparams, dx)")
 
 

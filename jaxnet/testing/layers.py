@@ -5,14 +5,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxnet import per_example
 from jaxnet.layer import Layer
 from jaxnet.testing.agreement import assert_close, is_floating
 from jaxnet.testing.contract import check_contract, start
+from jaxnet.testing.declared import check_declared
 from jaxnet.testing.kinks import check_kinks, special_points
-from jaxnet.testing.points import float64, generator, moved_params
+from jaxnet.testing.points import examples_of, float64, generator, moved_params
 from jaxnet.testing.questions import TOLERANCE, check_rule
 from jaxnet.testing.rule import Rule
 from jaxnet.testing.short_types import SHORT_TYPES, required_short_types
@@ -34,12 +34,13 @@ def check_layer(
     message names the commonest mistakes and their remedy. Then all that `check_vjp` asserts of `layer.apply`, for
     parameters moved off their start. The per-example gradients are read with a weight of its own for each example, so
     that mixed-up examples, which a sum would hide, show. Where the layer has `second`, that is the second derivative:
-    what backward changes by along x, and along params by nothing. A layer without parameters that keeps its input's
-    shape, such as an activation, is asked at special points too, as `check_loss` asks.
+    what backward changes by along x, and along params by nothing. What it says of itself by `kind` and `made` must be
+    so. A layer without parameters that keeps its input's shape, such as an activation, is asked at special points too,
+    as `check_loss` asks.
 
     Args:
       layer: any layer or network, yours as well; its examples must not depend on one another.
-      x: an input (m, ..., features), away from kinks.
+      x: an input (m, ..., features), or a pytree of arrays with the examples first; away from kinks.
       key: from which parameters, cotangents and weights are drawn.
       tolerance, zero_gradients, short_types: as for `check_vjp`.
 
@@ -57,24 +58,25 @@ def check_layer(
         check_rule(rule, rng, tolerance=tolerance, zero_gradients=zero_gradients, short_types=short_types)
         if layer.second is not None:
             _check_second(layer, params, float64(x), rng, tolerance)
-        if (
-            not jax.tree.leaves(params)
-            and is_floating(x)
-            and jax.eval_shape(layer.apply, params, x).shape == np.shape(x)
-        ):
+        check_declared(name, layer, params, float64(x), rng)
+        if not jax.tree.leaves(params) and _is_one_array_of_the_same_shape(layer, params, float64(x)):
             _check_kinks(layer, params, x, rng)
+
+
+def _is_one_array_of_the_same_shape(layer, params, x):
+    y = jax.eval_shape(layer.apply, params, x)
+    return hasattr(x, "shape") and is_floating(x) and getattr(y, "shape", None) == x.shape
 
 
 def _pullback(layer, x, rng):
     # Powers of two, so that dividing and multiplying by them is exact in every type.
-    examples = np.shape(x)[0] if np.ndim(x) else 1
-    weights = rng.choice([-2.0, -1.0, -0.5, 0.5, 1.0, 2.0], examples)
+    weights = rng.choice([-2.0, -1.0, -0.5, 0.5, 1.0, 2.0], examples_of(x))
 
     def pullback(params, x, dy):
         y, cache = layer.forward(params, x)
         dparams, dx = layer.backward(params, cache, _weighted(1 / weights, dy))
-        total = per_example.total(dparams, jnp.asarray(weights, dy.dtype))
-        return y, (total, _weighted(weights, dx) if is_floating(x) else dx)
+        total = per_example.total(dparams, jnp.asarray(weights, jax.tree.leaves(dy)[0].dtype))
+        return y, (total, _weighted(weights, dx))
 
     return pullback
 
@@ -94,14 +96,15 @@ def _check_second(layer, params, x, rng, tolerance):
     def by_hand(params, x, dy, along_params, along_x):
         _, cache = layer.forward(params, x)
         bend = layer.second(params, cache, dy)
-        bend = jnp.zeros_like(x) if bend is None else bend * along_x
+        along = jax.tree.map(jnp.zeros_like if bend is None else lambda leaf: leaf, along_x)
+        bend = along if bend is None else jax.tree.map(jnp.multiply, bend, along)
         return {"second": bend, "second derivative by params": jax.tree.map(jnp.zeros_like, params)}
 
     def draw(like):
         return jnp.asarray(rng.standard_normal(like.shape))
 
-    dy = draw(jax.eval_shape(layer.apply, params, x))
-    arguments = params, x, dy, jax.tree.map(draw, params), draw(x)
+    dy = jax.tree.map(draw, jax.eval_shape(layer.apply, params, x))
+    arguments = params, x, dy, jax.tree.map(draw, params), jax.tree.map(draw, x)
     actual, expected = jax.jit(by_hand)(*arguments), jax.jit(by_autodiff)(*arguments)
     assert_close(f"check_layer: {layer.name}, float64", actual, expected, lambda _, __: tolerance)
 
@@ -126,4 +129,4 @@ def _check_kinks(layer, params, x, rng):
 
 
 def _weighted(weights, signal):
-    return weighted(jnp.asarray(weights, signal.dtype), signal)
+    return jax.tree.map(lambda leaf: weighted(jnp.asarray(weights, leaf.dtype), leaf), signal)

@@ -80,6 +80,6 @@ def check_network(
 
         by_hand, expected = jax.jit(means_by_hand)(params, x, y), means_by_autodiff(params, x, y)
         what = f"{name}, the mean loss, float64"
-        assert_close(what, by_hand, expected, lambda _, __: tolerance, lengths=x.shape, noise=noise)
+        assert_close(what, by_hand, expected, lambda _, __: tolerance, lengths=jax.tree.leaves(x)[0].shape, noise=noise)
         rule = Rule(name, losses, pullback, (params, x), ("dparams", "dx"), (y,))
         check_rule(rule, rng, tolerance=tolerance, zero_gradients=zero_gradients, short_types=short_types)

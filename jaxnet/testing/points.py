@@ -54,9 +54,14 @@ def moved_params(params: Any, rng: np.random.Generator) -> Any:
     return jax.tree.map(move, params)
 
 
-def float64(leaf: Any) -> jax.Array:
-    """A JAX array, in float64 where it is floating; needs 64-bit types enabled."""
-    return jnp.asarray(leaf, np.float64) if is_floating(leaf) else jnp.asarray(leaf)
+def float64(tree: Any) -> Any:
+    """JAX arrays, in float64 where they are floating; needs 64-bit types enabled."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, np.float64) if is_floating(leaf) else jnp.asarray(leaf), tree)
+
+
+def examples_of(x: Any) -> int:
+    """How many examples inputs hold; 1 where there is no axis of them."""
+    return int((*np.shape(jax.tree.leaves(x)[0]), 1)[0])
 
 
 def generator(key: jax.Array | None) -> np.random.Generator:
