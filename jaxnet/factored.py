@@ -47,6 +47,14 @@ class Factored(abc.ABC):
     def add(self, other: "Factored") -> "Factored":
         """The per-example gradients of a parameter that is used twice: those of both uses, added."""
 
+    @property
+    def sides(self) -> tuple[int, int] | None:
+        """The parameter's axes of outputs and of inputs, where it is a weight, which maps the ones to the others.
+
+        None where it is none, such as a bias or a gain. Axes before both count weights that are stacked.
+        """
+        return None
+
     def summed_in(self, dtype: DTypeLike) -> "Factored":
         """The same gradients, with sums, norms and products of them in another type; see `jaxnet.mixed_precision`."""
         return jax.tree.map(
@@ -150,6 +158,10 @@ class Outer(Factored):
     @property
     def examples(self) -> Any:
         return self.dz.shape[0]
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        return 0, 1
 
     def total(self, weights: Float[Array, " m"] | None) -> Float[Array, "o i"]:
         self._check()

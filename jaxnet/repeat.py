@@ -131,6 +131,13 @@ class Stacked(Factored):
     def examples(self) -> Any:
         return jax.tree.map(lambda leaf: leaf[0], self.layers).examples
 
+    @property
+    def sides(self) -> tuple[int, int] | None:
+        if self.layers.sides is None:
+            return None
+        outputs, inputs = self.layers.sides
+        return outputs + 1, inputs + 1
+
     def total(self, weights: Float[Array, " m"] | None) -> Float[Array, "n ..."]:
         return jax.vmap(lambda layer: layer.total(weights))(self.layers)
 

@@ -146,3 +146,28 @@ def lookup(rows, width):
         return {"E": jn.Outer(rows, dy)}, None
 
     return jn.Layer(lambda key: {"E": jax.random.normal(key, (rows, width))}, lookup_forward, lookup_backward)
+
+
+def gain(width):
+    """y = g * x: a parameter that is no weight."""
+
+    def forward(g, x):
+        return x * jnp.expand_dims(g, range(x.ndim - 1)), x
+
+    def backward(g, x, dy):
+        return jn.Each(dy * x), dy * jnp.expand_dims(g, range(x.ndim - 1))
+
+    return jn.Layer(partial(jax.random.normal, shape=(width,)), forward, backward)
+
+
+def table(positions, width):
+    """y_t = x_t + E_t: a matrix that is no weight."""
+
+    def backward(params, cache, dy):
+        return {"E": jn.Each(dy, 2)}, dy
+
+    return jn.Layer(
+        lambda key: {"E": jax.random.normal(key, (positions, width))},
+        lambda params, x: (x + params["E"][None], ()),
+        backward,
+    )

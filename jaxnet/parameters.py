@@ -1,0 +1,87 @@
+"""What the parameters of a network are: which of them are weights, and which belong to one layer.
+
+Neither is told by a shape or a name. A (t, d) table of positions has a weight's shape, and so has a stack of gains; but
+their gradients take another form. So the backward pass is asked, with shapes alone: nothing is computed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from jaxnet.factored import map_leaves
+from jaxnet.layer import Layer, at_leaves
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What a parameter is: a weight, which maps inputs to outputs, or anything else, such as a bias, a gain, a table.
+
+    Attributes:
+      outputs, inputs: the axes of a weight; axes before both count weights that are stacked. None for anything else.
+    """
+
+    outputs: int | None = None
+    inputs: int | None = None
+
+    @property
+    def is_weight(self) -> bool:
+        """Whether the parameter is a weight."""
+        return self.outputs is not None
+
+
+def sides_of(net: Layer, params: PyTree[Any], x: PyTree[Any]) -> PyTree[Sides]:
+    """What each parameter of a network is.
+
+    Args:
+      net: any network.
+      params, x: its parameters and inputs, or their shapes (`jax.ShapeDtypeStruct`).
+
+    Returns:
+      The structure of the parameters, `Sides` at each. `jax.tree.map(lambda sides: sides.is_weight, ...)` makes of it
+      what optax takes as a mask of weight decay.
+    """
+
+    def read(params, x):
+        # The signal that goes back has the shape of y, and nothing else of it counts.
+        y, cache = net.forward(params, x)
+        return _sides(net.backward(params, cache, y))
+
+    # Without their places on a mesh, on which nothing here depends.
+    return _traced(read, *jax.tree.map(_shape, (params, x)))
+
+
+def sides_on_the_way_back(net: Layer, params: PyTree[Any], cache: Any, dy: PyTree[Array]) -> PyTree[Sides]:
+    """As `sides_of`, for who has what `net.backward` takes, and no inputs."""
+    return _traced(lambda dy: _sides(net.backward(params, cache, dy)), dy)
+
+
+def structure_by_layer(net: Layer) -> jax.tree_util.PyTreeDef:
+    """The parameters' structure down to the layers that are made of no others, each of which is one leaf.
+
+    `structure_by_layer(net).flatten_up_to(params)` is a list of each layer's parameters, and `unflatten` undoes it.
+    """
+
+    def one_leaf(layer):
+        return layer._replace(init=lambda key: jnp.zeros(()))
+
+    return jax.tree.structure(jax.eval_shape(at_leaves(one_leaf, net).init, jax.random.key(0)))
+
+
+def _sides(returned):
+    dparams, _ = returned
+    return map_leaves(lambda form: Sides(*(form.sides or ())), dparams)
+
+
+def _traced(read: Callable[..., Any], *shapes: Any) -> Any:
+    """What `read` returns, which need not be arrays, of shapes alone."""
+    results: list[Any] = []
+    jax.eval_shape(lambda *arrays: results.append(read(*arrays)), *shapes)
+    return results[-1]
+
+
+def _shape(leaf):
+    return jax.ShapeDtypeStruct(jnp.shape(leaf), leaf.dtype)
