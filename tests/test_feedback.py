@@ -1,9 +1,13 @@
 """Other ways back, against their formulas in NumPy."""
 
+from functools import partial
+from operator import itemgetter
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from own_layers import gain, table
 
 import jaxnet as jn
 from jaxnet import feedback
@@ -104,10 +108,10 @@ def test_every_reading_is_there_on_every_way_back(problem, key):
 
 def test_mirroring_tends_to_the_weights_times_rate_over_decay(x64, key):
     params, B = NET.init(jax.random.key(1)), NET.init(jax.random.key(2))
-    before = feedback.angle(B, params)
+    before, x = feedback.angle(B, params), jax.ShapeDtypeStruct((1, 4), float)
 
     def step(B, key):
-        return feedback.mirror(B, params, key, rate=0.02, decay=0.01), None
+        return feedback.mirror(NET, B, params, x, key, rate=0.02, decay=0.01), None
 
     mirrored, _ = jax.jit(lambda B: jax.lax.scan(step, B, jax.random.split(key, 1500)))(B)
     weights, expected = ([tree[k].W for k in (0, 2, 4)] for tree in (mirrored, params))
@@ -120,11 +124,174 @@ def test_mirroring_tends_to_the_weights_times_rate_over_decay(x64, key):
 
 
 def test_mirroring_is_the_formula(x64, key):
-    W, B = jnp.arange(6.0).reshape(2, 3), jnp.ones((2, 3))
-    (mirrored,) = feedback.mirror((B,), (W,), key, rate=0.3, decay=0.2, examples=5)
-    x = np.asarray(jax.random.normal(jax.random.split(key, 1)[0], (5, 3)))
+    W, B, of_bias = jnp.arange(6.0).reshape(2, 3), jnp.ones((2, 3)), jnp.arange(2.0)
+    net, params, weights = jn.chain(jn.dense(3, 2)), (jn.Dense(W, of_bias),), (jn.Dense(B, of_bias + 7),)
+    ((mirrored, bias),) = feedback.mirror(net, weights, params, jnp.ones((1, 3)), key, rate=0.3, decay=0.2, examples=5)
+    x = np.asarray(jax.random.normal(jax.random.split(key, 2)[0], (5, 3)))
     expected = 0.8 * np.asarray(B) + 0.3 / 5 * sum(np.outer(np.asarray(W) @ row, row) for row in x)
     np.testing.assert_allclose(mirrored, expected, **EXACT)
+    np.testing.assert_array_equal(bias, of_bias + 7)
+
+
+def test_what_has_a_weights_shape_and_is_none_is_neither_mirrored_nor_taken_for_its_signs(x64, key):
+    """A table of positions, and a stack of gains."""
+    net = jn.chain(table(5, 4), jn.repeat(gain(4), 2))
+    params, B = net.init(key), net.init(jax.random.key(1))
+    assert_equal(feedback.mirror(net, B, params, jnp.ones((1, 5, 4)), key), B)
+    x = jax.random.normal(key, (3, 5, 4))
+    _, cache = net.forward(params, x)
+    _, dx = feedback.sign_symmetry(net)(params, cache, x)
+    np.testing.assert_allclose(dx, np.asarray(x) * np.asarray(params[1]).prod(0), **EXACT)
+
+
+def test_each_weight_of_a_stack_has_a_mean_size_of_its_own(x64, key):
+    """Also in a stack of stacks, and where a combinator does not say how it was made."""
+    inner = jn.repeat(jn.dense(4, 4), 2)
+    W, b = jax.random.normal(key, (2, 4, 4)) * jnp.array([1.0, 9.0])[:, None, None], jnp.zeros((2, 4))
+    first, second = (np.sign(W) * np.abs(W).mean() for W in np.asarray(W))
+    for net, params in (
+        (inner, jn.Dense(W, b)),
+        (jn.repeat(inner, 1), jn.Dense(W[None], b[None])),
+        (jn.Layer(inner.init, inner.forward, inner.backward), jn.Dense(W, b)),
+    ):
+        x = jax.random.normal(key, (3, 4))
+        _, cache = net.forward(params, x)
+        _, dx = feedback.sign_symmetry(net)(params, cache, x)
+        np.testing.assert_allclose(dx, np.asarray(x) @ second @ first, **EXACT)
+
+
+def summed_forward(layers, params, x):
+    outputs, caches = zip(*(f.forward(p, x) for f, p in zip(layers, params, strict=True)), strict=True)
+    return sum(outputs[1:], start=outputs[0]), caches
+
+
+def summed_backward(layers, params, caches, dy):
+    dparams, dxs = zip(*(f.backward(*of_f, dy) for f, *of_f in zip(layers, params, caches, strict=True)), strict=True)
+    return dparams, sum(dxs[1:], start=dxs[0])
+
+
+def summed(*layers):
+    """y = f_1(x) + ... + f_n(x): a combinator such as users write."""
+    functions = jn.chain(*layers).init, partial(summed_forward, layers), partial(summed_backward, layers)
+    return jn.Layer(*functions, made=partial(summed, *layers))
+
+
+SQUASHED = jn.chain(jn.dense(4, 4), jn.tanh)
+PATHS = jn.chain(
+    jn.dense(3, 4),
+    jn.residual(SQUASHED),
+    jn.repeat(jn.recompute(jn.residual(SQUASHED)), 2),
+    summed(SQUASHED, jn.dense(4, 4)),
+    jn.dense(4, 2),
+)
+
+
+def test_direct_feedback_adds_up_where_paths_meet(x64, key):
+    """Residual, repeated, recomputed layers and a combinator of one's own, written out."""
+    params, x, dy = PATHS.init(key), jax.random.normal(key, (5, 3)), jax.random.normal(key, (5, 2))
+    B = feedback.direct_weights(PATHS, params, x, key)
+    y, cache = PATHS.forward(params, x)
+    dparams, dx = feedback.direct(PATHS, B)(params, cache, dy)
+
+    (W1, b1), ((W2, b2), _), ((Ws, bs), _), (((W5, b5), _), (W6, b6)), (W7, b7) = jax.tree.map(np.asarray, params)
+    _, (B2, _), (Bs, _), ((B5, _), B6), B7 = jax.tree.map(np.asarray, B)
+    h1 = np.asarray(x) @ W1.T + b1
+    t2 = np.tanh(h1 @ W2.T + b2)
+    t3 = np.tanh((h2 := h1 + t2) @ Ws[0].T + bs[0])
+    t4 = np.tanh((h3 := h2 + t3) @ Ws[1].T + bs[1])
+    t5 = np.tanh((h4 := h3 + t4) @ W5.T + b5)
+    h5 = t5 + h4 @ W6.T + b6
+    np.testing.assert_allclose(y, h5 @ W7.T + b7, **EXACT)
+    e = np.asarray(dy)
+    d5 = e @ B7
+    dz5 = d5 * (1 - t5**2)
+    d4 = e @ B5 + e @ B6
+    dz4 = d4 * (1 - t4**2)
+    d3 = d4 + e @ Bs[1]
+    dz3 = d3 * (1 - t3**2)
+    d2 = d3 + e @ Bs[0]
+    dz2 = d2 * (1 - t2**2)
+    d1 = d2 + e @ B2
+    np.testing.assert_allclose(dx, d1 @ W1, **EXACT)
+
+    def dense(dz, a):
+        return jn.Dense(dz.T @ a, dz.sum(0))
+
+    repeated = jax.tree.map(lambda *leaves: np.stack(leaves), dense(dz3, h2), dense(dz4, h3))
+    expected = (
+        dense(d1, np.asarray(x)),
+        (dense(dz2, h1), ()),
+        (repeated, ()),
+        ((dense(dz5, h4), ()), dense(d5, h4)),
+        dense(e, h5),
+    )
+    assert_equal(jn.per_example.total(dparams), expected)
+
+
+def test_direct_weights_have_the_structure_of_the_layers_and_none_where_the_input_comes_untouched(x64, key):
+    params, x = PATHS.init(key), jnp.ones((5, 3))
+    shapes = jax.tree.map(lambda array: list(array.shape), feedback.direct_weights(PATHS, params, x, key))
+    assert shapes == ((), ([2, 4], ()), ([2, 2, 4], ()), (([2, 4], ()), [2, 4]), [2, 4])
+    for net, expected in (
+        (jn.dense(3, 2), ()),
+        (jn.chain(jn.identity, jn.tanh, jn.dense(3, 2), jn.tanh), ((), (), (), ())),
+        (jn.chain(summed(jn.tanh, gain(3)), jn.chain(), gain(3)), (((), ()), (), [3, 3])),
+        # The second comes after the first, by whose parameters they are one.
+        (jn.repeat(jn.chain(gain(3), jn.tanh), 2), ([2, 3, 3], ())),
+    ):
+        B = feedback.direct_weights(net, net.init(key), x, key)
+        assert jax.tree.map(lambda array: list(array.shape), B) == expected
+
+
+def test_direct_weights_of_a_chain_are_drawn_by_the_keys_of_its_parameters(x64, key):
+    B = feedback.direct_weights(NET, NET.init(key), jnp.ones((1, 4)), key)
+    for layer, features in ((2, 6), (4, 5)):
+        drawn = jax.random.normal(jax.random.split(key, 5)[layer], (3, features)) / 3**0.5
+        np.testing.assert_array_equal(B[layer], drawn)
+
+
+def test_each_round_of_a_repeated_layer_hears_from_the_output_as_a_layer_of_a_chain_does(x64, key):
+    rounds = jn.recompute(summed(SQUASHED, jn.residual(jn.tanh)))
+    repeated = jn.mixed_precision(jn.chain(jn.dense(3, 4), jn.repeat(rounds, 3), jn.dense(4, 2)), "float64")
+    chained = jn.mixed_precision(jn.chain(jn.dense(3, 4), rounds, rounds, rounds, jn.dense(4, 2)), "float64")
+    x, y = jax.random.normal(key, (5, 3)), jax.random.normal(key, (5, 2))
+
+    def apart(tree):
+        return tree[0], *(jax.tree.map(itemgetter(k), tree[1]) for k in range(3)), tree[2]
+
+    params = repeated.init(key)
+    B = feedback.direct_weights(repeated, params, x, key)
+    gradients = [
+        jax.jit(jn.value_and_grad(net, jn.losses.half_squared_error, backward=feedback.direct(net, weights)))(
+            of_net, x, y
+        )
+        for net, weights, of_net in ((repeated, B, params), (chained, apart(B), apart(params)))
+    ]
+    (_, ours), (_, theirs) = gradients
+    assert_equal(apart(ours), theirs)
+
+
+def test_direct_feedback_goes_through_layers_that_take_and_give_several_arrays(x64, key):
+    """A layer without parameters that takes a pair, and one with parameters that gives it."""
+    split = jn.Layer(
+        partial(jax.random.normal, shape=(4,)),
+        lambda g, x: ((x[:, :2], x[:, 2:] * g[None, 2:]), x),
+        lambda g, x, dy: (
+            jn.Each(jnp.concatenate([jnp.zeros_like(dy[0]), dy[1] * x[:, 2:]], axis=1)),
+            jnp.concatenate([dy[0], dy[1] * g[None, 2:]], axis=1),
+        ),
+    )
+    product = jn.Layer(
+        lambda key: (), lambda params, x: (x[0] * x[1], x), lambda params, x, dy: ((), (dy * x[1], dy * x[0]))
+    )
+    net = jn.chain(jn.dense(3, 4), split, product, jn.dense(2, 2))
+    params, x, dy = net.init(key), jax.random.normal(key, (5, 3)), jax.random.normal(key, (5, 2))
+    B = feedback.direct_weights(net, params, x, key)
+    _, cache = net.forward(params, x)
+    dparams, dx = feedback.direct(net, B)(params, cache, dy)
+    np.testing.assert_allclose(dx, dy @ B[1] @ params[0].W, **EXACT)
+    a = np.asarray(x @ params[0].W.T)
+    np.testing.assert_allclose(dparams[1].g[:, 2:], np.asarray(dy @ B[3]) * a[:, :2] * a[:, 2:], **EXACT)
 
 
 def test_angles():
@@ -152,5 +319,31 @@ def test_an_angle_does_not_change_with_the_lengths(dtype):
 
 @pytest.mark.usefixtures("without_shape_annotations")
 def test_misuse_is_named(key):
-    with pytest.raises(ValueError, match=r"^feedback\.direct: expected a chain, got dense$"):
-        feedback.direct(jn.dense(3, 4), ())
+    last = jn.Layer(lambda key: (), lambda params, x: (x[:, -1], x), lambda params, x, dy: ((), dy[:, None] + 0 * x))
+    pair = jn.Layer(lambda key: (), lambda params, x: ((x, x), ()), lambda params, cache, dy: ((), dy[0] + dy[1]))
+
+    def both_forward(g, x):
+        return x[0] + g[None] * x[1], x
+
+    both = gain(2)._replace(forward=both_forward)
+    pooled, doubled = jn.chain(jn.dense(3, 2), jn.dense(2, 2), last), jn.chain(jn.dense(3, 2), pair, both)
+    params, x = pooled.init(key), jnp.ones((4, 5, 3))
+    B = feedback.direct_weights(pooled, params, x, key)
+    for misuse, message in (
+        (
+            lambda: feedback.direct(NET, B),
+            f"feedback.direct: expected weights as direct_weights draws them for {NET!r}",
+        ),
+        (
+            lambda: feedback.direct(pooled, B)(params, pooled.forward(params, x)[1], jnp.ones((4, 2))),
+            "feedback.direct: expected an error at the output for each position of the input of dense, (4, 5, 2), "
+            "got e B of shape (4, 2)",
+        ),
+        (
+            lambda: feedback.direct_weights(doubled, doubled.init(key), jnp.ones((4, 3)), key),
+            "feedback.direct_weights: expected both to take one array, got 2",
+        ),
+    ):
+        with pytest.raises(ValueError) as error:
+            misuse()
+        assert str(error.value) == message

@@ -126,7 +126,7 @@ def test_other_weights_go_back_through_each_layer(problem, key):
 def test_the_matrices_of_a_stack_are_mirrored(x64, key):
     net = jn.repeat(BLOCK, 3)
     params, zeros = net.init(key), jax.tree.map(jnp.zeros_like, net.init(key))
-    learnt = jn.feedback.mirror(zeros, params, key, rate=0.5, examples=100_000)
+    learnt = jn.feedback.mirror(net, zeros, params, jnp.ones((1, 4)), key, rate=0.5, examples=100_000)
     # The mean of 100,000 products of noise errs by a few times 1/sqrt(100,000).
     np.testing.assert_allclose(learnt[0].W, 0.5 * params[0].W, atol=0.02)
 
