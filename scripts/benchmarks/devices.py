@@ -23,6 +23,7 @@ from benchmarks import report
 from jaxnet.experiment.console import screen
 from jaxnet.experiment.devices.mesh import AXES, Layout
 from jaxnet.networks import mlp
+from jaxnet.parameters import sides_of
 
 NETS = {"4096-16384x4-4096": (4096, *4 * (16384,), 4096), "8192-65536x4-8192": (8192, *4 * (65536,), 8192)}
 # data x model: 1, 8, 64 and 1024 devices.
@@ -64,9 +65,9 @@ def load(sizes: tuple[int, ...], examples: int, data: int, model: int) -> Load:
       data, model: devices along each axis.
     """
     layout = Layout(AbstractMesh((data, model), AXES, axis_types=(AxisType.Auto,) * 2))
-    net = mlp(sizes)
+    net, x = mlp(sizes), jax.ShapeDtypeStruct((1, sizes[0]), "float32")
     params = jax.eval_shape(net.init, jax.random.key(0))
-    places = layout.of_params(net, params, jax.ShapeDtypeStruct((1, sizes[0]), "float32"))
+    places = layout.of_params(net, params, sides_of(net, params, x))
     held = jax.tree.map(lambda leaf, place: math.prod(place.shard_shape(leaf.shape)), params, places)
     numbers = sum(jax.tree.leaves(held))
     weights = [layer for layer in places if layer != ()]

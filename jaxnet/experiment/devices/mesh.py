@@ -9,7 +9,7 @@ Source: Xu et al., GSPMD, 2021; Shoeybi et al., Megatron-LM, 2019, section 3.
 
 import math
 from collections.abc import Callable
-from itertools import groupby
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,12 +17,13 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
+from jaxtyping import PyTree
 
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.networks.network import Network
 from jaxnet.experiment.options.train_config import read_mesh
-from jaxnet.factored import Outer, map_leaves
 from jaxnet.layer import Layer
+from jaxnet.parameters import Sides, sides_of, structure_by_layer
 from jaxnet.training import TrainState
 
 AXES = ("data", "model")
@@ -69,35 +70,41 @@ class Layout(NamedTuple):
 
         return jax.make_array_from_callback(shape, self.places(*axes), read_once)
 
-    def of_params(self, net: Layer, params: Any, x: Any) -> Any:
-        """Places for a network's parameters; layers whose widths do not divide stay whole.
+    def of_params(self, net: Layer, params: Any, sides: PyTree[Sides]) -> Any:
+        """Places for a network's parameters: layers with weights take turns; what does not divide stays whole.
 
         Args:
-          net: any network. Its layers with one weight each take turns in the order of their parameters, which in a
-            chain is that of forward; all others stay whole.
-          params, x: its parameters and inputs, or their shapes (`jax.ShapeDtypeStruct`).
+          net: the network.
+          params: their shapes.
+          sides: see `parameters.sides_of`.
         """
-        model, by_inputs = self.mesh.shape["model"], False
-        if model == 1:
-            return jax.tree.map(lambda leaf: self.places(), params)
-        leaves, structure = jax.tree_util.tree_flatten_with_path(params)
-        are_weights = jax.tree.leaves(_weights_of(net, params, x))
-        places = []
-        for _, layer in groupby(zip(leaves, are_weights, strict=True), key=lambda leaf: leaf[0][0][:-1]):
-            shapes, weights = zip(*((array.shape, is_weight) for (_, array), is_weight in layer), strict=True)
-            weight = shapes[weights.index(True)] if weights.count(True) == 1 else ()
-            axes = _axes(weight, by_inputs) if len(weight) == 2 and weight[by_inputs] % model == 0 else {}
-            places += [self.places(*axes.get(shape, ())) for shape in shapes]
-            if weight:
-                by_inputs = bool(axes) and not by_inputs
-        return jax.tree.unflatten(structure, places)
+        structure, turn, places = structure_by_layer(net), "outputs", []
+        for layer, of_layer in zip(*map(structure.flatten_up_to, (params, sides)), strict=True):
+            widths = [
+                leaf.shape[getattr(of_leaf, turn)]
+                for leaf, of_leaf in zip(jax.tree.leaves(layer), jax.tree.leaves(of_layer), strict=True)
+                if of_leaf.is_weight
+            ]
+            split = self.mesh.shape["model"] > 1 and all(width % self.mesh.shape["model"] == 0 for width in widths)
+            place = partial(self._of_param, turn, widths) if split else lambda *_: self.places()
+            places.append(jax.tree.map(place, layer, of_layer))
+            if widths:
+                turn = "inputs" if split and turn == "outputs" else "outputs"
+        return structure.unflatten(places)
+
+    def _of_param(self, side, widths, leaf, sides):
+        """Split over "model": a weight by its outputs or inputs, and with the outputs what there is one of for each."""
+        if sides.is_weight:
+            return self.places(*[None] * getattr(sides, side), "model")
+        for_each_output = side == "outputs" and leaf.shape[-1:] and leaf.shape[-1] in widths
+        return self.places(*[None] * (leaf.ndim - 1), "model") if for_each_output else self.places()
 
     def of_state(self, state: TrainState, params: Any) -> TrainState:
         """Places for all that training changes: what an optimizer keeps for a parameter lies where that lies.
 
         Args:
-          state: or its shapes.
-          params: the parameters' places.
+          state: its shapes.
+          params: the places of its parameters.
         """
         leaves, _ = jax.tree_util.tree_flatten_with_path(state.params)
         known = [
@@ -143,25 +150,7 @@ def require_split(layout: Layout, network: Network, dtype: DTypeLike) -> None:
     model, net = layout.mesh.shape["model"], network.net
     if model == 1:
         return
-    places = layout.of_params(net, jax.eval_shape(net.init, jax.random.key(0)), network.inputs(1, dtype))
+    params = jax.eval_shape(net.init, jax.random.key(0))
+    places = layout.of_params(net, params, sides_of(net, params, network.inputs(1, dtype)))
     if all(place.is_fully_replicated for place in jax.tree.leaves(places)):
         raise BadInput(f"--mesh model={model}: divides the outputs of no layer of the network {network}")
-
-
-def _axes(weight, by_inputs):
-    """By which axes of the mesh a layer's arrays are split, by their shapes: its weight (o, i), its bias (o,)."""
-    return {weight: (None, "model")} if by_inputs else {weight: ("model",), weight[:1]: ("model",)}
-
-
-def _weights_of(net, params, x):
-    """Which parameters are weights, which map inputs to outputs: those whose gradients are outer products."""
-    found: list[Any] = []
-
-    def read(params, x):
-        # The signal that goes back has the shape of y, and nothing else of it counts.
-        y, cache = net.forward(params, x)
-        dparams, _ = net.backward(params, cache, y)
-        found.append(map_leaves(lambda form: isinstance(form, Outer), dparams))
-
-    jax.eval_shape(read, params, x)
-    return found[-1]

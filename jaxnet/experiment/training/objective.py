@@ -16,6 +16,7 @@ from jaxnet.experiment.training import updates
 from jaxnet.experiment.training.blocks import Block
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
+from jaxnet.parameters import sides_of
 from jaxnet.precision import mixed_precision
 from jaxnet.training import TrainState, make_steps
 from jaxnet.weighting import mean_loss, with_rows_that_count
@@ -59,9 +60,10 @@ def make_objective(
     net, loss = network.net, loss_of(problem)
     trained_net = mixed_precision(net) if config.dtype == "bfloat16" else net
     start, order_key, noise, back = _keys(np.uint32(config.seed))
-    optimizer = updates.make_optimizer(config, trained_net, loss, batch_size, noise)
     blank = jax.eval_shape(net.init, start)
-    of_params = layout.of_params(net, blank, x)
+    sides = sides_of(net, blank, x)
+    optimizer = updates.make_optimizer(config, trained_net, loss, batch_size, noise, sides)
+    of_params = layout.of_params(net, blank, sides)
     params = jax.jit(net.init, out_shardings=of_params)(start)
     create = partial(TrainState.create, optimizer=optimizer)
     places = layout.of_state(jax.eval_shape(create, blank, key=order_key), of_params)

@@ -2,11 +2,13 @@
 
 import jax
 import optax
+from jaxtyping import PyTree
 
 from jaxnet import optimizers
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
+from jaxnet.parameters import Sides
 
 DECOUPLED = ("adamw", "nadamw", "lion")
 RATES = {"sgd": 0.1, "momentum": 0.01, "nesterov": 0.01, "adagrad": 0.01, "lion": 3e-4}
@@ -30,17 +32,18 @@ def weight_decay(config: TrainConfig) -> float:
 
 
 def make_optimizer(
-    config: TrainConfig, net: Layer, loss: Loss, batch_size: int, key: jax.Array
+    config: TrainConfig, net: Layer, loss: Loss, batch_size: int, key: jax.Array, sides: PyTree[Sides]
 ) -> optax.GradientTransformationExtraArgs:
-    """The optimizer of the options. Weight decay is for leaves with two axes or more: it spares biases.
+    """The optimizer of the options. Weight decay is for weights: it spares biases, and whatever else is none.
 
     Args:
       config: the options.
       net, loss: what K-FAC takes the curvature of.
       batch_size: examples in a batch, without what fills it up.
       key: of the noise, and of K-FAC's labels.
+      sides: of the network's parameters, see `parameters.sides_of`.
     """
-    optimizer = _without_noise(config, net, loss, batch_size, key)
+    optimizer = _without_noise(config, net, loss, batch_size, key, jax.tree.map(lambda of_one: of_one.is_weight, sides))
     if config.noise_multiplier:
         assert config.clip_examples is not None
         noise = optimizers.private_noise(config.clip_examples, config.noise_multiplier, batch_size, key)
@@ -55,10 +58,10 @@ def skipped(opt_state: optax.OptState) -> int | None:
     return int(opt_state.total_notfinite) if isinstance(opt_state, optax.ApplyIfFiniteState) else None
 
 
-def _without_noise(config, net, loss, batch_size, key):
+def _without_noise(config, net, loss, batch_size, key, is_weight):
     rate, decay = learning_rate(config), weight_decay(config)
     if config.optimizer in DECOUPLED:
-        return getattr(optax, config.optimizer)(rate, weight_decay=decay, mask=_weights)
+        return getattr(optax, config.optimizer)(rate, weight_decay=decay, mask=is_weight)
     optimizer = {
         "sgd": lambda: optax.sgd(rate),
         "momentum": lambda: optax.sgd(rate, momentum=0.9),
@@ -68,8 +71,4 @@ def _without_noise(config, net, loss, batch_size, key):
         "adagrad": lambda: optax.adagrad(rate),
         "kfac": lambda: optimizers.kfac(net, loss, rate, batch_size=batch_size, key=key),
     }[config.optimizer]()
-    return optax.chain(optax.add_decayed_weights(decay, mask=_weights), optimizer) if decay else optimizer
-
-
-def _weights(params):
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    return optax.chain(optax.add_decayed_weights(decay, mask=is_weight), optimizer) if decay else optimizer

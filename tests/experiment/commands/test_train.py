@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from on_disk import idx
+from own_layers import gain
 from short_runs import train
 
 import jaxnet as jn
@@ -17,6 +18,7 @@ from jaxnet.experiment.options.train_config import Feedback, Optimizer, TrainCon
 from jaxnet.experiment.storage import model
 from jaxnet.experiment.training import objective
 from jaxnet.experiment.training.updates import make_optimizer
+from jaxnet.parameters import sides_of
 
 pytestmark = pytest.mark.usefixtures("optax_promotion", "without_figures")
 
@@ -83,10 +85,18 @@ def test_weight_decay_shrinks_weights_and_spares_biases(optimizer):
     seen = {"x": x, "y": y, "value": jnp.zeros(()), "value_fn": lambda params, **_: jnp.zeros(())}
     for decay, shrinks in ((0.5, True), (0.0, False)):
         config = TrainConfig(optimizer=optimizer, weight_decay=decay)
-        chosen = optax.with_extra_args_support(make_optimizer(config, net, loss, 6, key))
+        chosen = optax.with_extra_args_support(make_optimizer(config, net, loss, 6, key, sides_of(net, params, x)))
         update, _ = chosen.update(gradient, chosen.init(params), params, **seen)
         assert (update.W < 0).all() == shrinks
         assert (update.b == 0).all()
+
+
+def test_weight_decay_spares_what_has_a_weights_shape_and_is_none():
+    net, loss, key = jn.repeat(gain(3), 2), jn.losses.half_squared_error, jax.random.key(0)
+    params, x = net.init(key), jnp.ones((1, 3))
+    chosen = make_optimizer(TrainConfig(weight_decay=0.5), net, loss, 6, key, sides_of(net, params, x))
+    update, _ = chosen.update(jnp.zeros_like(params), chosen.init(params), params)
+    assert (update == 0).all()
 
 
 @pytest.mark.parametrize("init", ["zeros", "small-normal", "he", "glorot"])

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 from on_disk import three_classes
+from own_layers import gain
 
 import jaxnet as jn
 from jaxnet.experiment.commands.train import run
@@ -16,11 +17,12 @@ from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.data.problem import Problem
 from jaxnet.experiment.data.source import InMemory
 from jaxnet.experiment.data.split import Part
-from jaxnet.experiment.devices.mesh import make_layout
+from jaxnet.experiment.devices.mesh import AXES, Layout, make_layout
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage import checkpoint
 from jaxnet.experiment.training.batches import Batches, blocks_of
 from jaxnet.experiment.training.objective import make_judge, make_objective
+from jaxnet.parameters import sides_of
 
 pytestmark = pytest.mark.usefixtures("optax_promotion", "without_figures")
 WHOLE = PartitionSpec()
@@ -124,6 +126,26 @@ def test_parameters_and_what_optimizers_keep_of_them_are_split_over_model(optimi
     assert spread(after.params[0].W) == (4, 3)
 
 
+def test_weights_of_any_network_take_turns_and_what_is_none_lies_with_its_layers_outputs():
+    layout = Layout(AbstractMesh((1, 2), AXES, axis_types=(AxisType.Auto,) * 2))
+    net = jn.chain(
+        jn.dense(3, 8),
+        gain(8),
+        jn.repeat(jn.residual(jn.chain(jn.dense(8, 4), jn.tanh, jn.dense(4, 8))), 2),
+        jn.dense(8, 5),
+        jn.dense(5, 1),
+    )
+    params = jax.eval_shape(net.init, jax.random.key(0))
+    places = layout.of_params(net, params, sides_of(net, params, jax.ShapeDtypeStruct((1, 3), "float32")))
+    assert jax.tree.map(lambda place: tuple(place.spec), places) == (
+        jn.Dense(("model",), ("model",)),
+        (),
+        (jn.Dense((None, None, "model"), ()), (), jn.Dense((None, "model"), (None, "model"))),
+        jn.Dense((None, "model"), ()),
+        jn.Dense((), ()),
+    )
+
+
 def test_batches_are_split_and_filled_up_and_each_program_is_compiled_once(caplog):
     config = TrainConfig(hidden=(4,), batch_size=6, mesh="data=4")
     layout = make_layout(config.mesh)
@@ -183,7 +205,8 @@ def test_only_weights_are_split_whatever_else_has_their_shape():
     )
     net = jn.chain(jn.dense(6, 6), jn.residual(jn.chain(jn.dense(6, 8), jn.dense(8, 6))), table, jn.dense(6, 4))
     params = jax.eval_shape(net.init, jax.random.key(0))
-    first, (second, third), kept, last = make_layout("model=2").of_params(net, params, jnp.zeros((2, 4, 6)))
+    sides = sides_of(net, params, jnp.zeros((2, 4, 6)))
+    first, (second, third), kept, last = make_layout("model=2").of_params(net, params, sides)
     specs = [(layer.W.spec, layer.b.spec) for layer in (first, second, third, last)]
     by_outputs, by_inputs = (PartitionSpec("model"), PartitionSpec("model")), (PartitionSpec(None, "model"), WHOLE)
     assert specs == [by_outputs, by_inputs, by_outputs, by_inputs]
