@@ -132,7 +132,7 @@ def kfac(
             renewals = (state.step // interval + 1).astype(damping_now.dtype)
             share = jnp.minimum(1 - 1 / renewals, decay)
             batch = curvature.kfac(net, loss, params, x, y, sample_key, samples, weights)
-            batch = jax.tree.map(_as_many_as_axes, params, batch)
+            batch = jax.tree.map(_as_blank, params, batch)
             factors = jax.tree.map(lambda old, new: share * old + (1 - share) * new, factors, batch)
             return factors, _inverses(params, factors, damping_now)
 
@@ -235,15 +235,19 @@ def _is_form(leaf):
     return isinstance(leaf, Factored)
 
 
+def _lengths(leaf):
+    # By shape, and not by the form of the gradient, for which `init` has no inputs: a matrix has two sides either way.
+    return leaf.shape if len(leaf.shape) == 2 else (leaf.size,)
+
+
 def _blank_factors(leaf):
-    """Zeros in the place of the factors: two matrices at a matrix, one at any other parameter."""
-    sides = leaf.shape if leaf.ndim == 2 else (leaf.size,)
-    return tuple(jnp.zeros((side, side), leaf.dtype) for side in sides)
+    """Zeros in the place of the factors: two at every matrix, weight or not, and one at any other parameter."""
+    return tuple(jnp.zeros((length, length), leaf.dtype) for length in _lengths(leaf))
 
 
-def _as_many_as_axes(leaf, factors):
-    """The factors in the number of `_blank_factors`: which parameter is a weight, its gradient's form has decided."""
-    if len(factors) == 2 or leaf.ndim != 2:
+def _as_blank(leaf, factors):
+    """The factors in the number of `_blank_factors`: of a matrix that is no weight, its gradient's form gave one."""
+    if len(factors) == len(_lengths(leaf)):
         return factors
     block = factors[0].reshape(*leaf.shape, *leaf.shape)
     among_rows, among_columns = jnp.einsum("tdsd->ts", block), jnp.einsum("tdte->de", block)
