@@ -108,8 +108,8 @@ def direct(net: Layer, weights: PyTree[Array]) -> Backward:
 class _Signal:
     """A signal that has the error at the output aboard, which is the same on every path."""
 
-    dy: Array
-    error: Array
+    dy: Any
+    error: Any
 
     def __add__(self, other):
         return replace(self, dy=self.dy + other.dy)
