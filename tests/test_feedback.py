@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from own_layers import gain, table
 
 import jaxnet as jn
@@ -269,6 +270,23 @@ def test_each_round_of_a_repeated_layer_hears_from_the_output_as_a_layer_of_a_ch
     ]
     (_, ours), (_, theirs) = gradients
     assert_equal(apart(ours), theirs)
+
+
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+def test_over_devices_the_numbers_are_the_same(axis_type, x64, key):
+    params, x, y = PATHS.init(key), jax.random.normal(key, (8, 3)), jax.random.normal(key, (8, 2))
+
+    def gradients(params, x, y):
+        ways = feedback.direct(PATHS, feedback.direct_weights(PATHS, params, x, key)), feedback.sign_symmetry(PATHS)
+        return [jn.value_and_grad(PATHS, jn.losses.half_squared_error, backward=way)(params, x, y) for way in ways]
+
+    expected = jax.device_get(jax.jit(gradients)(params, x, y))
+    alone = jax.device_get((params, x, y))
+    mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(axis_type,) * 2)
+    with jax.set_mesh(mesh):
+        rows, whole = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
+        spread = jax.device_put(alone[0], whole), *(jax.device_put(array, rows) for array in alone[1:])
+        assert_equal(jax.device_get(jax.jit(gradients)(*spread)), expected)
 
 
 def test_direct_feedback_goes_through_layers_that_take_and_give_several_arrays(x64, key):
