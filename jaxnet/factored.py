@@ -130,6 +130,24 @@ class Factored(abc.ABC):
         g = self.each()
         return (Each(weighted(jnp.sqrt(weights), g), g.ndim - 1).block(columns),)
 
+    def matrix_factors(
+        self, weights: Float[Array, " m"] | None, columns: str | None = None
+    ) -> tuple[Float[Array, "t t"], Float[Array, "d d"]]:
+        """For a matrix (t, d) that is no weight: B_ts = sum_d F_tdsd and A_de = sum_t F_tdte / tr F.
+
+        F is the matrix of `kronecker_factors`, with the same arguments. It is not formed: with G_i the gradients
+        B = sum_i weights_i G_i G_i^T and A = sum_i weights_i G_i^T G_i / tr B.
+        """
+        g = self.each()
+        g = g / self.examples**0.5 if weights is None else weighted(jnp.sqrt(weights), g)
+        among_rows, among_columns = (
+            _over_columns(jnp.einsum(axes, g, g, out_sharding=_nowhere(g)), columns)
+            for axes in ("mtd,msd->ts", "mtd,mte->de")
+        )
+        trace = jnp.trace(among_rows)
+        # A parameter that gets no gradient has matrices of zeros.
+        return among_rows, among_columns / jnp.where(trace > 0, trace, jnp.ones_like(trace))
+
     def rotated(self, bases: tuple[Float[Array, "..."], ...]) -> "Factored":
         """The gradients in other coordinates: an orthogonal matrix for each of `kronecker_factors`, axes as columns."""
         (basis,) = bases

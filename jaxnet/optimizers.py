@@ -16,6 +16,8 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxnet import curvature
 from jaxnet.arguments import instance_of, positive_integer
+from jaxnet.curvature.columns import AXIS
+from jaxnet.curvature.kronecker import factors_by
 from jaxnet.factored import Factored
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
@@ -131,8 +133,8 @@ def kfac(
         def renew(factors, _):
             renewals = (state.step // interval + 1).astype(damping_now.dtype)
             share = jnp.minimum(1 - 1 / renewals, decay)
-            batch = curvature.kfac(net, loss, params, x, y, sample_key, samples, weights)
-            batch = jax.tree.map(_as_blank, params, batch)
+            columns = curvature.sampled(loss, sample_key, samples)
+            batch = factors_by(_factors, "kfac", net, columns, params, x, y, weights)
             factors = jax.tree.map(lambda old, new: share * old + (1 - share) * new, factors, batch)
             return factors, _inverses(params, factors, damping_now)
 
@@ -245,15 +247,11 @@ def _blank_factors(leaf):
     return tuple(jnp.zeros((length, length), leaf.dtype) for length in _lengths(leaf))
 
 
-def _as_blank(leaf, factors):
-    """The factors in the number of `_blank_factors`: of a matrix that is no weight, its gradient's form gave one."""
-    if len(factors) == len(_lengths(leaf)):
-        return factors
-    block = factors[0].reshape(*leaf.shape, *leaf.shape)
-    among_rows, among_columns = jnp.einsum("tdsd->ts", block), jnp.einsum("tdte->de", block)
-    trace = jnp.trace(among_rows)
-    # A parameter that gets no gradient has a block of zeros.
-    return among_rows, among_columns / jnp.where(trace > 0, trace, jnp.ones_like(trace))
+def _factors(form, leaf, weights):
+    """As many as `_blank_factors` has: those of the form, and two of a matrix that it does not call a weight."""
+    if form.sides is None and len(_lengths(leaf)) == 2:
+        return form.matrix_factors(weights, AXIS)
+    return form.kronecker_factors(weights, AXIS)
 
 
 def _inverses(params, factors, damping):

@@ -137,6 +137,25 @@ def test_a_matrix_that_is_no_weight_is_preconditioned_by_the_factors_of_its_bloc
     np.testing.assert_allclose(np.kron(*factors_of(product.reshape(3, 4, 3, 4))), product, **EXACT)
 
 
+@pytest.mark.parametrize("weights", [None, jnp.array([0.5, 0.0, 0.3, 0.2])], ids=["mean", "weighted"])
+def test_the_factors_of_a_matrix_that_is_no_weight_are_those_of_its_block(weights, x64, key):
+    form = jn.Each(jax.random.normal(key, (4, 2, 3, 5)), 2)
+    weights = None if weights is None else weights.astype("float64")
+    (block,) = form.kronecker_factors(weights)
+    expected = factors_of(np.asarray(block).reshape(3, 5, 3, 5))
+    for actual, of_block in zip(form.matrix_factors(weights), expected, strict=True):
+        np.testing.assert_allclose(actual, of_block, **EXACT)
+
+
+def test_the_block_of_a_matrix_that_is_no_weight_is_never_formed(key):
+    net, loss, x = jn.chain(positions((32, 64)), jn.dense(64, 2)), jn.losses.half_squared_error, jnp.ones((2, 32, 64))
+    optimizer, params = optimizers.kfac(net, loss, 0.1), net.init(key)
+    state = optimizer.init(params)
+    update = jax.jit(lambda state: optimizer.update(params, state, params, x=x, y=x[..., :2]))
+    block = 4 * (32 * 64) ** 2
+    assert update.lower(state).compile().memory_analysis().temp_size_in_bytes < block / 2
+
+
 @pytest.mark.parametrize("shape", [(), (4,), (3, 4), (2, 3, 4)], ids=str)
 def test_a_parameter_of_any_number_of_axes_trains(shape, key):
     layer = positions(shape)

@@ -10,6 +10,7 @@ error and exact columns. A bias has only B, which is its block exactly (but for 
 over those as well, and the products of two positions' signals are left out of B (KFAC-expand).
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -49,7 +50,7 @@ def kronecker(
     with positions Eschenhagen et al., Kronecker-factored approximate curvature for modern neural network
     architectures, 2023, section 3.
     """
-    return _kronecker("curvature.kronecker", net, columns, params, x, y, weights)
+    return factors_by(_of_form, "curvature.kronecker", net, columns, params, x, y, weights)
 
 
 def kflr(
@@ -69,7 +70,7 @@ def kflr(
 
     Source: Botev et al., Practical Gauss-Newton optimisation for deep learning, 2017, where it is KFLR.
     """
-    return _kronecker("curvature.kflr", net, exact(loss), params, x, y, weights)
+    return factors_by(_of_form, "curvature.kflr", net, exact(loss), params, x, y, weights)
 
 
 def kfac(
@@ -100,20 +101,40 @@ def kfac(
 
     Source: Martens and Grosse, 2015, sections 3 and 5.
     """
-    return _kronecker("curvature.kfac", net, sampled(loss, key, samples), params, x, y, weights)
+    return factors_by(_of_form, "curvature.kfac", net, sampled(loss, key, samples), params, x, y, weights)
 
 
-def _kronecker(name, net, columns, params, x, y, weights):
+def factors_by(
+    read: Callable[..., tuple[Array, ...]],
+    name: str,
+    net: Layer,
+    columns: Columns,
+    params: Any,
+    x: Array,
+    y: Any,
+    weights: Float[Array, " m"] | None,
+) -> PyTree[tuple[Array, ...]]:
+    """As `kronecker`, with matrices of one's own for each parameter.
+
+    Args:
+      read: `(form, parameter, weights) -> matrices`, from one column's gradients in factored form.
+      name: the function that was called.
+      net, columns, params, x, y, weights: as for `kronecker`.
+    """
     require_examples(name, x)
     if weights is not None:
         check_weights(name, weights, (examples_of(x),))
         weights = _not_negative(name, weights)
         x, y = with_rows_that_count(weights, (x, y))
 
-    def read(dparams):
-        return map_leaves(lambda leaf: leaf.kronecker_factors(weights, AXIS), dparams)
+    def read_all(dparams):
+        return map_leaves(lambda form, leaf: read(form, leaf, weights), dparams, params)
 
-    return send_back(net, columns, params, x, y, read)
+    return send_back(net, columns, params, x, y, read_all)
+
+
+def _of_form(form, _, weights):
+    return form.kronecker_factors(weights, AXIS)
 
 
 def _not_negative(name, weights):
