@@ -63,20 +63,24 @@ def total(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None) -> Py
     return map_leaves(lambda leaf: leaf.counting(weights).total(weights), dparams)
 
 
-def mean(dparams: PyTree[Any]) -> PyTree[Array]:
+def mean(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None) -> PyTree[Array]:
     """The gradient of the mean loss: (1/m) sum_i g_i; dW = (1/m) dZ^T A and db = (1/m) sum_i dz_i for `dense`.
 
     Args:
       dparams: what a layer's `backward` returned, factored per-example gradients at its leaves.
+      weights: (m,), at least 0: each example counts weights_i / sum_j weights_j in place of 1/m; None for 1/m. Zero
+        leaves an example out. Where all are 0 there is no mean, and it is NaN.
 
     Returns:
       Gradients with the structure and shapes of the parameters, equal to `jax.grad` of the mean loss.
 
     Raises:
-      ValueError: when there is no example to average over.
+      ValueError: when there is no example to average over, or the weights are not one for each example.
 
     Source: the lesson, S9.
     """
+    if weights is not None:
+        return total(dparams, _shares("mean", dparams, weights))
     require_some("per_example.mean", _examples(dparams))
     return map_leaves(lambda leaf: leaf.total(None) / leaf.examples, dparams)
 
@@ -147,24 +151,28 @@ def squared_norms_by_leaf(dparams: PyTree[Any]) -> PyTree[Float[Array, " m"]]:
     return map_leaves(lambda leaf: leaf.long().norms() ** 2, dparams)
 
 
-def second_moment(dparams: PyTree[Any]) -> PyTree[Array]:
+def second_moment(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None) -> PyTree[Array]:
     """The mean of the squared gradients, element by element: (1/m) sum_i g_i^2, for a weight (dz^2)^T (a^2) / m.
 
     The diagonal of the empirical Fisher matrix. One product of matrices more, 2 m P.
 
     Args:
       dparams: what `backward` returned.
+      weights: as for `mean`.
 
     Returns:
       The structure and shapes of the parameters.
 
     Source: SumGradSquared in Dangel et al., BackPACK, 2020, whose values for a mean loss are 1/m of these.
     """
+    if weights is not None:
+        shares = _shares("second_moment", dparams, weights)
+        return map_leaves(lambda leaf: leaf.counting(shares).square_total(shares), dparams)
     require_some("per_example.second_moment", _examples(dparams))
     return map_leaves(lambda leaf: leaf.square_total(None) / leaf.examples, dparams)
 
 
-def variance(dparams: PyTree[Any]) -> PyTree[Array]:
+def variance(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None) -> PyTree[Array]:
     """The population variance of the gradients, element by element: (1/m) sum_i g_i^2 - ((1/m) sum_i g_i)^2.
 
     No further product once the mean and the second moment are read. As a difference it loses digits where the
@@ -172,6 +180,7 @@ def variance(dparams: PyTree[Any]) -> PyTree[Array]:
 
     Args:
       dparams: what `backward` returned.
+      weights: as for `mean`.
 
     Returns:
       The structure and shapes of the parameters; times m / (m - 1) it is the unbiased estimate.
@@ -179,14 +188,16 @@ def variance(dparams: PyTree[Any]) -> PyTree[Array]:
     Source: Variance in Dangel et al., BackPACK, 2020, whose values for a mean loss are 1/m^2 of these.
     """
     require_some("per_example.variance", _examples(dparams))
-    return jax.tree.map(lambda moment, mean: jnp.maximum(moment - mean**2, 0), second_moment(dparams), mean(dparams))
+    moments = second_moment(dparams, weights), mean(dparams, weights)
+    return jax.tree.map(lambda moment, mean: jnp.maximum(moment - mean**2, 0), *moments)
 
 
-def signal_to_noise(dparams: PyTree[Any]) -> PyTree[Array]:
+def signal_to_noise(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None) -> PyTree[Array]:
     """How far the gradient stands out of the differences between examples: mean^2 / variance, element by element.
 
     Args:
       dparams: what `backward` returned.
+      weights: as for `mean`.
 
     Returns:
       The structure and shapes of the parameters; infinite where all examples agree, NaN where all are 0.
@@ -194,10 +205,11 @@ def signal_to_noise(dparams: PyTree[Any]) -> PyTree[Array]:
     Source: Liu et al., Understanding why neural networks generalize well through GSNR of parameters, 2020, equation 2.
     """
     require_some("per_example.signal_to_noise", _examples(dparams))
-    return jax.tree.map(lambda mean, variance: mean**2 / variance, mean(dparams), variance(dparams))
+    moments = mean(dparams, weights), variance(dparams, weights)
+    return jax.tree.map(lambda mean, variance: mean**2 / variance, *moments)
 
 
-def noise_scale(dparams: PyTree[Any]) -> Float[Array, ""]:
+def noise_scale(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None) -> Float[Array, ""]:
     """The batch size at which noise and gradient are of equal size: B = tr(Sigma) / |G|^2, in examples.
 
     From the batch's own norms, unbiased above and below: tr(Sigma) = (mean_i |g_i|^2 - |mean_i g_i|^2) m / (m - 1)
@@ -206,25 +218,35 @@ def noise_scale(dparams: PyTree[Any]) -> Float[Array, ""]:
 
     Args:
       dparams: what `backward` returned, for at least two examples.
+      weights: as for `mean`. With shares p_i = weights_i / sum_j weights_j of the examples, m is 1 / sum_i p_i^2: how
+        many count, where those that do weigh alike.
 
     Returns:
-      A scalar.
+      A scalar; NaN where fewer than two examples have a weight.
 
     Raises:
-      ValueError: when there are fewer than two examples.
+      ValueError: when there are fewer than two examples, or the weights are not one for each.
 
     Source: McCandlish et al., An empirical model of large-batch training, 2018, equation 2.9 and appendix A.1.
     """
     examples = _examples(dparams)
     if examples < 2:
         raise ValueError(f"per_example.noise_scale: expected at least two examples, got {examples}")
-    lengths, of_mean = _norms("noise_scale", dparams), mean(dparams)
+    shares = None if weights is None else _shares("noise_scale", dparams, weights)
+    if shares is not None:
+        dparams = map_leaves(lambda leaf: leaf.counting(shares), dparams)
+    lengths, of_mean = _norms("noise_scale", dparams), mean(dparams, shares)
     # In units of the longest gradient, which do not change the ratio, squares neither overflow nor vanish.
     unit, scale = scaled(lengths, (0,))
     of_leaves = [norm(leaf.astype(lengths.dtype), tuple(range(leaf.ndim))) for leaf in jax.tree.leaves(of_mean)]
     squared_mean = (joined(of_leaves) * (1 / scale.squeeze(0))) ** 2
-    noise = ((unit**2).mean() - squared_mean) * (examples / (examples - 1))
-    return noise / (squared_mean - noise / examples)
+    if shares is None:
+        count, mean_square = examples, (unit**2).mean()
+    else:
+        shares = shares.astype(lengths.dtype)
+        count, mean_square = 1 / (shares**2).sum(), (shares * unit**2).sum()
+    noise = (mean_square - squared_mean) * (count / (count - 1))
+    return noise / (squared_mean - noise / count)
 
 
 def dot(dparams: PyTree[Any], direction: PyTree[Array]) -> Float[Array, " m"]:
@@ -282,6 +304,13 @@ def add(dparams: PyTree[Any], other: PyTree[Any]) -> PyTree[Any]:
 def _norms(reading, dparams):
     _require_parameters(reading, dparams)
     return joined(jax.tree.leaves(map_leaves(lambda leaf: leaf.long().norms(), dparams)))
+
+
+def _shares(reading, dparams, weights):
+    """weights_i / sum_j weights_j."""
+    if _factors(dparams):
+        check_weights(f"per_example.{reading}", weights, (_examples(dparams),))
+    return weights / jnp.sum(weights)
 
 
 def _sum_of_leaves(reading, tree):

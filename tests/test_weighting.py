@@ -131,6 +131,42 @@ def test_readings_leave_out_factors_of_weight_zero(key):
     assert_same(readings(*spoilt(x, y)), readings(x, y))
 
 
+MOMENTS = {
+    name: getattr(per_example, name) for name in ("mean", "second_moment", "variance", "signal_to_noise", "noise_scale")
+}
+
+
+@pytest.mark.parametrize("name", MOMENTS)
+def test_moments_by_weights_are_those_of_the_examples_that_count_whatever_the_weights_sum_is(name, x64, key):
+    net, reading = jn.chain(jn.repeat(tied(4), 2), jn.dense(4, 3)), MOMENTS[name]
+    params, x, y = net.init(key), jax.random.normal(key, (5, 4)), jnp.array([0, 1, 2, 1, 0])
+
+    def dparams_of(x, y):
+        z, cache = net.forward(params, x)
+        dparams, _ = net.backward(params, cache, LOSS.backward(z, y))
+        return dparams
+
+    bad_x, _ = spoilt(x, y)
+    actual = reading(dparams_of(bad_x, y), weights=jnp.where(LEFT_OUT, 0.0, 7.0))
+    expected = reading(dparams_of(x[~LEFT_OUT], y[~LEFT_OUT]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), actual, expected)
+    if name != "noise_scale":
+        # An example of weight 3 is one that is there three times.
+        actual = reading(dparams_of(x[:3], y[:3]), weights=jnp.array([1.0, 3.0, 2.0]))
+        rows = np.array([0, 1, 1, 1, 2, 2])
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12),
+            actual,
+            reading(dparams_of(x[rows], y[rows])),
+        )
+
+
+def test_the_noise_scale_of_one_example_that_counts_is_not_a_number(key):
+    dparams = jn.Each(jax.random.normal(key, (3, 4)))
+    assert jnp.isnan(per_example.noise_scale(dparams, jnp.array([0.0, 1.0, 0.0])))
+    assert jnp.isfinite(per_example.noise_scale(dparams, jnp.array([0.0, 1.0, 1.0])))
+
+
 def test_a_nan_that_counts_is_not_hidden(key):
     net = DEEP
     params, x, y = net.init(key), jax.random.normal(key, (5, 4)), jnp.array([0, 1, 2, 1, 0])
@@ -169,6 +205,9 @@ TAKES_WEIGHTS = {
     "make_steps": steps_as_they_are,
     "per_example.total": lambda net, p, x, y, w: per_example.total(jn.Each(x), w),
     "per_example.clipped": lambda net, p, x, y, w: per_example.clipped(1.0)(jn.Each(x), w),
+    "per_example.mean": lambda net, p, x, y, w: per_example.mean(jn.Each(x), w),
+    "per_example.second_moment": lambda net, p, x, y, w: per_example.second_moment(jn.Each(x), w),
+    "per_example.noise_scale": lambda net, p, x, y, w: per_example.noise_scale(jn.Each(x), w),
     "curvature.kronecker": lambda net, p, x, y, w: curvature.kronecker(net, curvature.exact(LOSS), p, x, y, w),
     "curvature.kflr": lambda net, p, x, y, w: curvature.kflr(net, LOSS, p, x, y, w),
     "curvature.kfac": lambda net, p, x, y, w: curvature.kfac(net, LOSS, p, x, y, jax.random.key(0), 1, w),
