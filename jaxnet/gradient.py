@@ -7,9 +7,10 @@ import jax
 from jaxtyping import Array, Float
 
 from jaxnet import per_example
-from jaxnet.arguments import count_examples, instance_of
+from jaxnet.arguments import count_examples, instance_of, shown
 from jaxnet.layer import Layer, at_leaves
 from jaxnet.losses import Loss
+from jaxnet.readings import Reading, check_readings, read_all
 from jaxnet.weighting import check_weights, mean_loss, weighted, with_rows_that_count
 
 
@@ -33,7 +34,8 @@ def value_and_grad(
     *,
     backward: Callable[[Any, Any, Array], tuple[Any, Array]] | None = None,
     read: Callable[[Any, Float[Array, " m"] | None], Any] | None = None,
-) -> Callable[..., tuple[Float[Array, ""], Any]]:
+    metrics: dict[str, Reading] | None = None,
+) -> Callable[..., tuple[Any, Any]]:
     """The mean loss and its gradient, by one forward and one hand-derived backward pass.
 
     J = (1/m) sum_i L(z_i, y_i) with z = net(x), or sum_i w_i L(z_i, y_i) when weights are given.
@@ -44,21 +46,34 @@ def value_and_grad(
       backward: through which weights the signal travels, `net.backward` by default; see `jaxnet.feedback`. Linear in
         the signal, as that is.
       read: what is read off, `(dparams, weights) -> grads`; the mean gradient by default; see `per_example.clipped`.
+      metrics: what else is read off the same pass, by name: `{"noise scale": per_example.noise_scale}`. A reading is
+        `(dparams) -> value`, or `(dparams, weights) -> value` with the weights or None; where weights are given it must
+        take them, since it would count examples of weight 0. A value is any pytree of arrays. For readings, the factors
+        of all parameters are kept until the end of the pass; without metrics and `read`, each layer's gradient is
+        formed where it arises, which in `repeat` takes n gradients in place of the factors of n times m.
 
     Returns:
       `(params, x, y, weights=None) -> (J, grads)`, a drop-in for `jax.value_and_grad` of the mean loss. J is a scalar,
       grads has the structure of params. `weights (m,)` takes the place of 1/m for each example, of either sign; a zero
       leaves the example out, such as one that only fills up a batch, whatever x and y hold there. Of an empty batch,
-      for which a `read` may have an answer, J is 0.
+      for which a `read` may have an answer, J is 0. With metrics it returns `((J, values), grads)`, as
+      `jax.value_and_grad` does with `has_aux`, the values under the metrics' names.
 
     Raises:
       ValueError: when an argument is something else; when called, if x, y and weights differ in the number of examples,
-        or there is none and no `read`.
+        or there is none and no `read`, or weights are given and a metric does not take them.
 
     Source: the lesson, S8 and S9.
     """
     instance_of(Layer, "value_and_grad", "net to be a Layer", net, "jaxnet.mlp((3, 4, 1))")
     instance_of(Loss, "value_and_grad", "loss to be a Loss", loss, "jaxnet.losses.half_squared_error")
+    if read is not None and not callable(read):
+        raise ValueError(
+            "value_and_grad: expected read to be one reading (dparams, weights) -> grads, such as "
+            f"jaxnet.per_example.clipped(1.0), got {shown(read)}; further readings of the same pass are metrics"
+        )
+    if metrics is not None:
+        check_readings("value_and_grad", metrics)
 
     def hand_derived(params, x, y, weights=None):
         # A reading may know what to say of an empty batch.
@@ -69,14 +84,17 @@ def value_and_grad(
         z, cache = net.forward(params, x)
         losses, dz = loss.forward(z, y), loss.backward(z, y)
         value = mean_loss(losses, weights)
-        if read is None:
+        if read is None and metrics is None:
             # Backward is linear in the signal, so the mean's weights may go in at the output, where they meet m f
             # numbers; in the reading they would meet all the parameters' gradients.
             dz = jax.tree.map(lambda dz: dz / dz.shape[0] if weights is None else weighted(weights, dz), dz)
             if backward is None:
                 return value, at_leaves(totalled, net).backward(params, cache, dz)[0]
         dparams, _ = (backward or net.backward)(params, cache, dz)
-        return value, per_example.total(dparams) if read is None else read(dparams, weights)
+        if metrics is None:
+            return value, per_example.total(dparams) if read is None else read(dparams, weights)
+        grads = _mean_gradient(dparams, weights) if read is None else read(dparams, weights)
+        return (value, read_all(metrics, dparams, weights)), grads
 
     return hand_derived
 
@@ -109,3 +127,8 @@ def with_hand_derived_vjp(net: Layer) -> Callable[[Any, Array], Array]:
 
     hand_derived.defvjp(forward, backward)
     return hand_derived
+
+
+def _mean_gradient(dparams, weights):
+    """The gradient of J, from gradients that were not weighted at the output."""
+    return per_example.mean(dparams) if weights is None else per_example.total(dparams, weights)
