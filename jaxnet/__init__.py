@@ -65,6 +65,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     # Loaded when it is asked for: no other module needs it, and it stays out of `import jaxnet`.
     if name == "experiment":

@@ -5,6 +5,18 @@ from collections.abc import Sequence
 import jax
 from jaxtyping import Array, DTypeLike
 
+__all__ = [
+    "glorot",
+    "he",
+    "small_normal",
+    "zeros",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 zeros = jax.nn.initializers.zeros
 """W = 0. Hidden neurons then stay identical for ever (the lesson's S12); right for biases."""
 

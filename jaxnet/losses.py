@@ -17,6 +17,20 @@ from jaxtyping import Array, Float, Int, Real, Shaped
 
 from jaxnet.description import InstanceDoc, call_of
 
+__all__ = [
+    "Loss",
+    "binary_cross_entropy",
+    "half_squared_error",
+    "sigmoid_binary_cross_entropy",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_with_integer_labels",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Outputs = Float[Array, "m *f"]
 Targets = Real[Array, "..."]
 

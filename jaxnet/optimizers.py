@@ -24,6 +24,16 @@ from jaxnet.losses import Loss
 from jaxnet.repeat import Stacked
 from jaxnet.weighting import examples_of
 
+__all__ = [
+    "KfacState",
+    "kfac",
+    "private_noise",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 class KfacState(NamedTuple):
     """What K-FAC remembers.

@@ -32,10 +32,10 @@ def read_all(
     Raises:
       ValueError: when there are weights, and a reading does not take them: it would read examples of weight 0 too.
     """
-    return {name: _read(name, reading, dparams, weights) for name, reading in metrics.items()}
+    return {name: _value_of(name, reading, dparams, weights) for name, reading in metrics.items()}
 
 
-def _read(name, reading, dparams, weights):
+def _value_of(name, reading, dparams, weights):
     if "weights" in inspect.signature(reading).parameters:
         return reading(dparams, weights=weights)
     if weights is None:

@@ -1,9 +1,11 @@
 """The rooms and the direction of dependencies, as the design has them."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -12,6 +14,7 @@ import jaxnet as jn
 PACKAGE = Path(jn.__file__).parent
 CORE = sorted(path for path in PACKAGE.rglob("*.py") if "experiment" not in path.relative_to(PACKAGE).parts)
 AUTODIFF = {"grad", "vjp", "value_and_grad", "jacrev", "jacfwd", "hessian", "linearize", "linear_transpose"}
+PUBLIC = [jn, *(value for name in jn.__all__ if isinstance(value := getattr(jn, name), ModuleType))]
 OPTIONAL = {"tyro", "rich", "sklearn", "matplotlib", "orbax", "tensorboardX", "flatbuffers", "scipy", "pandas"}
 
 
@@ -73,24 +76,27 @@ def test_importing_jaxnet_loads_no_optional_package():
     assert found.stdout.strip() == "[]"
 
 
-def test_every_public_function_is_documented():
-    modules = [
-        jn,
-        jn.activations,
-        jn.curvature,
-        jn.feedback,
-        jn.initializers,
-        jn.losses,
-        jn.optimizers,
-        jn.per_example,
-        jn.testing,
-    ]
-    for module in modules:
-        assert module.__doc__
-        for name in getattr(module, "__all__", None) or [n for n in vars(module) if not n.startswith("_")]:
-            value = getattr(module, name)
-            if getattr(value, "__module__", "").startswith("jaxnet") and not isinstance(value, (jn.Layer, jn.Loss)):
-                assert value.__doc__, f"{module.__name__}.{name}"
+@pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)
+def test_a_public_module_shows_what_is_public_and_nothing_else(module):
+    assert dir(module) == sorted(module.__all__)
+    assert all(hasattr(module, name) for name in module.__all__)
+
+
+@pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)
+def test_every_public_function_is_documented(module):
+    assert module.__doc__
+    for name in module.__all__:
+        value = getattr(module, name)
+        if getattr(value, "__module__", "").startswith("jaxnet") and not isinstance(value, (jn.Layer, jn.Loss)):
+            assert value.__doc__, f"{module.__name__}.{name}"
+
+
+def test_what_the_readme_uses_of_a_public_module_is_public():
+    readme = (PACKAGE.parent / "README.md").read_text()
+    uses = {use for use in re.findall(r"\bjn\.(\w+)\.(\w+)", readme) if getattr(jn, use[0]) in PUBLIC}
+    assert len(uses) > 10
+    for module, name in uses:
+        assert name in dir(getattr(jn, module)), f"{module}.{name}"
 
 
 def test_all_promised_names_are_there():

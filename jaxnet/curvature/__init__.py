@@ -42,3 +42,7 @@ __all__ = [
     "sampled",
     "send_back",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -10,3 +10,7 @@ from jaxnet.feedback.from_output import direct, direct_weights
 from jaxnet.feedback.other_weights import Backward, alignment, mirror, sign_symmetry
 
 __all__ = ["Backward", "alignment", "angle", "direct", "direct_weights", "mirror", "sign_symmetry"]
+
+
+def __dir__() -> list[str]:
+    return __all__

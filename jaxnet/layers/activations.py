@@ -15,6 +15,20 @@ from jaxtyping import Array, Bool, Float
 
 from jaxnet.layer import Layer
 
+__all__ = [
+    "identity",
+    "leaky_relu",
+    "relu",
+    "sigmoid",
+    "softplus",
+    "tanh",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Signal = Float[Array, "..."]
 Mask = Bool[Array, "..."]
 

@@ -10,3 +10,7 @@ from jaxnet.testing.losses import check_loss
 from jaxnet.testing.networks import check_network
 
 __all__ = ["check_layer", "check_loss", "check_network", "check_vjp"]
+
+
+def __dir__() -> list[str]:
+    return __all__

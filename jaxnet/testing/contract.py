@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxnet.factored import Each, Factored, Outer
 from jaxnet.layer import Layer
-from jaxnet.testing.agreement import is_floating, kind_of, path_name
+from jaxnet.testing.closeness import is_floating, kind_of, path_name
 from jaxnet.testing.points import examples_of
 from jaxnet.testing.rule import first_line
 

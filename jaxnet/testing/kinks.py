@@ -13,17 +13,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.testing.agreement import is_floating
+from jaxnet.testing.closeness import is_floating
 
 # Zero starts, and where clipped and piecewise functions commonly branch
 WHOLE = (0.0, -0.0, 0.5, 1.0, -1.0, 3.0, -3.0, 6.0)
 # The slopes to either side differ by a step times the curvature, and rounding over a step is 2e-10.
 STEP = 1e-6
-TOLERANCE = 1e-6
+SLOPE_TOLERANCE = 1e-6
 # Slopes to either side that differ by more than this, of the largest slope, are a kink's.
 KINK = 1e-3
 # Units in the last place that a value may err by.
-ROUNDING = 16
+ULPS = 16
 # Of an example's numbers; each is moved by itself.
 COORDINATES = 4
 
@@ -131,8 +131,8 @@ def _between(sides, asked):
     left, right = ((sides[..., k + 1] - sides[..., k]) / STEP for k in (0, 1))
     largest = np.maximum(np.abs(left), np.abs(right))
     # Of the largest at any point: what is small here may be a difference of what is not.
-    rounding = ROUNDING * np.finfo(np.float64).eps * np.abs(sides).max(initial=0.0) / STEP
-    margin = TOLERANCE * largest + rounding
+    rounding = ULPS * np.finfo(np.float64).eps * np.abs(sides).max(initial=0.0) / STEP
+    margin = SLOPE_TOLERANCE * largest + rounding
     lower = np.where(known, np.minimum(left, right) - margin, -np.inf)
     upper = np.where(known, np.maximum(left, right) + margin, np.inf)
     return lower, upper, known & (np.abs(right - left) <= KINK * largest.max(initial=0.0) + rounding)

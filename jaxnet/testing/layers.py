@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxnet import per_example
 from jaxnet.layer import Layer
-from jaxnet.testing.agreement import assert_close, is_floating
+from jaxnet.testing.closeness import assert_close, is_floating
 from jaxnet.testing.contract import check_contract, start
 from jaxnet.testing.declared import check_declared
 from jaxnet.testing.kinks import check_kinks, special_points

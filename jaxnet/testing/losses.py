@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxnet.description import name_of
 from jaxnet.losses import Loss
-from jaxnet.testing.agreement import assert_close
+from jaxnet.testing.closeness import assert_close
 from jaxnet.testing.kinks import check_kinks, special_points
 from jaxnet.testing.points import float64, generator
 from jaxnet.testing.questions import TOLERANCE, check_rule

@@ -8,7 +8,7 @@ import jax
 from jaxnet import gradient, per_example
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
-from jaxnet.testing.agreement import assert_close
+from jaxnet.testing.closeness import assert_close
 from jaxnet.testing.contract import check_contract
 from jaxnet.testing.noise import rounding_noise
 from jaxnet.testing.points import as_numpy, float64, generator, moved_params

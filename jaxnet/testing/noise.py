@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.testing.agreement import is_floating
+from jaxnet.testing.closeness import is_floating
 
 # Units in the last place. All arguments are stretched alike, so that equal numbers stay equal and zeros stay zero, as
 # at a tie of a maximum. Results on one side of the point are compared with one another, so that a threshold which is

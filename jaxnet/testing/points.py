@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.testing.agreement import is_floating
+from jaxnet.testing.closeness import is_floating
 
 MOVE = 0.3
 

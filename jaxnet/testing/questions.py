@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxnet.testing.agreement import is_floating, path_name
+from jaxnet.testing.closeness import is_floating, path_name
 from jaxnet.testing.points import as_numpy, as_type, random_move, size_of
 from jaxnet.testing.rule import Case, Rule, asked, by_hand, cotangents_of, evaluation, floating_only
 from jaxnet.testing.short_types import check_short_types

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxnet.testing.agreement import assert_close, is_floating, kind_of
+from jaxnet.testing.closeness import assert_close, is_floating, kind_of
 from jaxnet.testing.noise import rounding_noise
 from jaxnet.testing.points import as_numpy
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnet.losses import Loss
-from jaxnet.testing.agreement import is_floating
+from jaxnet.testing.closeness import is_floating
 
 DRAWS = 4096
 # Six standard errors happen by chance to one value in 500 million.

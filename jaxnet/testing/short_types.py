@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.testing.agreement import is_floating, path_name, relative_error
+from jaxnet.testing.closeness import is_floating, path_name, relative_error
 from jaxnet.testing.points import as_numpy, as_type
 from jaxnet.testing.rule import Case, by_autodiff, first_line
 

@@ -62,8 +62,9 @@ def make_epoch(
         weights = None if examples % batch == 0 else batch_weights(examples, batch)
         # One gather is faster than one an iteration.
         x, y = jax.tree.map(lambda leaf: leaf[rows], (x, y))
-        state, values = scan(state, x, y, weights)
-        return state._replace(epoch=state.epoch + 1), {**values, "loss": _mean(values["loss"], examples, batch)}
+        state, metrics = scan(state, x, y, weights)
+        metrics["loss"] = _mean_of_epoch(metrics["loss"], examples, batch)
+        return state._replace(epoch=state.epoch + 1), metrics
 
     return Compiled("make_epoch", epoch, labels)
 
@@ -84,7 +85,7 @@ def batch_weights(examples: int, batch: int) -> Float[Array, "k m"]:
     return filled.astype(float) / filled.sum(axis=1, keepdims=True).astype(float)
 
 
-def _mean(values, examples, batch):
+def _mean_of_epoch(values, examples, batch):
     """The mean over an epoch's examples, from the means over its batches."""
     in_last = examples - (len(values) - 1) * batch
     return (values[:-1].sum() * batch + values[-1] * in_last) / examples
