@@ -77,7 +77,9 @@ def test_readings_are_those_of_one_device(layout, positions, x64, key, mesh):
     params, x = net.init(key), jax.random.normal(key, (8, *positions, 6))
     y = jnp.cos(x[..., :4])
 
-    def readings(params, x, y):
+    weights = jnp.arange(8.0)
+
+    def readings(params, x, y, weights):
         z, cache = net.forward(params, x)
         dparams, _ = net.backward(params, cache, loss.backward(z, y))
         return {
@@ -88,10 +90,11 @@ def test_readings_are_those_of_one_device(layout, positions, x64, key, mesh):
             "dot": jn.per_example.dot(dparams, params),
             "gram": jn.per_example.gram(dparams),
             "noise scale": jn.per_example.noise_scale(dparams),
+            "noise scale, weighted": jn.per_example.noise_scale(dparams, weights),
         }
 
     rows, of_weights, of_biases = (NamedSharding(mesh, spec) for spec in LAYOUTS[layout])
-    alone = jax.device_get((params, x, y))
+    alone = jax.device_get((params, x, y, weights))
     sharded = jax.tree.map(lambda leaf: jax.device_put(leaf, of_weights if leaf.ndim == 2 else of_biases), alone[0])
     actual = jax.jit(readings)(sharded, *(jax.device_put(array, rows) for array in alone[1:]))
     with jax.set_mesh(jax.make_mesh((1,), ("one",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])):
