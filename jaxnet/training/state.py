@@ -16,7 +16,8 @@ class TrainState(NamedTuple):
     Attributes:
       params: the network's parameters.
       opt_state: the optax optimizer's state.
-      key: the source of the shuffles; it does not change, epochs fold their number into it.
+      key: the source of the shuffles, and of what layers draw; it does not change, epochs and steps fold their numbers
+        into it.
       epoch: how many epochs `make_epoch` has done.
       step: how many updates were made.
     """
@@ -36,7 +37,7 @@ class TrainState(NamedTuple):
         Args:
           params: as `net.init(key)` returns them.
           optimizer: the optax optimizer that the step is made with.
-          key: decides the order of examples in each epoch; `jax.random.key(0)` by default.
+          key: decides the order of examples in each epoch, and what layers draw; `jax.random.key(0)` by default.
 
         Raises:
           ValueError: when an argument is something else.

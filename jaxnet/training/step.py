@@ -29,7 +29,8 @@ def make_step(
     With `optax.sgd(eta)` it is the lesson's step: W := W - eta dW, b := b - eta db.
 
     Args:
-      net: the network.
+      net: the network. What its layers draw, such as dropout's masks, they draw anew in each step, by the state's key
+        and the number of the step.
       loss: its mean over the batch is what is minimised.
       optimizer: any optax optimizer. Its update is given what it takes of `value`, `grad`, `value_fn` (`obj_fn`),
         `grad_fn`, `x`, `y` and `weights`: those that look at the loss or evaluate it again, like `optax.lbfgs`, may,
@@ -37,6 +38,8 @@ def make_step(
         `optimizers.kfac`. `optax.contrib.dpsgd` wants each example's gradient: let `value_and_grad` read by
         `per_example.each`. `optax.lookahead`, whose parameters are pairs of networks, does not fit.
       value_and_grad: from (net, loss) to `(params, x, y, weights=None) -> (J, grads)`; the hand-derived one by default.
+        The net that it is given is bound to the step's key, see `jaxnet.bind`: of that it has to make a `backward` of
+        its own, as in `lambda net, loss: value_and_grad(net, loss, backward=feedback.sign_symmetry(net))`.
       metrics: more readings of the gradient's backward pass, by name, such as
         `{"noise scale": per_example.noise_scale}`: `(dparams) -> value` or `(dparams, weights) -> value`, a value being
         any pytree of arrays. They cost no second pass, but memory: see `jaxnet.value_and_grad`, whose argument they

@@ -4,11 +4,12 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import optax
 
 from jaxnet import gradient
 from jaxnet.arguments import instance_of, shown
-from jaxnet.layer import Layer
+from jaxnet.layer import Layer, bind
 from jaxnet.losses import Loss
 from jaxnet.readings import Reading, check_readings
 from jaxnet.training.state import TrainState, check_optimizer
@@ -24,15 +25,17 @@ def make_update(
     metrics: dict[str, Reading] | None,
 ) -> Callable[..., tuple[TrainState, dict[str, Any]]]:
     """`(state, x, y, weights) -> (state, {"loss": J, ...})`, not compiled yet."""
-    hand_derived = gradient.with_hand_derived_vjp(net)
-    may_see = _keywords(optimizer.update)
+    update_of = _with_what_it_takes(where, optimizer)
 
     def update(state, x, y, weights):
-        value_and_grad_of, readings = value_and_grad(net, loss), {}
+        # All that is evaluated in this step draws the same.
+        bound = bind(net, _key_of_draws(state))
+        value_and_grad_of, readings = value_and_grad(bound, loss), {}
+        hand_derived = gradient.with_hand_derived_vjp(bound)
         if metrics is None:
             value, grads = value_and_grad_of(state.params, x, y, weights)
         else:
-            and_metrics = value_and_grad(net, loss, metrics=metrics)
+            and_metrics = value_and_grad(bound, loss, metrics=metrics)
             (value, readings), grads = and_metrics(state.params, x, y, weights)
 
         # A line search hands it every keyword that it does not take itself.
@@ -48,17 +51,7 @@ def make_update(
         seen = {"value": value, "grad": grads, "value_fn": value_again, "x": x, "y": y, "weights": weights}
         # What optax.contrib's sam and sophia call the gradient and the loss.
         seen |= {"grad_fn": grads_again, "obj_fn": value_again}
-        seen = {name: what for name, what in seen.items() if may_see is None or name in may_see}
-        try:
-            updates, opt_state = optimizer.update(grads, state.opt_state, state.params, **seen)
-        except TypeError as error:
-            # A wrapper, such as optax.chain, takes every keyword and hands it on.
-            if "unexpected keyword argument" not in str(error):
-                raise
-            raise ValueError(
-                f"{where}: {error}: an optimizer inside another is given what that takes; make it the outermost, with "
-                "the others inside"
-            ) from error
+        updates, opt_state = update_of(grads, state.opt_state, state.params, seen)
         params = optax.apply_updates(state.params, updates)
         state = state._replace(params=params, opt_state=opt_state, step=state.step + 1)
         return state, {"loss": value, **readings}
@@ -84,6 +77,31 @@ def check_parts(
             f"{where}: expected a value_and_grad that takes metrics, as jaxnet.value_and_grad does, "
             f"got {shown(value_and_grad)}"
         )
+
+
+def _with_what_it_takes(where, optimizer):
+    """The optimizer's update, called with those of the keywords that it takes."""
+    takes = _keywords(optimizer.update)
+
+    def update_of(grads, opt_state, params, seen):
+        given = {name: what for name, what in seen.items() if takes is None or name in takes}
+        try:
+            return optimizer.update(grads, opt_state, params, **given)
+        except TypeError as error:
+            # A wrapper, such as optax.chain, takes every keyword and hands it on.
+            if "unexpected keyword argument" not in str(error):
+                raise
+            raise ValueError(
+                f"{where}: {error}: an optimizer inside another is given what that takes; make it the outermost, with "
+                "the others inside"
+            ) from error
+
+    return update_of
+
+
+def _key_of_draws(state):
+    # Epochs fold their number into the same key, and none has this one.
+    return jax.random.fold_in(jax.random.fold_in(state.key, 2**32 - 1), state.step)
 
 
 def _keywords(function):
