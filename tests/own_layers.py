@@ -171,3 +171,24 @@ def table(positions, width):
         lambda params, x: (x + params["E"][None], ()),
         backward,
     )
+
+
+def add_all_init(parts, key):
+    return tuple(part.init(key) for part, key in zip(parts, jax.random.split(key, len(parts)), strict=True))
+
+
+def add_all_forward(parts, params, x):
+    ys, caches = zip(*(part.forward(p, x) for part, p in zip(parts, params, strict=True)), strict=True)
+    return sum(ys[1:], start=ys[0]), caches
+
+
+def add_all_backward(parts, params, caches, dy):
+    sent = [part.backward(p, cache, dy) for part, p, cache in zip(parts, params, caches, strict=True)]
+    dparams, dxs = zip(*sent, strict=True)
+    return dparams, sum(dxs[1:], start=dxs[0])
+
+
+def add_all(*parts):
+    """y = f_1(x) + ... + f_n(x): a combinator that the library knows nothing of."""
+    functions = (partial(function, parts) for function in (add_all_init, add_all_forward, add_all_backward))
+    return jn.Layer(*functions, made=partial(add_all, *parts))

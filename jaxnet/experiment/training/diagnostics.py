@@ -6,6 +6,7 @@ where they saturate.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,20 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxnet import activations
-from jaxnet.compose import layers_of
 from jaxnet.experiment.data.problem import Problem
 from jaxnet.experiment.data.split import Part
 from jaxnet.experiment.devices.mesh import Layout
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.training import blocks
 from jaxnet.experiment.training.objective import Objective
-from jaxnet.layers.dense import Dense
+from jaxnet.notes import in_order, with_notes
 from jaxnet.training import TrainState
 
 FLAT = 0.01
 # Of the training part, looked at for flat units.
 EXAMPLES = 1024
+# Where an activation's slope is looked at for its steepest: close by around 0, and where only its ends are left.
+GRID = (-1e4, *(k / 4 for k in range(-32, 33)), 1e4)
 
 
 def make_diagnose(
@@ -52,37 +53,65 @@ def make_diagnose(
         _, grads = objective.value_and_grad(state.params, x, y, weights)
         after, _ = objective.steps(state, x[None], y[None], weights[None])
         updates = jax.tree.map(jnp.subtract, after.params, state.params)
-        layers = [
-            {
-                "gradient_norm": optax.tree.norm(of_grads),
-                "update_to_weight": jnp.linalg.norm(of_updates.W) / jnp.linalg.norm(of_params.W),
-            }
-            for of_params, of_grads, of_updates in zip(state.params, grads, updates, strict=True)
-            if isinstance(of_params, Dense)
-        ]
-        for number, shares in enumerate(_flat_shares(objective.net, state.params, *many)):
-            layers[number] |= shares
+        layers = _of_layers(objective.net, (state.params, grads, updates), *many)
         return {"gradient_norm": optax.tree.norm(grads), "layers": layers}
 
-    return lambda state: jax.tree.map(_number, layout.fetch(measure(state, batch, many)))
+    def diagnose(state):
+        measured = layout.fetch(measure(state, batch, many))
+        return jax.tree.map(_number, {**measured, "layers": [_first_that_bends(*told) for told in measured["layers"]]})
+
+    return diagnose
 
 
-def _flat_shares(net, params, x, y, weights):
-    """For each layer with an activation: the shares of dead units, and of flat values."""
-    for layer, of_layer in zip(layers_of(net) or (), params, strict=True):
-        x, cache = layer.forward(of_layer, x)
-        if activations.is_activation(layer) and layer != activations.identity:
-            _, slope = layer.backward(of_layer, cache, jnp.ones_like(x))
-            flat = jnp.abs(slope) < FLAT * _steepest(layer)
-            yield {
-                # What fills up the last rows is an example too.
-                "dead": flat.all(axis=0).astype(x.dtype).mean(),
-                "saturated": (weights @ flat.astype(x.dtype)).mean() / weights.sum(),
-            }
+def _of_layers(net, trees, x, y, weights):
+    """For each layer with weights, in each of its rounds: what is measured of it, and of the activations after it."""
+    noted_net = with_notes(net, back=partial(_flat_shares, weights))
+    z, cache = noted_net.forward(trees[0], x)
+    note, _ = noted_net.backward(trees[0], cache, jnp.ones_like(z))
+    layers: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
+    for noted in in_order(net, note, *trees):
+        if any(noted.weights):
+            params, grads, updates = noted.trees
+            ratio = _norm_of_weights(noted, updates) / _norm_of_weights(noted, params)
+            layers.append(({"gradient_norm": optax.tree.norm(grads), "update_to_weight": ratio}, []))
+        elif noted.back and layers:
+            layers[-1][1].append(noted.back)
+    return layers
 
 
-def _steepest(layer):
-    return 0.25 if layer == activations.sigmoid else 1.0
+def _norm_of_weights(noted, tree):
+    arrays = zip(jax.tree.leaves(tree), noted.weights, strict=True)
+    return optax.tree.norm([array for array, is_weight in arrays if is_weight])
+
+
+def _flat_shares(weights, layer, params, cache, dy):
+    """Of an activation: the shares of dead units, and of flat values, and whether its slope changes at all."""
+    if layer.kind != "elementwise":
+        return {}
+    _, slope = layer.backward(params, cache, jnp.ones_like(dy))
+    slopes = _slopes(layer, params, dy)
+    flat = jnp.abs(slope) < FLAT * slopes.max()
+    return {
+        # What fills up the last rows is an example too.
+        "dead": flat.all(axis=0).astype(dy.dtype).mean(),
+        "saturated": jnp.tensordot(weights, flat.astype(dy.dtype), axes=1).mean() / weights.sum(),
+        "bends": slopes.max() > slopes.min(),
+    }
+
+
+def _slopes(layer, params, like):
+    """|g'(z)| of the activation over all z that matter."""
+    z = jnp.asarray(GRID, like.dtype).reshape(-1, *(1,) * (like.ndim - 1))
+    z = jnp.broadcast_to(z, (len(GRID), *like.shape[1:]))
+    _, cache = layer.forward(params, z)
+    _, slopes = layer.backward(params, cache, jnp.ones_like(z))
+    return jnp.abs(slopes)
+
+
+def _first_that_bends(measured, activations):
+    """What is measured of a layer, and the shares of its activation: one whose slope is not the same everywhere."""
+    bent = [shares for shares in activations if shares.pop("bends")]
+    return measured | (bent[0] if bent else {})
 
 
 def _number(value):

@@ -2,7 +2,8 @@
 
 The compiled loop only watches the losses. Where one is not finite, the epoch's steps are made again from its start, one
 at a time, up to the first whose loss or new parameters are not finite; that one is then gone through operation by
-operation: inputs, forward layer by layer, loss, gradients from the last layer to the first, update.
+operation: inputs, forward layer by layer, loss, gradients from the last layer to the first, update. Inside layers made
+of others too, round by round: each layer notes whether its output is finite.
 """
 
 from collections.abc import Iterable
@@ -12,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.compose import layers_of
 from jaxnet.experiment.console.errors import Failure
 from jaxnet.experiment.devices.mesh import Layout
 from jaxnet.experiment.training import updates
 from jaxnet.experiment.training.objective import Objective, copied
-from jaxnet.layers.dense import Dense
+from jaxnet.notes import Noted, in_order, with_notes
+from jaxnet.places import combinator_of
 from jaxnet.training import TrainState
 
 
@@ -65,35 +66,58 @@ def where(objective: Objective, params: Any, x: Any, y: Any, weights: Any) -> tu
       x, y, weights: of its batch, with a first axis of length 1.
     """
     x, y, weights = (None if array is None else jnp.asarray(array)[0] for array in (x, y, weights))
-    if not np.isfinite(x).all():
-        return "the loss", f"the inputs are the first that are not, for {_examples(x, weights)}"
-    names = layer_names(params, objective.net)
-    z = x
-    for layer, name, of_layer in zip(layers_of(objective.trained_net) or (), names, params, strict=True):
-        z, _ = layer.forward(of_layer, z)
-        if not np.isfinite(z).all():
-            return "the loss", f"the output of {name} is the first that is not, for {_examples(z, weights)}"
-    losses = objective.loss.forward(z, y)
-    if not np.isfinite(losses).all():
-        return "the loss", f"all outputs are, the loss of {_examples(losses, weights)} is not"
+    bad = _not_finite(x)
+    if bad.any():
+        return "the loss", f"the inputs are the first that are not, for {_examples(bad, weights)}"
+    net = with_notes(objective.trained_net, ahead=_not_finite)
+    z, cache = net.forward(params, x)
+    note, _ = net.backward(params, cache, jnp.zeros_like(z))
     _, grads = objective.value_and_grad(params, x, y, weights)
-    for name, of_layer in zip(reversed(names), reversed(grads), strict=True):
-        if not all_finite(of_layer):
+    noted = list(in_order(objective.net, note, params, grads))
+    names = layer_names(noted)
+    for name, of_layer in zip(names, noted, strict=True):
+        if of_layer.ahead.any():
+            told = f"the output of {name} is the first that is not, for {_examples(of_layer.ahead, weights)}"
+            return "the loss", told
+    bad = _not_finite(objective.loss.forward(z, y))
+    if bad.any():
+        return "the loss", f"all outputs are, the loss of {_examples(bad, weights)} is not"
+    for name, of_layer in zip(reversed(names), reversed(noted), strict=True):
+        if of_layer.place.layer.made is None and not all_finite(of_layer.trees[1]):
             return "a gradient", f"that of {name} is the first that is not"
     return "an update", "the loss and all gradients are"
 
 
-def layer_names(params: Any, net: Any) -> list[str]:
-    """'layer 1 (dense 64-256)', 'relu after layer 1', ...: what messages call the layers of a chain."""
-    names, number = [], 0
-    for layer, of_layer in zip(layers_of(net) or (), params, strict=True):
-        if isinstance(of_layer, Dense):
+def layer_names(noted: list[Noted]) -> list[str]:
+    """'layer 1 (dense 64-256)', 'relu after layer 1', 'layer 2 (dense 8-8) in round 3 of repeat'.
+
+    Args:
+      noted: what the layers of a network noted, with its parameters as the first tree.
+    """
+    names: dict[tuple[int, ...], str] = {}
+    number = 0
+    for of_layer in noted:
+        place = of_layer.place
+        if place.path in names:
+            continue
+        name = place.layer.name if place.layer.made is None else combinator_of(place.layer)
+        if any(of_layer.weights):
             number += 1
-            outputs, inputs = of_layer.W.shape
-            names.append(f"layer {number} (dense {inputs}-{outputs})")
+            names[place.path] = f"layer {number} ({name} {_sizes(of_layer)})"
         else:
-            names.append(f"{layer.name} after layer {number}")
-    return names
+            names[place.path] = f"{name} after layer {number}" if number else f"{name} before layer 1"
+    return [names[of_layer.place.path] + _rounds(of_layer) for of_layer in noted]
+
+
+def _sizes(of_layer):
+    """'64-256' of a layer from 64 to 256 features."""
+    arrays = zip(of_layer.weights, jax.tree.leaves(of_layer.trees[0]), strict=True)
+    shape = next(array.shape for is_weight, array in arrays if is_weight)
+    return "-".join(map(str, reversed(shape)))
+
+
+def _rounds(of_layer):
+    return "".join(f" in round {number} of {around}" for around, number in reversed(of_layer.rounds))
 
 
 def all_finite(tree: Any) -> bool:
@@ -112,8 +136,14 @@ def _sound(before, after, metrics):
     return skipped[0] == skipped[1] and all_finite((after.params, metrics))
 
 
-def _examples(values, weights):
+def _not_finite(values):
+    """(m,): whether there is a number of the example that is not finite."""
+    bad = [~jnp.isfinite(array) for array in jax.tree.leaves(values)]
+    return jnp.stack([array.any(axis=tuple(range(1, array.ndim))) for array in bad]).any(axis=0)
+
+
+def _examples(bad, weights):
     """'2 of 32 examples', of those that are not finite; what fills up a batch does not count."""
-    bad = ~np.isfinite(np.asarray(values)).reshape(len(values), -1).all(axis=1)
+    bad = np.asarray(bad)
     real = np.ones_like(bad) if weights is None else np.asarray(weights) > 0
     return f"{(bad & real).sum()} of {real.sum()} examples"

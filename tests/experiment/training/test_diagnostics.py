@@ -5,10 +5,13 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from own_layers import add_all
 from reference import ACTIVATIONS
 from tensorboardX.proto import event_pb2
 
+import jaxnet as jn
 from jaxnet.experiment.commands.train import run
 from jaxnet.experiment.data.problem import Problem
 from jaxnet.experiment.data.source import InMemory
@@ -83,6 +86,82 @@ def test_dead_units_are_counted_and_a_layer_of_zeros_has_no_ratio():
     assert told["layers"][0]["dead"] == 0.5
     assert told["layers"][0]["saturated"] == pytest.approx((0 + share + 1 + 1) / 4, rel=1e-6)
     assert told["layers"][1]["update_to_weight"] is None
+
+
+BLOCK = jn.chain(jn.dense(3, 3), jn.tanh)
+AROUND = {
+    "the layer alone": lambda layer: layer,
+    "recompute": jn.recompute,
+    "residual": jn.residual,
+    "a combinator of one's own": lambda layer: jn.chain(add_all(layer)),
+    "all of them": lambda layer: jn.recompute(jn.residual(add_all(layer))),
+}
+
+
+def of_network(made, net, params):
+    """The objective with another network, trained by gradient descent."""
+    optimizer = optax.sgd(0.1)
+    return made._replace(
+        net=net,
+        trained_net=net,
+        value_and_grad=jn.value_and_grad(net, made.loss),
+        steps=jn.make_steps(net, made.loss, optimizer),
+        state=jn.TrainState.create(params, optimizer),
+    )
+
+
+@pytest.mark.parametrize("around", AROUND.values(), ids=AROUND)
+def test_a_repeated_layer_is_told_of_round_by_round_as_the_chain_of_its_rounds_is(around, x64, key):
+    config = TrainConfig(hidden=(3,), batch_size=8, dtype="float64")
+    layout = make_layout(config)
+    rng = np.random.default_rng(0)
+    part = Part(rng.normal(size=(20, 3)) * 4, rng.normal(size=(20, 1)))
+    made = objective.make_objective(config, PROBLEM, 3, 8, layout)
+    repeated = jn.chain(jn.repeat(around(BLOCK), 3), jn.dense(3, 1), jn.identity)
+    one_by_one = jn.chain(jn.chain(*(around(BLOCK) for _ in range(3))), jn.dense(3, 1), jn.identity)
+    params = repeated.init(key)
+    apart = tuple(jax.tree.map(lambda leaf, k=k: leaf[k] * (k + 1), params[0]) for k in range(3))
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *apart)
+    told, expected = (
+        make_diagnose(of_network(made, net, params), part, PROBLEM, config, layout)(of_network(made, net, params).state)
+        for net, params in ((repeated, (stacked, *params[1:])), (one_by_one, (apart, *params[1:])))
+    )
+    assert len(told["layers"]) == 4
+    assert [set(layer) - {"gradient_norm", "update_to_weight"} for layer in told["layers"]] == (
+        [{"dead", "saturated"}] * 3 + [set()]
+    )
+    assert len({layer["saturated"] for layer in told["layers"][:3]}) > 1
+    assert told["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=1e-12)
+    for layer, of_chain in zip(told["layers"], expected["layers"], strict=True):
+        assert layer == pytest.approx(of_chain, rel=1e-10)
+
+
+def test_a_gain_has_no_entry_and_an_activation_of_ones_own_is_as_flat_as_its_steepest_says(x64):
+    def scale_forward(params, x):
+        return x * params["gain"][None], (params["gain"], x)
+
+    def scale_backward(params, cache, dy):
+        return {"gain": jn.Each(dy * cache[1])}, dy * cache[0][None]
+
+    scale = jn.Layer(lambda key: {"gain": jnp.ones(1)}, scale_forward, scale_backward, kind="linear")
+    # a = 50 tanh(z): as steep as 50.
+    steep = jn.Layer(
+        lambda key: (),
+        lambda params, z: (50 * jnp.tanh(z), jnp.tanh(z)),
+        lambda params, a, da: ((), da * 50 * (1 - a**2)),
+        kind="elementwise",
+    )
+    config = TrainConfig(hidden=(1,), batch_size=4, dtype="float64")
+    layout = make_layout(config)
+    x = np.array([[0.0], [1.0], [2.0], [3.5]])
+    made = objective.make_objective(config, PROBLEM, 1, 4, layout)
+    net = jn.chain(jn.dense(1, 1), scale, steep)
+    params = (jn.Dense(W=jnp.ones((1, 1)), b=jnp.zeros(1)), {"gain": jnp.ones(1)}, ())
+    made = of_network(made, net, params)
+    told = make_diagnose(made, Part(x, x), PROBLEM, config, layout)(made.state)
+    # tanh'(3.5) is 0.0036, tanh'(2) is 0.07.
+    (layer,) = told["layers"]
+    assert (layer["dead"], layer["saturated"]) == (0, 0.25)
 
 
 def test_a_run_writes_them_draws_them_and_goes_on_with_them(tmp_path):

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from own_layers import add_all
 
+import jaxnet as jn
 from jaxnet.experiment.commands import recording
 from jaxnet.experiment.commands.train import run
 from jaxnet.experiment.console.errors import BadInput, Failure
@@ -141,6 +143,72 @@ def test_each_part_of_a_step_is_named_where_it_is_the_first(made):
         told = f"that of {name} is the first that is not"
         assert found(objective._replace(value_and_grad=partial(with_nan, layer)), x, y) == ("a gradient", told)
     assert found(objective, x, y) == ("an update", "the loss and all gradients are")
+
+
+def of_network(objective, net, params):
+    """The objective with another network."""
+    value_and_grad = jn.value_and_grad(net, objective.loss)
+    state = objective.state._replace(params=params)
+    return objective._replace(net=net, trained_net=net, value_and_grad=value_and_grad, state=state)
+
+
+BLOCK = jn.chain(jn.dense(3, 3), jn.relu)
+X, Y = jnp.array([[1.0, 2, 3], [0, 0, 0], [3, 2, 1], [0, 0, 0]]), jnp.ones((4, 1))
+
+
+def with_large_third_round(params):
+    """Weights of ones, without biases; those of the third of four rounds make infinity of all that is not 0."""
+
+    def value(leaf):
+        if leaf.shape[-2:] != (3, 3):
+            return jnp.ones_like(leaf) if leaf.shape == (1, 3) else jnp.zeros_like(leaf)
+        return jnp.ones_like(leaf) if leaf.ndim == 2 else jnp.ones_like(leaf).at[2].set(1e38)
+
+    return jax.tree.map(value, params)
+
+
+AROUND = {
+    "the layer alone": lambda layer: layer,
+    "recompute": jn.recompute,
+    "residual": jn.residual,
+    "mixed precision": jn.mixed_precision,
+    "a combinator of one's own": add_all,
+    "all of them": lambda layer: jn.recompute(add_all(jn.residual(jn.mixed_precision(layer)))),
+}
+
+
+@pytest.mark.parametrize("around", AROUND.values(), ids=AROUND)
+def test_inside_repeat_the_round_is_named_whatever_the_layer_is_made_of(around, made, key):
+    net = jn.chain(BLOCK, jn.repeat(around(BLOCK), 4), jn.dense(3, 1))
+    objective = of_network(made[0], net, with_large_third_round(net.init(key)))
+    told = "the output of layer 2 (dense 3-3) in round 3 of repeat is the first that is not, for 2 of 4 examples"
+    assert found(objective, X, Y) == ("the loss", told)
+
+
+def test_what_a_combinator_itself_makes_is_named_by_it(made, key):
+    net = jn.chain(jn.residual(jn.identity), jn.residual(jn.dense(3, 3)), jn.dense(3, 1))
+    params = jax.tree.map(jnp.zeros_like, net.init(key))
+    params = ((), params[1]._replace(W=jnp.eye(3)), params[2])
+    # Four times that is beyond float32.
+    large = X.at[2].set(1e38)
+    told = "the output of residual after layer 1 is the first that is not, for 1 of 4 examples"
+    assert found(of_network(made[0], net, params), large, Y) == ("the loss", told)
+    larger = X.at[2].set(2e38)
+    told = "the output of residual before layer 1 is the first that is not, for 1 of 4 examples"
+    assert found(of_network(made[0], net, params), larger, Y) == ("the loss", told)
+
+
+@pytest.mark.parametrize("around", [lambda layer: layer, jn.recompute, add_all])
+def test_a_gradient_inside_repeat_is_named_with_its_round(around, made, key):
+    net = jn.chain(BLOCK, jn.repeat(around(BLOCK), 4), jn.dense(3, 1))
+    objective = of_network(made[0], net, net.init(key))
+
+    def with_nan(params, x, y, weights=None):
+        value, grads = objective.value_and_grad(params, x, y, weights)
+        return value, (grads[0], jax.tree.map(lambda leaf: leaf.at[:2].set(jnp.nan), grads[1]), grads[2])
+
+    told = "that of layer 2 (dense 3-3) in round 2 of repeat is the first that is not"
+    assert found(objective._replace(value_and_grad=with_nan), X, Y) == ("a gradient", told)
 
 
 def test_a_run_stops_with_the_step_and_the_layer(tmp_path):
