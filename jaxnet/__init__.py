@@ -1,11 +1,9 @@
 """jaxnet: feed-forward networks whose backward pass is derived by hand, and open to be read."""
 
-import importlib
-from typing import Any
-
 from jaxnet import curvature, feedback, initializers, losses, optimizers, per_example, testing
 from jaxnet.branches import branches
 from jaxnet.compose import chain, residual, signals
+from jaxnet.drawing import draw
 from jaxnet.factored import Each, Outer
 from jaxnet.fan_out import fan_out
 from jaxnet.gradient import value_and_grad, with_hand_derived_vjp
@@ -37,6 +35,7 @@ __all__ = [
     "chain",
     "curvature",
     "dense",
+    "draw",
     "fan_out",
     "feedback",
     "identity",
@@ -67,10 +66,3 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return __all__
-
-
-def __getattr__(name: str) -> Any:
-    # Loaded when it is asked for: no other module needs it, and it stays out of `import jaxnet`.
-    if name == "experiment":
-        return importlib.import_module("jaxnet.experiment")
-    raise AttributeError(f"module 'jaxnet' has no attribute {name!r}")

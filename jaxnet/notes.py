@@ -32,7 +32,7 @@ class Note:
       weights: of each array of the layer's parameters, whether it is a weight matrix; () for a layer made of others.
     """
 
-    mark: jax.Array
+    mark: Any
     ahead: Any
     back: Any
     inside: Any

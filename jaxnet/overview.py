@@ -1,45 +1,24 @@
 """A network as a table: what each layer learns, puts out, and keeps in memory from forward to backward."""
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+import math
+from typing import Any
 
 import jax
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
-from jaxnet.compose import inner_of, layers_of
+from jaxnet.calls import PARAMETERS, Call, calls_of
 from jaxnet.layer import Layer
+from jaxnet.places import combinator_of
 
-PARAMETERS = "the parameters"
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
-class Leaf(NamedTuple):
-    """A layer that is not made of layers, or the sum at the end of a residual layer, for which layer is None.
-
-    Attributes:
-      place: '[2]', or '[1][0]' in a chain within a chain.
-      layer, params: None and () for the sum.
-      bypass: for the sum, the place where its residual layer begins, as the number of leaves before it.
-    """
-
-    place: str
-    layer: Layer | None
-    params: Any
-    bypass: int | None = None
-
-
-def leaves(net: Layer, params: Any) -> tuple[Leaf, ...]:
-    """The layers in the order of forward, with chains and residual layers taken apart."""
-    found: list[Leaf] = []
-    _take_apart(net, params, "", found)
-    return tuple(found)
-
-
-def summary(net: Layer, params: Any, x: Array | jax.ShapeDtypeStruct) -> str:
+def summary(net: Layer, params: Any, x: PyTree[Array | jax.ShapeDtypeStruct]) -> str:
     """A table of the network for these parameters and inputs: `print(jaxnet.summary(net, params, x))`.
 
     Nothing is computed: the network is traced. An array that two layers keep, such as an activation that the next layer
-    takes as its input, is counted where it first appears.
+    takes as its input, is counted where it first appears. What layers are made of comes before them, and they have a
+    row of their own where they put out or keep what that does not, or go through it in rounds.
 
     Args:
       net: any layer or network.
@@ -48,83 +27,58 @@ def summary(net: Layer, params: Any, x: Array | jax.ShapeDtypeStruct) -> str:
 
     Returns:
       Lines of text: for each layer its place, parameters, output's shape, what it keeps for backward, and how many
-      bytes that is; then the sums. Under `jax.jit` XLA may keep less, by computing some of it again.
+      bytes that is; then the sums. In a repeated layer the output is that of one round, and all else that of all.
+      Under `jax.jit` XLA may keep less, by computing some of it again.
     """
-    found = leaves(net, params)
-    kept, traced = _trace(found, params, x)
+    calls = calls_of(net, params, x)
     rows = [("layer", "parameters", "count", "output", "keeps for backward", "memory")]
-    for leaf, (y, cache) in zip(found, traced, strict=True):
-        new = [array for array, owner in cache if owner is None]
-        own = [f"{array.shape}" + (f" of {owner}" if owner else "") for array, owner in cache if owner != PARAMETERS]
-        keeps = ", ".join([PARAMETERS, *own] if len(own) < len(cache) else own)
-        name = leaf.layer.name if leaf.layer else "x + f(x)"
-        arrays = _named(leaf.params)
-        learnt = ", ".join(f"{name} {array.shape}" for name, array in arrays)
-        count = sum(array.size for _, array in arrays)
-        rows.append(
-            (f"{leaf.place} {name}".strip(), learnt or "-", f"{count:,}", f"{y.shape}", keeps or "-", _bytes(new))
-        )
+    rows += [_row(call, _rounds_inside(call, calls)) for call in calls if _tells_more(call, calls)]
     arrays = [array for _, array in _named(params)]
-    count, dtypes = sum(array.size for array in arrays), sorted({str(array.dtype) for array in arrays})
-    rows.append(
-        ("total", f"{_bytes(arrays)}{' of ' if dtypes else ''}{', '.join(dtypes)}", f"{count:,}", "", "", _bytes(kept))
-    )
+    dtypes = sorted({str(array.dtype) for array in arrays})
+    learnt = f"{_bytes(arrays)}{' of ' if dtypes else ''}{', '.join(dtypes)}"
+    count = sum(array.size for array in arrays)
+    kept = [array for call in calls for array, owner in call.kept if owner is None]
+    rows.append(("total", learnt, f"{count:,}", "", "", _bytes(kept)))
     return _columns(rows)
 
 
-def _take_apart(layer, params, place, found):
-    layers, inner = layers_of(layer), inner_of(layer)
-    if layers is not None:
-        for position, (each, its_params) in enumerate(zip(layers, params, strict=True)):
-            _take_apart(each, its_params, f"{place}[{position}]", found)
-    elif inner is not None:
-        start = len(found)
-        _take_apart(inner, params, place, found)
-        found.append(Leaf(place, None, (), bypass=start))
+def shapes(tree: Any) -> str:
+    """'(200, 4)', or those of several arrays."""
+    return ", ".join(f"{array.shape}" for array in jax.tree.leaves(tree))
+
+
+def _row(call, rounds):
+    name, learnt, count = call.place.layer.name, "", 0
+    if call.place.layer.made is not None:
+        times = "".join(f", {number} times" for number in rounds)
+        name = f"{combinator_of(call.place.layer)}{times}"
     else:
-        found.append(Leaf(place, layer, params))
+        arrays = [(array_name, call.copies + array.shape) for array_name, array in _named(call.params)]
+        learnt = ", ".join(f"{array_name} {shape}" for array_name, shape in arrays)
+        count = sum(math.prod(shape) for _, shape in arrays)
+    own = [f"{array.shape}" + (f" of {owner}" if owner else "") for array, owner in call.kept if owner != PARAMETERS]
+    keeps = ", ".join([PARAMETERS, *own] if len(own) < len(call.kept) else own)
+    new = _bytes([array for array, owner in call.kept if owner is None])
+    return f"{call.index} {name}".strip(), learnt or "-", f"{count:,}", shapes(call.y), keeps or "-", new
 
 
-def _trace(found, params, x):
-    """Every array that is kept, once; and for each leaf its output, and its cache's arrays with whose they are."""
-
-    def walk(all_params, x):
-        edges, caches = [x], []
-        for leaf, its_params in zip(found, all_params, strict=True):
-            if leaf.layer is None:
-                edges.append(edges[leaf.bypass] + edges[-1])
-                caches.append(())
-            else:
-                y, cache = leaf.layer.forward(its_params, edges[-1])
-                edges.append(y)
-                caches.append(cache)
-        return edges, caches
-
-    jaxpr, (edges, caches) = jax.make_jaxpr(walk, return_shape=True)([leaf.params for leaf in found], x)
-    variables = map(id, jaxpr.jaxpr.outvars[len(edges) :])
-    inputs = dict(zip(map(id, jaxpr.jaxpr.invars), _owners(found), strict=True))
-    owners: dict[int, str] = {}
-    kept, traced = [], []
-    for leaf, y, cache in zip(found, edges[1:], caches, strict=True):
-        arrays: list[tuple[Any, str | None]] = []
-        for array in jax.tree.leaves(cache):
-            variable = next(variables)
-            owner = owners.get(variable) or inputs.get(variable)
-            if owner in (None, "x") and variable not in owners:
-                kept.append(array)
-                arrays.append((array, None))
-            else:
-                arrays.append((array, owner))
-            owners.setdefault(variable, leaf.place)
-        traced.append((y, arrays))
-    return kept, traced
+def _tells_more(call, calls):
+    """Whether a layer is made of no others, or is or does more than they: not so a chain."""
+    if call.place.layer.made is None:
+        return True
+    inside = _inside(call, calls)
+    ends = [part.y for part in inside] or [call.x]
+    owns = [owner for _, owner in call.kept if owner != PARAMETERS]
+    return bool(owns or _rounds_inside(call, calls) or call.y is not ends[-1])
 
 
-def _owners(found) -> Iterator[str]:
-    """Whose the inputs of the traced function are: a parameter is kept anyway, x is not."""
-    for leaf in found:
-        yield from (PARAMETERS for _ in jax.tree.leaves(leaf.params))
-    yield "x"
+def _rounds_inside(call, calls):
+    """How often the layer goes through those inside it."""
+    return next((part.rounds[len(call.rounds) :] for part in _inside(call, calls)), ())
+
+
+def _inside(call: Call, calls: list[Call]) -> list[Call]:
+    return [part for part in calls if part.place.path and part.place.path[:-1] == call.place.path]
 
 
 def _named(params):

@@ -109,7 +109,7 @@ def _network(overview):
 
 The lesson's example: 3 inputs, 4 hidden neurons, 1 output. Above each edge what flows forward, below it the derivative
 that flows back, without 1/m, which appears once, where signals become the gradients of parameters. Drawn from the
-network itself by `jaxnet.experiment.draw`; the table is `jaxnet.summary`.
+network itself by `jaxnet.draw`; the table is `jaxnet.summary`.
 
 ![The computational graph of the 3-4-1 network](graph.svg)
 

@@ -17,7 +17,7 @@ from claims import columns, document
 from claims.ensemble import Lab
 from claims.verdict import Claim
 from jaxnet.compose import chain
-from jaxnet.experiment import graph
+from jaxnet.drawing import draw
 from jaxnet.experiment.commands.progress import lively
 from jaxnet.experiment.commands.train import device
 from jaxnet.experiment.console import packages
@@ -112,7 +112,7 @@ def draw_network(out: Path) -> str:
     """Writes graph.svg of the lesson's network, and returns its summary."""
     net = chain(dense(3, 4), activations.tanh, dense(4, 1), activations.sigmoid)
     params, x = net.init(jax.random.key(0)), jnp.zeros((EXAMPLES, 3))
-    graph.draw(net, params, x, loss=binary_cross_entropy).save(out / "graph.svg")
+    durable.write(out / "graph.svg", draw(net, params, x, loss=binary_cross_entropy).encode())
     return summary(net, params, x)
 
 
