@@ -54,7 +54,7 @@ def _row(call, rounds):
         name = f"{combinator_of(call.place.layer)}{times}"
     else:
         arrays = [(array_name, call.copies + array.shape) for array_name, array in _named(call.params)]
-        learnt = ", ".join(f"{array_name} {shape}" for array_name, shape in arrays)
+        learnt = ", ".join(f"{array_name} {shape}".strip() for array_name, shape in arrays)
         count = sum(math.prod(shape) for _, shape in arrays)
     own = [f"{array.shape}" + (f" of {owner}" if owner else "") for array, owner in call.kept if owner != PARAMETERS]
     keeps = ", ".join([PARAMETERS, *own] if len(own) < len(call.kept) else own)

@@ -142,7 +142,7 @@ def test_layers_that_take_and_give_several_arrays_or_integers(key):
     lookup = layer(lookup_forward, lambda key: jnp.zeros((9, 4)))
     net = jn.chain(lookup, layer(both_forward), layer(product_forward))
     assert jn.summary(net, net.init(key), jnp.zeros(5, int)).splitlines()[1:] == [
-        "[0] lookup    (9, 4)              36  (5, 4)          (5,)                  20 B",
+        "[0] lookup   (9, 4)               36  (5, 4)          (5,)                  20 B",
         "[1] both     -                     0  (5, 4), (5, 1)  -                      0 B",
         "[2] product  -                     0  (5, 4)          (5, 4), (5, 1)       100 B",
         "total        144 B of float32     36                                       120 B",

@@ -136,7 +136,7 @@ def _learnt(index, step, number):
             place = f"{index} ({layer.name})".strip()
             raise ValueError(f"draw: layer {place} sends back {of_dx.shape} for an input of {of_x.shape}")
     named, _ = jax.tree_util.tree_flatten_with_path(step.params)
-    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in named]
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") or "params" for path, _ in named]
     for name, (_, of_params), grad in zip(names, named, jax.tree.leaves(grads), strict=True):
         if grad.shape != of_params.shape:
             raise ValueError(f"draw: the gradient of {name} {of_params.shape} has shape {grad.shape}")
