@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from jaxnet.layer import Layer
+from jaxnet.layer import Layer, bind, draws
 
 
 class Place(NamedTuple):
@@ -32,10 +32,10 @@ def at_places(change: Callable[[Layer, Place], Layer], net: Layer, path: tuple[i
         parts = (at_places(change, part, (*path, number)) for number, part in enumerate(net.made.args))
         layer = net.made.func(*parts, **net.made.keywords)
     changed = change(layer, place)
-    keyed = net.keyed
-    if keyed is None:
+    if not draws(net):
         return changed
-    return changed._replace(keyed=lambda key: at_places(change, keyed(key), path))
+    # Bound again, or only in the rounds of a repeated layer: the change goes on to what `bind` makes of it.
+    return changed._replace(keyed=lambda key: at_places(change, bind(net, key), path))
 
 
 def places_of(net: Layer, path: tuple[int, ...] = ()) -> Iterator[Place]:
