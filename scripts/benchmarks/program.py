@@ -21,9 +21,7 @@ What = Literal["training", "scale", "stream", "shell", "accelerator", "devices",
 class BenchmarkConfig:
     """Measure one of the README's claims on this machine: a table, results.json and, for some, a figure."""
 
-    what: Annotated[What, tyro.conf.Positional, tyro.conf.arg(metavar="WHAT")] = dataclasses.field(
-        metadata={"positional": True}
-    )
+    what: Annotated[What, tyro.conf.Positional, tyro.conf.arg(metavar="WHAT")]
     """training: a step beside that of other packages; scale: time and memory against width, depth and batch;
     stream: from disk beside in memory; shell: train.py beside scripts of other packages; accelerator: the share of its
     peak; devices: what each of 1 to 1024 devices holds and sends, worked out; per-example: the cost of readings; kfac:

@@ -52,9 +52,7 @@ EXAMPLES = 200
 class LessonConfig:
     """Put the lesson's claims to the test: a table, figures, results.json and report.md."""
 
-    what: Annotated[What, tyro.conf.Positional, tyro.conf.arg(metavar="WHAT")] = dataclasses.field(
-        default="all", metadata={"positional": True}
-    )
+    what: Annotated[What, tyro.conf.Positional, tyro.conf.arg(metavar="WHAT")] = "all"
     """activations, boundary, tanh-vs-sigmoid, saturation, dead-units, zero-init, small-init, linear-collapse, logistic
     or training; or all of them."""
     out: str = "lesson"

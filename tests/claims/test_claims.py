@@ -12,6 +12,7 @@ from claims.linear_collapse import collapsed
 from claims.program import CLAIMS, LessonConfig, lesson
 from claims.tanh_vs_sigmoid import CENTRE
 from claims.verdict import Interval
+from refusals import refused
 
 import jaxnet as jn
 from jaxnet.experiment.console.errors import BadInput
@@ -145,21 +146,14 @@ def test_a_difference_between_rows_and_columns_would_be_seen(monkeypatch):
     assert apart["dW1"] < 1e-13
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        (
-            "saturatio",
-            f"WHAT: expected one of all, {', '.join(CLAIMS)}; got 'saturatio'; did you mean saturation?",
-        ),
-        ("--seeds 1", "--seeds: expected an integer from 2 to 1000, got 1; an interval needs 2"),
-        ("training --sedes 3", "--sedes: no such option; did you mean --seeds?"),
-    ],
-)
-def test_a_wrong_command_line_is_one_line(line, message):
+def test_a_wrong_command_line_is_named(capsys):
+    text = refused(LessonConfig, ["saturatio"], capsys)
+    for name in ("saturatio", "all", *CLAIMS):
+        assert f"'{name}'" in text
+    assert "--seeds" in refused(LessonConfig, ["training", "--sedes", "3"], capsys)
     with pytest.raises(BadInput) as error:
-        parse(LessonConfig, line.split())
-    assert str(error.value) == message
+        parse(LessonConfig, ["--seeds", "1"])
+    assert str(error.value) == "--seeds: expected an integer from 2 to 1000, got 1; an interval needs 2"
 
 
 def test_an_existing_folder_is_left_alone(tmp_path):

@@ -56,6 +56,8 @@ RIGHT = {
     "run": (samples.RUN, samples.STOPPED, samples.NUMBERS),
     "seeds": ("1",),
 }
+# Without "--" before them.
+POSITIONAL = {"run", "what"}
 WRITTEN = {"out", "resume"}
 
 
@@ -71,7 +73,7 @@ def make(rng: random.Random, folder: Path) -> Case:
     positional = []
     for field in dataclasses.fields(config):
         values = _values(rng, field.name, types[field.name])
-        if field.metadata.get("positional"):
+        if field.name in POSITIONAL:
             positional = values
         elif rng.random() < (0.8 if field.default is dataclasses.MISSING else 3 / len(types)):
             given = [(name, kept) for name, kept in given if name != field.name] + [(field.name, values)]
@@ -87,7 +89,7 @@ def make(rng: random.Random, folder: Path) -> Case:
 def _takes_long(config, line):
     """Whether a line is right, and asks for more than a moment's work."""
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             asked = parse(config, line)
     except (BadInput, SystemExit):
         return False

@@ -12,6 +12,8 @@ from fuzzing.watch import MEMORY, Ended
 NOTES = re.compile(r"(device|model|predicted|stale)  .*|(passed over|rolled back:) .*")
 # 600 letters, where the middle is left out, and the dots that stand for it.
 LONGEST_LINE = 605
+# How tyro ends what it says, in several lines, of a command line that it does not understand.
+NOT_UNDERSTOOD = re.compile(r"\W*For full helptext, (run|see)\b.*")
 # A run that learns too fast was given nothing that is wrong in itself: it ends in one line too, with status 1.
 DIVERGED = re.compile(r"error: .*\b(no longer|not) finite\b.*")
 
@@ -36,7 +38,10 @@ def _of_the_end(ended, case):
         if told:
             yield f"it succeeded, and told of {told[0]!r}"
         return
-    if len(told) != 1 or not told[0].startswith("error: ") or len(told[0]) > LONGEST_LINE:
+    if any(map(NOT_UNDERSTOOD.fullmatch, told)):
+        if ended.status != 2 or ended.output:
+            yield f"it was not understood, and ended with status {ended.status} and {ended.output!r}"
+    elif len(told) != 1 or not told[0].startswith("error: ") or len(told[0]) > LONGEST_LINE:
         yield f"it ended in {len(told)} lines, not in one that begins with 'error: '"
     elif ended.status != (1 if case.may_diverge and DIVERGED.fullmatch(told[0]) else 2):
         yield f"it ended with status {ended.status}"

@@ -25,9 +25,7 @@ KINDS = {"accuracy": "classes, with an accuracy", "rmse": "numbers, with an RMSE
 class CompareConfig:
     """Compare runs of `jaxnet train`, finished or not."""
 
-    run: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN...")] = dataclasses.field(
-        metadata={"positional": True}
-    )
+    run: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN...")]
     """The folders of the runs."""
     out: str = "compare.png"
     """The figure: a .png, .svg or .pdf file, which is replaced if it is there."""

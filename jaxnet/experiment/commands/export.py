@@ -33,9 +33,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 class ExportConfig:
     """Take a trained network elsewhere."""
 
-    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = dataclasses.field(
-        metadata={"positional": True}
-    )
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The folder of a run; of one that is not finished, the newest checkpoint counts."""
     to: To = "stablehlo"
     """stablehlo: a function for jax.export, for any number of examples, on CPU, CUDA and TPU; safetensors or npz: the

@@ -32,9 +32,7 @@ Part = Literal["train", "validation", "test", "all"]
 class PredictConfig:
     """Predict with a network that `jaxnet train` trained."""
 
-    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = dataclasses.field(
-        metadata={"positional": True}
-    )
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The folder of a run; of one that is not finished, the newest checkpoint counts."""
     data: str
     """A .csv or .tsv file with the columns of the training data, a .npz file with x, a folder with x.npy or of IDX

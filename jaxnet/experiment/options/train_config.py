@@ -6,6 +6,7 @@ from typing import Literal
 
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.networks.options import NetworkOptions
+from jaxnet.experiment.options.parse import option
 from jaxnet.experiment.options.schedule import Schedule
 
 OutputActivation = Literal["auto", "identity", "sigmoid", "tanh", "relu", "leaky_relu", "softplus"]
@@ -119,18 +120,18 @@ class TrainConfig(NetworkOptions, DataOptions):
         for name, least in (("batch_size", 1), ("epochs", 1), ("early_stopping", 0), ("seed", 0), ("keep", 1)):
             value = getattr(self, name)
             if value < least:
-                raise BadInput(f"{_option(name)}: expected an integer of at least {least}, got {value}")
+                raise BadInput(f"{option(name)}: expected an integer of at least {least}, got {value}")
         if self.seed >= 2**32:
             raise BadInput(f"--seed: expected an integer below 2^32, got {self.seed}")
         super().__post_init__()
         for name in ("learning_rate", "clip_examples"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= LARGEST:
-                raise BadInput(f"{_option(name)}: expected a positive number up to {LARGEST:g}, got {value}")
+                raise BadInput(f"{option(name)}: expected a positive number up to {LARGEST:g}, got {value}")
         for name in ("weight_decay", "noise_multiplier"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= LARGEST:
-                raise BadInput(f"{_option(name)}: expected a number from 0 to {LARGEST:g}, got {value}")
+                raise BadInput(f"{option(name)}: expected a number from 0 to {LARGEST:g}, got {value}")
         Schedule.read(self.checkpoint_every)
         self._check_combinations()
 
@@ -144,7 +145,7 @@ class TrainConfig(NetworkOptions, DataOptions):
             raise BadInput("--on-nan rollback: goes back to checkpoints, and --checkpoint-every 0 writes none")
         for name in ("coordinator", "processes", "process_id"):
             if getattr(self, name) is not None and not self.distributed:
-                raise BadInput(f"{_option(name)}: is for a run of several processes; add --distributed")
+                raise BadInput(f"{option(name)}: is for a run of several processes; add --distributed")
         read_mesh(self.mesh, 1)
         count, number = self.processes, self.process_id
         if count is not None and count < 1:
@@ -161,10 +162,6 @@ class TrainConfig(NetworkOptions, DataOptions):
             raise BadInput(f"--feedback {self.feedback}: needs --backward hand; jax.grad knows only the transpose")
         if self.backward == "autodiff" and self.clip_examples is not None:
             raise BadInput("--clip-examples: needs --backward hand; jax.grad gives no example's gradient")
-
-
-def _option(name):
-    return "--" + name.replace("_", "-")
 
 
 def read_mesh(text: str | None, devices: int) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from jaxnet.experiment.console.errors import NONSENSE, BadInput, Failure
 from jaxnet.experiment.data.named import NAMES
 from jaxnet.experiment.devices.processes import is_first
 from jaxnet.experiment.networks.options import may_lack
-from jaxnet.experiment.options.parse import require_types
+from jaxnet.experiment.options.parse import option, require_types
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage import checkpoint, durable
 from jaxnet.experiment.storage.checkpoint import FOLDER as CHECKPOINTS
@@ -124,9 +124,8 @@ def again(config: TrainConfig, stack: ExitStack) -> Path:
     for name, value in dataclasses.asdict(config).items():
         before = dataclasses.asdict(stored)[name]
         if name not in MOVABLE and value != before:
-            option = "--" + name.replace("_", "-")
             raise BadInput(
-                f"{option} {_told(value)}: the run in {folder} was started with {_told(before)}; leave it out"
+                f"{option(name)} {_told(value)}: the run in {folder} was started with {_told(before)}; leave it out"
             )
     try:
         _lock(folder, stack)
