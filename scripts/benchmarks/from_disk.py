@@ -10,13 +10,15 @@ import numpy as np
 
 from benchmarks import report
 from benchmarks.report import Spread
+from jaxnet.experiment.commands.train import recipe_of
 from jaxnet.experiment.console import screen
 from jaxnet.experiment.data import named
 from jaxnet.experiment.data.problem import pose
 from jaxnet.experiment.data.split import split
 from jaxnet.experiment.devices.mesh import make_layout
 from jaxnet.experiment.options.train_config import TrainConfig
-from jaxnet.experiment.training import loop
+from jaxnet.experiment.training.loop import train
+from jaxnet.experiment.training.position import Epoch
 
 EXAMPLES, FEATURES, CLASSES = 60_000, 784, 10
 HIDDEN, BATCH = (512, 512), 128
@@ -88,5 +90,6 @@ def _epochs(folder, *, stream, rounds):
     problem, table = pose(table)
     parts, problem = split(table, problem, config.seed)
     with jax.enable_x64(False):
-        events = loop.train(config, problem, parts, make_layout())
-        yield from (event for event in events if isinstance(event, loop.Epoch))
+        network = config.network((FEATURES,), problem.outputs, problem.output_activation)
+        events = train(recipe_of(config), network.net, problem, parts, make_layout())
+        yield from (event for event in events if isinstance(event, Epoch))

@@ -7,11 +7,11 @@ import jax
 import numpy as np
 import pytest
 from benchmarks import devices
+from objectives import objective_of
 
 from jaxnet.experiment.data.problem import Problem
 from jaxnet.experiment.devices.mesh import make_layout
 from jaxnet.experiment.options.train_config import TrainConfig
-from jaxnet.experiment.training.objective import make_objective
 
 pytestmark = pytest.mark.usefixtures("optax_promotion")
 STEPS, EXAMPLES = 3, 32
@@ -23,7 +23,7 @@ def compiled(sizes, data, model):
     problem = Problem("regression", names, (), "half_squared_error", "identity", np.zeros(outputs), np.ones(outputs))
     config = TrainConfig(hidden=tuple(hidden), batch_size=EXAMPLES, mesh=f"data={data},model={model}", optimizer="adam")
     layout = make_layout(config.mesh)
-    objective = make_objective(config, problem, (inputs,), EXAMPLES, layout)
+    objective = objective_of(config, problem, inputs, EXAMPLES, layout)
     x, y = (
         jax.ShapeDtypeStruct((STEPS, EXAMPLES, size), "float32", sharding=layout.places(None, "data"))
         for size in (inputs, outputs)

@@ -12,10 +12,13 @@ from jaxnet.experiment.console import packages, screen
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.figures.curves import draw_comparison
 from jaxnet.experiment.options.parse import parse
-from jaxnet.experiment.storage.folder import FREE, OF_A_START
+from jaxnet.experiment.options.resumed import FREE, OF_A_START
+from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage.history import Run, read
 
 FORMATS = (".png", ".svg", ".pdf")
+# What options are that a run of an earlier version was started without.
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
 # Options that leave a run's numbers what they are.
 IGNORED = FREE | OF_A_START | {"checkpoint_every"}
 KINDS = {"accuracy": "classes, with an accuracy", "rmse": "numbers, with an RMSE"}
@@ -54,7 +57,7 @@ def compare(config: CompareConfig) -> None:
     packages.require("rich", "matplotlib")
     folders = [Path(name) for name in config.run]
     _check_distinct(folders)
-    runs = [read(folder) for folder in folders]
+    runs = [_with_all_options(read(folder)) for folder in folders]
     for run in runs:
         if run.metric != runs[0].metric:
             raise BadInput(
@@ -69,6 +72,10 @@ def compare(config: CompareConfig) -> None:
     except OSError as error:
         raise BadInput(f"--out {config.out}: cannot be written ({error.strerror})") from None
     screen.say(f"written    {config.out}")
+
+
+def _with_all_options(run):
+    return run._replace(options=DEFAULTS | run.options)
 
 
 def distinguishing_names(folders: Sequence[Path]) -> list[str]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from jaxnet.experiment.console import screen
-from jaxnet.experiment.training.loop import Epoch
+from jaxnet.experiment.training.position import Epoch
 
 PLAIN_LINES = 20
 # Terminals that cannot draw over a line, as Rich has it.

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxnet.experiment.commands.progress import progress
 from jaxnet.experiment.console.errors import BadInput, Failure
@@ -17,118 +17,159 @@ from jaxnet.experiment.devices import processes
 from jaxnet.experiment.devices.mesh import Layout
 from jaxnet.experiment.options.schedule import Schedule
 from jaxnet.experiment.options.train_config import TrainConfig
-from jaxnet.experiment.storage import folder, model
+from jaxnet.experiment.storage import folder, model, resumption, standing
+from jaxnet.experiment.storage.metrics import Metrics
 from jaxnet.experiment.storage.model import Model
-from jaxnet.experiment.storage.resumption import resume, save
 from jaxnet.experiment.storage.tensorboard import Board
-from jaxnet.experiment.training import loop
 from jaxnet.experiment.training.faults import Fault
-from jaxnet.experiment.training.loop import Epoch, Position, Trained
+from jaxnet.experiment.training.loop import train
+from jaxnet.experiment.training.position import Epoch, Position, Trained, is_over
+from jaxnet.experiment.training.recipe import Recipe
+from jaxnet.layer import Layer
 
 # How often a run goes back to the same checkpoint before it gives up.
 MOST_ROLLBACKS = 3
 
 
+class Kept(NamedTuple):
+    """Where and as what a run is kept.
+
+    Attributes:
+      out: its folder.
+      config: its options.
+      data_hash: of the data, see `resumption.fingerprint`.
+      model_of: from parameters to a model, of which each checkpoint holds one.
+    """
+
+    out: Path
+    config: TrainConfig
+    data_hash: str
+    model_of: Callable[[Any], Model]
+
+
 def train_and_record(
-    out: Path,
-    config: TrainConfig,
-    data_hash: str,
-    problem: Problem,
-    parts: Split,
-    layout: Layout,
-    model_of: Callable[[Any], Model],
+    kept: Kept, recipe: Recipe, net: Layer, problem: Problem, parts: Split, layout: Layout
 ) -> tuple[Trained, list[Epoch]]:
     """The outcome and all epochs; metrics and checkpoints are written as it goes on.
 
     Args:
-      out: the run's folder.
-      config, problem, parts, layout: what is trained, and where.
-      data_hash: of the data, see `fingerprint.fingerprint`.
-      model_of: from parameters to a model, of which each checkpoint holds one.
+      kept: where to.
+      recipe, net, problem, parts, layout: what is trained, and how.
 
     Raises:
       BadInput: when the run that is to go on is finished, or cannot go on.
       Fault: when what is computed is no longer finite, and going back does not help or is not asked for.
       Terminated, KeyboardInterrupt, Unread: when it was asked to stop, or nobody reads on, and it did.
     """
-    checkpoints = _Checkpoints(out, config, data_hash, model_of)
-    metrics = folder.Metrics(out, problem.metric)
-    board = Board(out, problem.metric) if config.tensorboard and processes.is_first() else None
-    fault: Fault | None = None
-    rolled_back: tuple[int, ...] = ()
-
-    def restore(start):
-        nonlocal rolled_back
-        goes_on = config.resume is not None or fault is not None
-        try:
-            position = checkpoints.resume(start) if goes_on else start
-        except BadInput as error:
-            if fault is None:
-                raise
-            raise Failure(f"{fault}; there is nothing to go back to: {error}") from None
-        rolled_back = position.rolled_back if fault is None else (*rolled_back, position.step)
-        if rolled_back.count(position.step) > MOST_ROLLBACKS:
-            raise Failure(f"{fault}; {MOST_ROLLBACKS} other orders from step {position.step} on did not help")
-        if config.resume is not None:
-            processes.by_first(lambda: folder.go_on(config, out))
-        processes.by_first(lambda: metrics.begin(position.epochs))
-        if board is not None:
-            board.begin(position.epochs)
-        return position._replace(rolled_back=rolled_back)
-
-    writing = contextlib.nullcontext() if board is None else contextlib.closing(board)
-    with on_signals() as stop, progress(config.epochs, problem.metric) as show, writing:
-        pause = partial(processes.pause, stop)
+    out, config = kept.out, kept.config
+    record = _Record(kept, problem.metric)
+    with on_signals() as stop, progress(config.epochs, problem.metric) as show, record:
+        pause, schedule = partial(processes.pause, stop), Schedule.read(config.checkpoint_every)
         while True:
-            trace_to = out / folder.PROFILE if config.profile and fault is None else None
+            trace_to = out / folder.PROFILE if config.profile and record.fault is None else None
             try:
-                for event in loop.train(config, problem, parts, layout, pause, restore, trace_to):
+                for event in train(recipe, net, problem, parts, layout, schedule, pause, record.begin, trace_to):
                     match event:
                         case Trained():
-                            return event, metrics.epochs
+                            return event, record.epochs
                         case Epoch():
-                            metrics.add(event)
-                            if board is not None:
-                                board.add(event)
+                            record.add(event)
                             with unread(stop):
                                 show(event)
                         case Position():
-                            checkpoints.save(event)
-                            if len(event.epochs) > len(metrics.epochs):
+                            record.save(event)
+                            if len(event.epochs) > len(record.epochs):
                                 # The epoch itself comes next; whoever asked to stop sees it told.
                                 continue
                             stop.heed()
-            except Fault as error:
-                if config.on_nan != "rollback":
+            except Fault as fault:
+                if recipe.on_nan != "rollback":
                     raise
-                fault = error
+                record.fault = fault
                 print(f"rolled back: {fault}", file=sys.stderr)
+
+
+class _Record(contextlib.ExitStack):
+    """What is written of a run as it goes on, and where it goes back to.
+
+    Attributes:
+      fault: the last one after which it went back; None before.
+    """
+
+    def __init__(self, kept, metric):
+        super().__init__()
+        self._out, self._config = kept.out, kept.config
+        self._metrics, self._checkpoints = Metrics(kept.out, metric), _Checkpoints(kept)
+        self._board = Board(kept.out, metric) if kept.config.tensorboard and processes.is_first() else None
+        if self._board is not None:
+            self.callback(self._board.close)
+        self._rolled_back: tuple[int, ...] = ()
+        self.fault: Fault | None = None
+
+    @property
+    def epochs(self):
+        """Those that are written."""
+        return self._metrics.epochs
+
+    def begin(self, start):
+        """From the position at the run's start to that where it goes on; what is written is brought there too."""
+        position = self._found(start)
+        self._rolled_back = position.rolled_back if self.fault is None else (*self._rolled_back, position.step)
+        if self._rolled_back.count(position.step) > MOST_ROLLBACKS:
+            raise Failure(f"{self.fault}; {MOST_ROLLBACKS} other orders from step {position.step} on did not help")
+        if self._config.resume is not None:
+            processes.by_first(lambda: folder.go_on(self._out, dataclasses.asdict(self._config)))
+        processes.by_first(lambda: self._metrics.begin(position.epochs))
+        if self._board is not None:
+            self._board.begin(position.epochs)
+        return position._replace(rolled_back=self._rolled_back)
+
+    def _found(self, start):
+        if self._config.resume is None and self.fault is None:
+            return start
+        try:
+            return self._checkpoints.resume(start)
+        except BadInput as error:
+            if self.fault is None:
+                raise
+            raise Failure(f"{self.fault}; there is nothing to go back to: {error}") from None
+
+    def add(self, epoch):
+        """Writes an epoch's numbers."""
+        self._metrics.add(epoch)
+        if self._board is not None:
+            self._board.add(epoch)
+
+    def save(self, position):
+        """Writes a checkpoint, unless the run has none."""
+        self._checkpoints.save(position)
 
 
 class _Checkpoints:
     """A run's checkpoints, unless it has none; of a step there is one."""
 
-    def __init__(self, out, config, data_hash, model_of):
-        self._out, self._config, self._model_of = out, config, model_of
-        self._about = {"config": dataclasses.asdict(config), "data": data_hash}
+    def __init__(self, kept):
+        self._kept, self._out, self._config = kept, kept.out, kept.config
+        self._about = {"config": dataclasses.asdict(kept.config), "data": kept.data_hash}
         self._last = 0
 
     def save(self, position):
         """Writes one, with the model that the run would have if it ended here."""
         if not Schedule.read(self._config.checkpoint_every).every or position.step == self._last:
             return
-        file = model.content(self._model_of(position.kept))
-        save(self._out, position, self._about, self._config.keep, [(model.FILE, file)])
+        file = model.content(self._kept.model_of(position.kept))
+        resumption.save(self._out, position, self._about, self._config.keep, [(model.FILE, file)])
         self._last = position.step
 
     def resume(self, start):
         """The position of the newest one, unless the run is finished there."""
+        asked, early_stopping = self._config.epochs, self._config.early_stopping
 
         def check(position):
-            if loop.is_over(self._config, position):
+            if is_over(position, asked, early_stopping):
                 epochs = len(position.epochs)
-                processes.by_first(lambda: folder.require_unfinished(self._out, self._config, epochs))
+                processes.by_first(lambda: standing.require_unfinished(self._out, epochs, asked, early_stopping))
 
-        position = resume(self._out, start, self._about, check)
+        position = resumption.resume(self._out, start, self._about, check)
         self._last = position.step
         return position

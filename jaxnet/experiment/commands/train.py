@@ -1,42 +1,39 @@
-"""A whole run, from options to a folder of results."""
+"""A whole run, from options to a folder of results: data, network, training, test, figures."""
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.experiment.commands.recording import train_and_record
+from jaxnet.experiment.commands.cut_short import telling
+from jaxnet.experiment.commands.plan import print_plan, print_result
+from jaxnet.experiment.commands.recording import Kept, train_and_record
 from jaxnet.experiment.console import packages
 from jaxnet.experiment.console.errors import BadInput, Failure, first_line
 from jaxnet.experiment.console.screen import say
 from jaxnet.experiment.data import named
 from jaxnet.experiment.data.examples import prepare
-from jaxnet.experiment.data.problem import loss_of
 from jaxnet.experiment.devices import processes
 from jaxnet.experiment.devices.cache import use_compilation_cache
 from jaxnet.experiment.devices.mesh import make_layout, require_split
+from jaxnet.experiment.devices.processes import Joining
 from jaxnet.experiment.figures import canvas, curves, test_part
 from jaxnet.experiment.options.parse import parse
+from jaxnet.experiment.options.resumed import require_same, restored
 from jaxnet.experiment.options.schedule import Schedule
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage import durable, exports, folder, model
 from jaxnet.experiment.training import updates
 from jaxnet.experiment.training.batches import blocks_of
-from jaxnet.experiment.training.scores import scores
-
-WAYS_BACK = {
-    "random": "fixed random weights",
-    "sign": "the signs of the weights",
-    "direct": "fixed random weights from the output",
-}
+from jaxnet.experiment.training.recipe import Recipe
+from jaxnet.experiment.training.scores import predict_and_judge, scores
 
 
 def device() -> str:
@@ -60,12 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """
     config = parse(TrainConfig, arguments)
     if config.resume is not None:
-        config = parse(TrainConfig, arguments, default=folder.read_config(Path(config.resume)))
+        config = parse(TrainConfig, arguments, default=folder.read_options(Path(config.resume), restored))
     if config.compilation_cache:
         use_compilation_cache()
     if not config.distributed:
         return run(config)
-    with processes.connected(config) as named:
+    joining = Joining(config.coordinator, config.processes, config.process_id)
+    with processes.connected(joining, config.resume or config.out or "RUN") as named:
         return run(config, named)
 
 
@@ -87,42 +85,32 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
     _require_packages(config)
     # First of all: what the processes tell one another goes through JAX too.
     found = device()
-    processes.by_first(lambda: folder.check(config))
+    processes.by_first(lambda: _check_folder(config))
     layout = processes.together(lambda: make_layout(config.mesh, distributed=config.distributed))
     with ExitStack() as stack:
         stack.enter_context(processes.alone_heard())
         stack.enter_context(jax.enable_x64(config.dtype == "float64"))
-        examples = _prepare(config)
+        examples, recipe = _prepare(config), recipe_of(config)
         problem = examples.problem
         network = config.network(examples.parts.train.x.shape[1:], problem.outputs, problem.output_activation)
         examples = examples._replace(parts=examples.parts.shaped(network.shape))
-        processes.together(lambda: require_split(layout, network, config.parameters_dtype))
-        _print_plan(config, examples, network, found, layout)
-        out = Path(processes.by_first(lambda: str(_open_folder(config, problem, examples.parts, network, stack))))
+        processes.together(lambda: require_split(layout, network, recipe.parameters_dtype))
+        print_plan(found, layout, examples, network, recipe, config)
+        out = Path(processes.by_first(lambda: str(_open_folder(config, recipe, examples, network, stack))))
         named(str(out))
-        try:
-            result = _fill(out, config, examples, network, layout)
+        with telling(out, device):
+            result = _fill(out, config, recipe, examples, network, layout)
             result["seconds"] = round(time.perf_counter() - started, 3)
             out = Path(processes.by_first(lambda: str(_finish(out, config, result))))
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(folder.contents(out)) from None
-        except BadInput:
-            # Refused: the folder is as it was.
-            raise
-        except Failure as failure:
-            raise type(failure)(f"{failure}; {folder.contents(out)}".removeprefix("; ")) from None
-        except OSError as error:
-            if error.filename is None:
-                raise
-            raise Failure(f"{error.filename}: {error.strerror}; {folder.contents(out)}") from None
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            raise Failure(f"out of memory on {device()}; lower --batch-size or train a smaller network") from None
-        _print_result(out, result)
+        print_result(out, result)
         for line in exports.stale(out):
             say(line)
     return result
+
+
+def recipe_of(config: TrainConfig) -> Recipe:
+    """What of the options is about training."""
+    return Recipe(**{name: getattr(config, name) for name in Recipe._fields})
 
 
 def _require_packages(config):
@@ -133,18 +121,25 @@ def _require_packages(config):
         raise Failure(f"--tensorboard: {packages.missing('tensorboardX')}")
 
 
-def _open_folder(config, problem, parts, network, stack):
+def _check_folder(config):
+    if config.out is not None and config.resume is None:
+        folder.check(config.out, overwrite=config.overwrite)
+
+
+def _open_folder(config, recipe, examples, network, stack):
     if config.resume is not None:
-        return folder.again(config, stack)
+        run = Path(config.resume)
+        require_same(config, folder.read_options(run, restored), run)
+        return folder.again(run, stack)
     resolved = {
-        "loss": problem.loss,
-        "output_activation": problem.output_activation,
+        "loss": examples.problem.loss,
+        "output_activation": examples.problem.output_activation,
         **network.settled,
-        "learning_rate": updates.learning_rate(config),
-        "weight_decay": updates.weight_decay(config),
-        "batch_size": min(config.batch_size, len(parts.train.y)),
+        "learning_rate": updates.learning_rate(recipe),
+        "weight_decay": updates.weight_decay(recipe),
+        "batch_size": min(recipe.batch_size, len(examples.parts.train.y)),
     }
-    return folder.make(config, resolved, stack)
+    return folder.make(dataclasses.asdict(config), resolved, stack)
 
 
 def _prepare(config):
@@ -167,7 +162,7 @@ def _load(config):
     return named.load(config.data, config.target, stream=config.stream)
 
 
-def _fill(out, config, examples, network, layout):
+def _fill(out, config, recipe, examples, network, layout):
     """Everything but result.json, which is returned."""
     problem, parts = examples.problem, examples.parts
     if processes.is_first():
@@ -184,46 +179,34 @@ def _fill(out, config, examples, network, layout):
             origin=model.Origin(examples.fingerprint, config.stream, config.seed),
         )
 
-    trained, epochs = train_and_record(out, config, examples.fingerprint, problem, parts, layout, model_of)
+    kept = Kept(out, config, examples.fingerprint, model_of)
+    trained, epochs = train_and_record(kept, recipe, network.net, problem, parts, layout)
     finished = model_of(trained.params)
-    result, predicted = _test(config, problem, parts, network.net, trained.params, layout)
+    test = blocks_of(parts.test, problem, recipe.parameters_dtype, layout)
+    predicted, test_loss = predict_and_judge(network.net, trained.params, problem, test, layout)
 
     def write():
         durable.write(out / model.FILE, model.content(finished))
-        if not np.isfinite(result["test_loss"]):
+        if not np.isfinite(test_loss):
             others = "though the other parts' are"
             raise Failure(f"the test part's loss is not finite, {others}; look for extreme values in the data")
         _draw(out / folder.FIGURES, epochs, trained, finished, parts, predicted)
 
     processes.by_first(write)
+    result = _scored(test_loss, scores(problem, predicted, parts.test.y))
     return result | {"kept_epoch": trained.kept.number, "epochs": len(epochs), "device": device()}
 
 
 def _finish(out, config, result):
     """Writes result.json, with which a run is complete, and returns where the run is from now on."""
     folder.write_json(out / folder.RESULT, result)
-    return folder.finish(config, out)
+    return folder.finish(out, None if config.resume is not None else config.out)
 
 
-def _test(config, problem, parts, net, params, layout):
-    loss = loss_of(problem)
-
-    @partial(jax.jit, out_shardings=layout.places())
-    def outputs_and_losses(params, x, y):
-        z = net.apply(params, x)
-        return z, loss.forward(z, y)
-
-    outputs, losses = [], []
-    for x, y, _, rows in blocks_of(parts.test, problem, config.parameters_dtype, layout)():
-        z, values = jax.device_get(outputs_and_losses(params, x, y))
-        outputs.append(problem.predict(jnp.asarray(z[:rows])))
-        losses.append(values[:rows])
-    predicted = np.concatenate(outputs)
-    measured = scores(problem, predicted, parts.test.y)
-    targets = measured.pop("targets", None)
-    result: dict[str, Any] = {"test_loss": float(np.concatenate(losses).mean())}
-    result |= {f"test_{name}": value for name, value in measured.items()}
-    return result | ({"targets": targets} if targets else {}), predicted
+def _scored(test_loss, measured):
+    """As result.json has it: the targets, where there are several, come last."""
+    targets = {"targets": measured.pop("targets")} if "targets" in measured else {}
+    return {"test_loss": test_loss} | {f"test_{name}": value for name, value in measured.items()} | targets
 
 
 def _draw(where, epochs, trained, finished, parts, predicted):
@@ -238,34 +221,3 @@ def _draw(where, epochs, trained, finished, parts, predicted):
     if finished.network.shape == (2,):
         x = test.x.read(slice(None), np.float64)
         test_part.draw_boundary(where / "boundary.png", finished, x, test.y)
-
-
-def _print_plan(config, examples, network, found, layout):
-    problem, parts = examples.problem, examples.parts
-    devices, several = layout.mesh.shape, jax.process_count() > 1
-    over = f", {devices['data']} for examples x {devices['model']} for neurons" if layout.mesh.size > 1 else ""
-    say(f"device     {found}{over}" + (f", in {jax.process_count()} processes" if several else ""))
-    counts = f"{len(parts.train.y)} training, {len(parts.validation.y)} validation, {len(parts.test.y)} test examples"
-    streamed = ", streamed from disk" if config.stream else ""
-    scaled = ", all on one scale" if examples.image and config.scale != "none" else ""
-    say(f"data       {examples.name}: {counts} of {len(examples.features)} features{scaled}{streamed}")
-    say(f"problem    {problem.kind}: {problem.loss}")
-    say(f"network    {network}")
-    rate, decay = updates.learning_rate(config), updates.weight_decay(config)
-    chosen = "its own learning rate" if rate is None else f"learning rate {rate:g}"
-    through = "" if config.feedback == "transpose" else f" through {WAYS_BACK[config.feedback]}"
-    say(f"optimizer  {config.optimizer}, {chosen}, weight decay {decay:g}, backward by {config.backward}{through}")
-    if config.clip_examples is not None:
-        noise = f", noise of {config.noise_multiplier:g} times that on their sum" if config.noise_multiplier else ""
-        say(f"examples   gradients clipped to length {config.clip_examples:g}{noise}")
-
-
-def _print_result(out, result):
-    score = (
-        f"test accuracy {100 * result['test_accuracy']:.2f}%"
-        if "test_accuracy" in result
-        else f"test RMSE {result['test_rmse']:.4g}" + (f", R2 {result['test_r2']:.3f}" if "test_r2" in result else "")
-    )
-    after = f"after epoch {result['kept_epoch']} of {result['epochs']}, {result['seconds']:.1f} s"
-    say(f"result     {score}, test loss {result['test_loss']:.4f}, {after}")
-    say(f"written    {out}/")

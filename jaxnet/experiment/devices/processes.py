@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -22,7 +22,6 @@ from jax.experimental import multihost_utils
 from jaxnet.experiment.console import errors
 from jaxnet.experiment.console.errors import BadInput, Failure, first_line
 from jaxnet.experiment.console.stopping import Stop
-from jaxnet.experiment.options.train_config import TrainConfig
 
 Value = TypeVar("Value")
 # Seconds without a sign of life after which a process counts as gone.
@@ -33,7 +32,21 @@ START = 60
 END = 15
 
 
-def connect(config: TrainConfig) -> None:
+class Joining(NamedTuple):
+    """How processes find one another; what is None, JAX finds out.
+
+    Attributes:
+      coordinator: HOST:PORT of the first one.
+      processes: how many there are.
+      process_id: which one this is, from 0 on.
+    """
+
+    coordinator: str | None = None
+    processes: int | None = None
+    process_id: int | None = None
+
+
+def connect(joining: Joining) -> None:
     """Joins the run's processes, as the options or what JAX finds around it say; before JAX is used at all.
 
     Raises:
@@ -44,9 +57,7 @@ def connect(config: TrainConfig) -> None:
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
-            config.coordinator,
-            config.processes,
-            config.process_id,
+            *joining,
             initialization_timeout=START,
             heartbeat_timeout_seconds=HEARTBEAT,
             shutdown_timeout_seconds=END,
@@ -57,7 +68,7 @@ def connect(config: TrainConfig) -> None:
     except Exception as error:  # each transport fails in its own way
         raise Failure(
             f"the processes did not find one another within {START} s ({first_line(error)}); check --coordinator "
-            f"{config.coordinator or '(detected)'}, and that all of them were started"
+            f"{joining.coordinator or '(detected)'}, and that all of them were started"
         ) from None
 
 
@@ -107,10 +118,10 @@ def pause(stop: Stop, due: bool) -> bool:
 
 
 @contextmanager
-def connected(config: TrainConfig) -> Iterator[Callable[..., None]]:
-    """The run's processes are joined while the block runs; yields what `sentinel` does."""
-    connect(config)
-    with sentinel(config.resume or config.out or "RUN") as named:
+def connected(joining: Joining, run: str) -> Iterator[Callable[..., None]]:
+    """The run's processes are joined while the block runs; yields what `sentinel` does, which takes the run's name."""
+    connect(joining)
+    with sentinel(run) as named:
         try:
             yield named
         except jax.errors.JaxRuntimeError as error:

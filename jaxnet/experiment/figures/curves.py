@@ -16,7 +16,7 @@ from jaxnet.experiment.figures.canvas import (
     save,
     short_names,
 )
-from jaxnet.experiment.training.loop import Epoch
+from jaxnet.experiment.training.position import Epoch
 
 # Thin lines in yellow are lost on white.
 RUN_COLOURS = [GREY if colour == "#F0E442" else colour for colour in CLASS_COLOURS]

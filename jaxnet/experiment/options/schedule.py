@@ -65,3 +65,6 @@ class Schedule(NamedTuple):
         if self.unit == "epochs":
             return epoch is not None and epoch % self.every == 0
         return step % self.every == 0
+
+
+NEVER = Schedule(0, "steps")

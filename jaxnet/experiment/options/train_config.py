@@ -135,11 +135,6 @@ class TrainConfig(NetworkOptions, DataOptions):
         Schedule.read(self.checkpoint_every)
         self._check_combinations()
 
-    @property
-    def parameters_dtype(self) -> str:
-        """Of parameters, inputs and targets."""
-        return "float32" if self.dtype == "bfloat16" else self.dtype
-
     def _check_combinations(self) -> None:
         if self.on_nan == "rollback" and not Schedule.read(self.checkpoint_every).every:
             raise BadInput("--on-nan rollback: goes back to checkpoints, and --checkpoint-every 0 writes none")

@@ -1,17 +1,13 @@
 """What a run's folder tells of it, also while the run goes on."""
 
-import dataclasses
 import json
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxnet.experiment.console.errors import NONSENSE, BadInput
-from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage.folder import BESIDE, CONFIG, METRICS, RESULT
-from jaxnet.experiment.training.loop import Epoch
-
-DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+from jaxnet.experiment.training.position import Epoch
 
 
 class Run(NamedTuple):
@@ -19,7 +15,7 @@ class Run(NamedTuple):
 
     Attributes:
       folder: as it was given.
-      options: all of them, those that it was started without as they are by default.
+      options: those that its folder kept.
       metric: 'accuracy' or 'rmse'.
       epochs: those that have ended, one or more.
       result: what result.json holds; None before the end.
@@ -54,7 +50,7 @@ def read(folder: Path) -> Run:
     if result is not None and result["epochs"] != len(epochs):
         result = None
     options = {name: value for name, value in options.items() if name not in BESIDE}
-    return Run(folder, DEFAULTS | options, metric, epochs, result)
+    return Run(folder, options, metric, epochs, result)
 
 
 def _read_json(path, *numbers):

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from jaxnet.experiment.storage import checkpoint, folder
+from jaxnet.experiment.storage import checkpoint, standing
 from jaxnet.experiment.storage.model import FILE
 
 
@@ -15,7 +15,7 @@ def place(run: Path) -> Path:
     if not run.exists():
         return run
     if (run / FILE).is_file():
-        went_on = folder.epochs_since_the_end(run)
+        went_on = standing.epochs_since_the_end(run)
         if went_on is not None:
             of, to = went_on
             since = f"the run went on to epoch {to} since, and is not finished"

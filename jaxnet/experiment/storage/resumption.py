@@ -12,9 +12,9 @@ import numpy as np
 from jaxnet.experiment.console.errors import BadInput, Failure
 from jaxnet.experiment.console.screen import say
 from jaxnet.experiment.devices import processes
-from jaxnet.experiment.storage import checkpoint, folder
+from jaxnet.experiment.storage import checkpoint, standing
 from jaxnet.experiment.training.faults import all_finite
-from jaxnet.experiment.training.loop import Epoch, Position
+from jaxnet.experiment.training.position import Epoch, Position
 
 
 def save(
@@ -62,7 +62,7 @@ def resume(
         return _arrays(start._replace(losses=np.broadcast_to(start.losses.dtype.type(0), told["losses"])))
 
     if not processes.by_first(lambda: bool(checkpoint.found(run))):
-        processes.by_first(lambda: folder.require_no_epochs(run))
+        processes.by_first(lambda: standing.require_no_epochs(run))
         # Stopped before the first one was written: the start is the place to go on from.
         say(f"resumed    {run}: has no checkpoint yet; from the start")
         return start

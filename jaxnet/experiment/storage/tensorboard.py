@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from jaxnet.experiment.training.loop import Epoch
+from jaxnet.experiment.training.position import Epoch
 
 FOLDER = "tensorboard"
 

@@ -10,7 +10,6 @@ import numpy as np
 from jaxnet.experiment.data.problem import Problem
 from jaxnet.experiment.data.split import Part
 from jaxnet.experiment.devices.mesh import Layout
-from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.training import blocks
 from jaxnet.experiment.training.blocks import Block
 from jaxnet.training import batch_weights, epoch_order
@@ -29,13 +28,14 @@ class Batches:
       most: batches in a piece, at most.
     """
 
-    def __init__(self, part: Part, problem: Problem, config: TrainConfig, layout: Layout, key: jax.Array) -> None:
+    def __init__(
+        self, part: Part, problem: Problem, batch_size: int, dtype: str, layout: Layout, key: jax.Array
+    ) -> None:
         self.examples = len(part.y)
-        self.batch_size = min(config.batch_size, self.examples)
+        self.batch_size = min(batch_size, self.examples)
         self.number = -(-self.examples // self.batch_size)
         self._key, self._padded = key, layout.padded(self.batch_size)
         self._weights = self._weights_of_all()
-        dtype = config.parameters_dtype
         if part.x.on_disk:
             self.most = blocks.most_batches(part.x, self._padded, dtype)
             self._read = functools.partial(blocks.pieces, part.x, part.y, problem, dtype, layout)

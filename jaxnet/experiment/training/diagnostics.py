@@ -17,7 +17,6 @@ import optax
 from jaxnet.experiment.data.problem import Problem
 from jaxnet.experiment.data.split import Part
 from jaxnet.experiment.devices.mesh import Layout
-from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.training import blocks
 from jaxnet.experiment.training.objective import Objective
 from jaxnet.notes import in_order, with_notes
@@ -31,19 +30,17 @@ GRID = (-1e4, *(k / 4 for k in range(-32, 33)), 1e4)
 
 
 def make_diagnose(
-    objective: Objective, part: Part, problem: Problem, config: TrainConfig, layout: Layout
+    objective: Objective, part: Part, problem: Problem, batch_size: int, dtype: str, layout: Layout
 ) -> Callable[[TrainState], dict[str, Any]]:
     """state -> what metrics.jsonl holds as 'diagnostics'; see the README.
 
     Args:
       objective: of the run.
       part: of whose first examples a batch is taken for gradient and update, and up to `EXAMPLES` for flat units.
-      problem, config, layout: of the run.
+      problem, batch_size, dtype, layout: of the run; the dtype is that of the parameters.
     """
-    dtype = config.parameters_dtype
     batch, many = (
-        blocks.block(part.x, part.y, slice(0, size), problem, dtype, layout)[:3]
-        for size in (config.batch_size, EXAMPLES)
+        blocks.block(part.x, part.y, slice(0, size), problem, dtype, layout)[:3] for size in (batch_size, EXAMPLES)
     )
 
     @jax.jit

@@ -1,92 +1,61 @@
 """Training, epoch by epoch: compiled scans over its batches, then a look at the validation part."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
-from jaxnet.experiment.data.problem import Problem
+from jaxnet.experiment.data.problem import Problem, loss_of
 from jaxnet.experiment.data.split import Split
 from jaxnet.experiment.devices.mesh import Layout
-from jaxnet.experiment.devices.tracing import trace_steps
-from jaxnet.experiment.options.schedule import Schedule
-from jaxnet.experiment.options.train_config import TrainConfig
-from jaxnet.experiment.training import faults, updates
+from jaxnet.experiment.options.schedule import NEVER, Schedule
+from jaxnet.experiment.training import updates
 from jaxnet.experiment.training.batches import Batches, blocks_of
 from jaxnet.experiment.training.diagnostics import make_diagnose
-from jaxnet.experiment.training.faults import Fault
 from jaxnet.experiment.training.objective import Objective, copied, make_judge, make_objective
+from jaxnet.experiment.training.pauses import Pauses
+from jaxnet.experiment.training.position import Epoch, Position, Trained, is_over
+from jaxnet.experiment.training.recipe import Recipe
+from jaxnet.experiment.training.retrace import Retrace
+from jaxnet.experiment.training.tracing import trace_steps
+from jaxnet.layer import Layer
 from jaxnet.training import TrainState
 
 
-class Epoch(NamedTuple):
-    """What is known after an epoch.
+class Course(NamedTuple):
+    """What stays the same through all epochs of a run.
 
     Attributes:
-      number: counted from 1.
-      train_loss: mean over the epoch, each batch before its update.
-      validation_loss: after the epoch.
-      validation_metric: accuracy, or RMSE in the target's units.
-      seconds: since training began, compilation included.
-      skipped: batches passed over so far, with `--on-nan skip`; else None.
-      diagnostics: with `--diagnostics`; else None.
+      recipe: how the network is trained.
+      objective: what is trained.
+      batches: of the training part.
+      judge: params -> validation loss, and accuracy or RMSE.
+      diagnose: state -> what is told of the layers; None where nobody asks.
+      layout: of the mesh.
+      schedule: of checkpoints, at which epochs are cut.
+      remedy: what messages advise where numbers are no longer finite.
     """
 
-    number: int
-    train_loss: float
-    validation_loss: float
-    validation_metric: float
-    seconds: float
-    skipped: int | None = None
-    diagnostics: dict[str, Any] | None = None
-
-
-class Trained(NamedTuple):
-    """The outcome: the parameters that were kept, and the epoch after which they stood."""
-
-    params: Any
-    kept: Epoch
-
-
-class Position(NamedTuple):
-    """All that a run is between two of its steps: from here it goes on as if it had never stopped.
-
-    Attributes:
-      state: of the training.
-      losses: of the epoch's batches so far.
-      best: the parameters with the least validation loss, where early stopping looks for them.
-      epochs: those that have ended.
-      best_epoch: after which `best` stood; 0 before there is one.
-      seconds: of training so far.
-      rolled_back: to which steps; from there on the examples of that epoch are in another order.
-    """
-
-    state: TrainState
-    losses: np.ndarray
-    best: Any
-    epochs: tuple[Epoch, ...]
-    best_epoch: int
-    seconds: float
-    rolled_back: tuple[int, ...] = ()
-
-    @property
-    def step(self) -> int:
-        """Updates so far."""
-        return int(self.state.step)
-
-    @property
-    def kept(self) -> Any:
-        """The parameters that a run would keep that ended here."""
-        return self.best if self.best_epoch else self.state.params
+    recipe: Recipe
+    objective: Objective
+    batches: Batches
+    judge: Callable[[Any], tuple[float, float]]
+    diagnose: Callable[[TrainState], dict[str, Any]] | None
+    layout: Layout
+    schedule: Schedule
+    remedy: str
 
 
 def train(
-    config: TrainConfig,
+    recipe: Recipe,
+    net: Layer,
     problem: Problem,
     parts: Split,
     layout: Layout,
+    schedule: Schedule = NEVER,
     pause: Callable[[bool], bool] = lambda due: due,
     restore: Callable[[Position], Position] = lambda start: start,
     trace_to: Path | None = None,
@@ -96,8 +65,10 @@ def train(
     With early stopping the parameters of the best validation loss are kept, otherwise the last ones.
 
     Args:
-      config, problem, parts: what is trained.
+      recipe: how the network is trained.
+      net, problem, parts: what is trained, and on what.
       layout: of the mesh.
+      schedule: when a checkpoint is due; by default never.
       pause: asked between pieces of an epoch, and told whether a checkpoint is due: whether to yield a position. After
         the first epoch, if there was none before, and at the end one is yielded in any case.
       restore: from the position at the start, which tells shapes and dtypes, to that where the run goes on.
@@ -106,129 +77,72 @@ def train(
     Raises:
       Fault: when a loss or parameters are no longer finite, naming the step, and where in it that arose.
     """
-    shape, examples = parts.train.x.shape[1:], len(parts.train.y)
-    objective = make_objective(config, problem, shape, min(config.batch_size, examples), layout)
-    batches = Batches(parts.train, problem, config, layout, objective.order_key)
-    validation = blocks_of(parts.validation, problem, config.parameters_dtype, layout)
-    judge = make_judge(objective.net, objective.loss, problem, validation, layout)
-    diagnose = make_diagnose(objective, parts.train, problem, config, layout) if config.diagnostics else None
-    schedule = Schedule.read(config.checkpoint_every)
-
-    best = copied(objective.state.params) if config.early_stopping else ()
-    position = restore(Position(objective.state, np.zeros(0, config.parameters_dtype), best, (), 0, 0.0))
+    course = _prepare(recipe, net, problem, parts, layout, schedule)
+    position = restore(_start(course))
     if trace_to is not None:
-        trace_steps(trace_to, objective.steps, position.state, batches)
-    began = time.perf_counter() - position.seconds
-    saved, yielded = time.monotonic(), position.step
-
-    def is_due(step, epoch=None):
-        return pause(schedule.due(step, epoch, saved))
-
-    while not is_over(config, position):
-        start, number = position, len(position.epochs) + 1
-        before = (number - 1) * batches.number
-        order = batches.order(number - 1, _redrawn(start.rolled_back, before, batches.number))
-        cuts = schedule.cuts(len(start.losses), batches.number, before, batches.most)
-        again = _Again(
-            config, problem, objective, layout, batches, order, cuts, start._replace(state=copied(start.state))
-        )
-        state, losses = start.state, [start.losses]
-        for (_, end), batch in zip(cuts, batches.pieces(order, cuts), strict=True):
-            state, metrics = objective.steps(state, *batch)
-            # Not more than two pieces are handed to the device at a time.
-            losses[-1] = again.settled(losses[-1])
-            losses.append(metrics["loss"])
-            if end < batches.number and is_due(before + end):
-                losses[-1] = again.settled(losses[-1])
-                seconds = time.perf_counter() - began
-                yield start._replace(state=state, losses=np.concatenate(losses), seconds=seconds)
-                saved, yielded = time.monotonic(), before + end
-        losses[-1] = again.settled(losses[-1])
-        again.require_some_kept(state, sum(map(len, losses[1:])))
-        state = state._replace(epoch=state.epoch + 1)
-        train_loss, (validation_loss, value) = _mean(np.concatenate(losses), batches), judge(state.params)
-        if not np.isfinite(validation_loss):
-            raise again.invalid(state, sum(map(len, losses[1:])))
-        measured = None if diagnose is None else diagnose(state)
-        seconds, skipped = time.perf_counter() - began, updates.skipped(state.opt_state)
-        epoch = Epoch(number, train_loss, validation_loss, value, seconds, skipped, measured)
-        position = _after(config, start, state, epoch)
-        if not yielded:
-            # Before anything is told of the first epoch: where an epoch is known, there is a place to go on from.
-            yield position
-            saved, yielded = time.monotonic(), position.step
-        yield epoch
-        if is_due(before + batches.number, number):
-            yield position
-            saved, yielded = time.monotonic(), position.step
-    if yielded != position.step:
-        yield position
+        trace_steps(trace_to, course.objective.steps, position.state, course.batches)
+    pauses, began = Pauses(pause, schedule, position.step), time.perf_counter() - position.seconds
+    while not is_over(position, recipe.epochs, recipe.early_stopping):
+        position = yield from _epoch(course, position, pauses, began)
+        # Before anything is told of the first epoch: where an epoch is known, there is a place to go on from.
+        yield from pauses.first(position)
+        yield position.epochs[-1]
+        if pauses.asked(len(position.epochs) * course.batches.number, len(position.epochs)):
+            yield from pauses.give(position)
+    yield from pauses.last(position)
     # Without a best epoch, 0, that is the last one.
     yield Trained(position.kept, position.epochs[position.best_epoch - 1])
 
 
-def _after(config, start, state, epoch):
-    """The position after an epoch."""
-    epochs, no_losses = (*start.epochs, epoch), start.losses[:0]
-    position = start._replace(state=state, losses=no_losses, epochs=epochs, seconds=epoch.seconds)
-    if config.early_stopping and _is_best(position):
-        # A copy, because the next epoch takes over the state's memory.
-        return position._replace(best=copied(state.params), best_epoch=epoch.number)
-    return position
+def _prepare(recipe, net, problem, parts, layout, schedule):
+    """All that is decided, put in its place and compiled before the first step."""
+    part, dtype = parts.train, recipe.parameters_dtype
+    batch_size = min(recipe.batch_size, len(part.y))
+    x = jax.ShapeDtypeStruct((1, *part.x.shape[1:]), dtype)
+    objective = make_objective(recipe, net, loss_of(problem), x, batch_size, layout)
+    batches = Batches(part, problem, batch_size, dtype, layout, objective.order_key)
+    validation = blocks_of(parts.validation, problem, dtype, layout)
+    judge = make_judge(objective.net, objective.loss, problem, validation, layout)
+    diagnose = make_diagnose(objective, part, problem, recipe.batch_size, dtype, layout) if recipe.diagnostics else None
+    return Course(recipe, objective, batches, judge, diagnose, layout, schedule, _remedy(recipe, problem))
 
 
-class _Again(NamedTuple):
-    """An epoch's steps from a position on, to be made again where something went wrong."""
+def _start(course):
+    """The position before the first step."""
+    state = course.objective.state
+    best = copied(state.params) if course.recipe.early_stopping else ()
+    return Position(state, np.zeros(0, course.recipe.parameters_dtype), best, (), 0, 0.0)
 
-    config: TrainConfig
-    problem: Problem
-    objective: Objective
-    layout: Layout
-    batches: Batches
-    order: np.ndarray
-    cuts: list[tuple[int, int]]
-    start: Position
 
-    def settled(self, losses):
-        """Losses of a piece on the host, once it is sure that all are finite, or may be otherwise."""
-        values = np.asarray(losses)
-        if self.config.on_nan != "skip" and not np.isfinite(values).all():
-            raise self.fault("the loss")
-        return values
+def _epoch(
+    course: Course, start: Position, pauses: Pauses, began: float
+) -> Generator[Epoch | Position | Trained, None, Position]:
+    """Trains from a position to the end of its epoch, which the position that is returned tells of last."""
+    batches, before = course.batches, len(start.epochs) * course.batches.number
+    retrace = _retrace(course, start)
+    state, losses = start.state, [start.losses]
+    for (_, end), batch in zip(retrace.cuts, batches.pieces(retrace.order, retrace.cuts), strict=True):
+        state, metrics = course.objective.steps(state, *batch)
+        # Not more than two pieces are handed to the device at a time.
+        losses[-1] = retrace.settled(losses[-1])
+        losses.append(metrics["loss"])
+        if end < batches.number and pauses.asked(before + end):
+            losses[-1] = retrace.settled(losses[-1])
+            seconds = time.perf_counter() - began
+            yield from pauses.give(start._replace(state=state, losses=np.concatenate(losses), seconds=seconds))
+    losses[-1] = retrace.settled(losses[-1])
+    return _ended(course, retrace, state, losses, began)
 
-    def require_some_kept(self, state, steps):
-        """Refuses so many steps, to the state, that were all skipped."""
-        if self._skipped(state) == steps:
-            number = len(self.start.epochs) + 1
-            raise Fault(f"every batch of epoch {number} was skipped: {self.fault('the loss')}")
 
-    def invalid(self, state, steps):
-        """What to say of a validation loss that is not finite, after so many steps, to the state."""
-        fault, skipped = self.fault("the validation loss"), self._skipped(state)
-        if not skipped:
-            return fault
-        number = len(self.start.epochs) + 1
-        return Fault(
-            f"the validation loss is not finite after epoch {number}, of whose last {steps} batches {skipped} were "
-            f"skipped: {fault}"
-        )
-
-    def _skipped(self, state):
-        """How many of the steps to the state; None where none may be."""
-        after, before = (updates.skipped(of.opt_state) for of in (state, self.start.state))
-        return None if after is None or before is None else after - before
-
-    def fault(self, what):
-        """What went wrong, found by making the steps again."""
-        number, remedy = len(self.start.epochs) + 1, _remedy(self.config, self.problem)
-        pieces = self.batches.pieces(self.order, self.cuts)
-        found = faults.find(self.objective, self.layout, self.start.state, pieces)
-        if found is None:
-            finite = "though every step's loss and parameters are"
-            return Fault(f"{what} is not finite after epoch {number}, {finite}; {remedy}")
-        index, first, told = found
-        at = f"epoch {number}, batch {self.cuts[0][0] + index + 1} (step {self.start.step + index + 1})"
-        return Fault(f"{first} is no longer finite in {at}: {told}; {remedy}")
+def _retrace(course, start):
+    """The epoch's batches from a position on, and how to make its steps again."""
+    batches, epochs = course.batches, len(start.epochs)
+    before = epochs * batches.number
+    order = batches.order(epochs, _redrawn(start.rolled_back, before, batches.number))
+    cuts = course.schedule.cuts(len(start.losses), batches.number, before, batches.most)
+    again = start._replace(state=copied(start.state))
+    may_skip = course.recipe.on_nan == "skip"
+    return Retrace(course.objective, course.layout, batches, may_skip, course.remedy, order, cuts, again)
 
 
 def _redrawn(rolled_back, before, batches):
@@ -236,16 +150,24 @@ def _redrawn(rolled_back, before, batches):
     return [(step - before, k) for k, step in enumerate(rolled_back, start=1) if 0 <= step - before < batches]
 
 
-def is_over(config: TrainConfig, position: Position) -> bool:
-    """Whether all that was asked for is done."""
-    past = len(position.epochs) - position.best_epoch
-    stopped_early = config.early_stopping and position.best_epoch and past >= config.early_stopping
-    return bool(len(position.epochs) >= config.epochs or stopped_early)
-
-
-def _is_best(position):
-    epochs = position.epochs
-    return not position.best_epoch or epochs[-1].validation_loss < epochs[position.best_epoch - 1].validation_loss
+def _ended(course, retrace, state, losses, began):
+    """The position after an epoch, once its state is judged."""
+    start, steps = retrace.start, sum(map(len, losses[1:]))
+    retrace.require_some_kept(state, steps)
+    state = state._replace(epoch=state.epoch + 1)
+    train_loss, (validation_loss, value) = _mean(np.concatenate(losses), course.batches), course.judge(state.params)
+    if not np.isfinite(validation_loss):
+        raise retrace.invalid(state, steps)
+    measured = None if course.diagnose is None else course.diagnose(state)
+    seconds, skipped = time.perf_counter() - began, updates.skipped(state.opt_state)
+    epoch = Epoch(len(start.epochs) + 1, train_loss, validation_loss, value, seconds, skipped, measured)
+    position = start._replace(
+        state=state, losses=start.losses[:0], epochs=(*start.epochs, epoch), seconds=epoch.seconds
+    )
+    if course.recipe.early_stopping and position.is_best:
+        # A copy, because the next epoch takes over the state's memory.
+        return position._replace(best=copied(state.params), best_epoch=epoch.number)
+    return position
 
 
 def _mean(losses, batches):
@@ -256,9 +178,9 @@ def _mean(losses, batches):
     return float(np.average(losses[seen], weights=counts[seen])) if seen.any() else np.inf
 
 
-def _remedy(config, problem):
+def _remedy(recipe, problem):
     if problem.loss == "binary_cross_entropy":
         return "it is not where a sigmoid rounds to 0 for 1, or to 1 for 0; use --loss sigmoid_binary_cross_entropy"
-    rate = updates.learning_rate(config)
+    rate = updates.learning_rate(recipe)
     lower = "give a --learning-rate" if rate is None else f"lower --learning-rate ({rate:g})"
     return f"{lower} or look for extreme values in the data"

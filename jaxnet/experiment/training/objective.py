@@ -1,4 +1,4 @@
-"""What a run trains: the network that the options ask for, its loss, gradient and optimizer, and how it is judged."""
+"""What a run trains: a network and its loss, with the gradient and optimizer of a recipe, and how it is judged."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet import feedback, gradient, per_example
-from jaxnet.experiment.data.problem import Problem, loss_of
+from jaxnet.experiment.data.problem import Problem
 from jaxnet.experiment.devices.mesh import Layout
-from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.training import updates
 from jaxnet.experiment.training.blocks import Block
+from jaxnet.experiment.training.recipe import Recipe
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
 from jaxnet.parameters import sides_of
@@ -45,30 +45,28 @@ class Objective(NamedTuple):
 
 
 def make_objective(
-    config: TrainConfig, problem: Problem, shape: tuple[int, ...], batch_size: int, layout: Layout
+    recipe: Recipe, net: Layer, loss: Loss, x: jax.ShapeDtypeStruct, batch_size: int, layout: Layout
 ) -> Objective:
-    """What the options ask for, with parameters and optimizer state on the mesh.
+    """What the recipe asks for, with parameters and optimizer state on the mesh.
 
     Args:
-      config, problem: the options, and what they are about.
-      shape: of an example's inputs.
+      recipe: how the network is trained.
+      net, loss: what is trained.
+      x: its inputs, as shapes alone.
       batch_size: examples in a batch, without what fills it up.
       layout: of the mesh.
     """
-    network = config.network(shape, problem.outputs, problem.output_activation)
-    x = network.inputs(1, config.parameters_dtype)
-    net, loss = network.net, loss_of(problem)
-    trained_net = mixed_precision(net) if config.dtype == "bfloat16" else net
-    start, order_key, noise, back = _keys(np.uint32(config.seed))
+    trained_net = mixed_precision(net) if recipe.dtype == "bfloat16" else net
+    start, order_key, noise, back = _keys(np.uint32(recipe.seed))
     blank = jax.eval_shape(net.init, start)
     sides = sides_of(net, blank, x)
-    optimizer = updates.make_optimizer(config, trained_net, loss, batch_size, noise, sides)
+    optimizer = updates.make_optimizer(recipe, trained_net, loss, batch_size, noise, sides)
     of_params = layout.of_params(net, blank, sides)
     params = jax.jit(net.init, out_shardings=of_params)(start)
     create = partial(TrainState.create, optimizer=optimizer)
     places = layout.of_state(jax.eval_shape(create, blank, key=order_key), of_params)
     state = jax.jit(create, out_shardings=places)(params, key=order_key)
-    value_and_grad = make_value_and_grad(config, trained_net, params, x, batch_size, back)
+    value_and_grad = make_value_and_grad(recipe, trained_net, params, x, batch_size, back)
     steps = make_steps(trained_net, loss, optimizer, value_and_grad=value_and_grad)
     # A place for every array: the compiler may otherwise move the state about, and then compiles again.
     steps = jax.jit(steps, donate_argnums=0, out_shardings=(places, layout.places()))
@@ -96,31 +94,31 @@ def make_judge(
 
 
 def make_value_and_grad(
-    config: TrainConfig, net: Layer, params: Any, x: jax.ShapeDtypeStruct, batch_size: int, key: jax.Array
+    recipe: Recipe, net: Layer, params: Any, x: jax.ShapeDtypeStruct, batch_size: int, key: jax.Array
 ) -> Callable[[Layer, Loss], Callable[..., Any]]:
     """What `make_steps` takes for `--backward`, `--feedback`, `--clip-examples` and `--on-nan`.
 
     Args:
-      config: the options.
+      recipe: the options.
       net, params: the network, and its parameters at the start.
       x: its inputs, as shapes alone.
       batch_size: examples in a batch, without what fills it up.
       key: of random feedback weights.
     """
-    chosen = _chosen(config, net, params, x, batch_size, key)
-    return _refusing(chosen) if config.on_nan == "skip" else chosen
+    chosen = _chosen(recipe, net, params, x, batch_size, key)
+    return _refusing(chosen) if recipe.on_nan == "skip" else chosen
 
 
-def _chosen(config, net, params, x, batch_size, key):
-    if config.backward == "autodiff":
+def _chosen(recipe, net, params, x, batch_size, key):
+    if recipe.backward == "autodiff":
         return _autodiff_value_and_grad
     backward = {
         "transpose": lambda: net.backward,
         "random": lambda: feedback.alignment(net, net.init(key)),
         "sign": lambda: feedback.sign_symmetry(net),
         "direct": lambda: feedback.direct(net, feedback.direct_weights(net, params, x, key)),
-    }[config.feedback]()
-    read = None if config.clip_examples is None else per_example.clipped(config.clip_examples, batch_size)
+    }[recipe.feedback]()
+    read = None if recipe.clip_examples is None else per_example.clipped(recipe.clip_examples, batch_size)
     return partial(gradient.value_and_grad, backward=backward, read=read)
 
 

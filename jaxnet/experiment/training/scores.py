@@ -1,10 +1,36 @@
 """What a trained model is worth on examples that it has not seen."""
 
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.experiment.data.problem import Problem
+from jaxnet.experiment.data.problem import Problem, loss_of
+from jaxnet.experiment.devices.mesh import Layout
+from jaxnet.experiment.training.blocks import Block
+from jaxnet.layer import Layer
+
+
+def predict_and_judge(
+    net: Layer, params: Any, problem: Problem, blocks: Callable[[], Iterable[Block]], layout: Layout
+) -> tuple[np.ndarray, float]:
+    """The predictions for all examples of the blocks, as `Problem.predict` makes them, and the mean loss."""
+    loss = loss_of(problem)
+
+    @partial(jax.jit, out_shardings=layout.places())
+    def outputs_and_losses(params, x, y):
+        z = net.apply(params, x)
+        return z, loss.forward(z, y)
+
+    outputs, losses = [], []
+    for x, y, _, rows in blocks():
+        z, values = jax.device_get(outputs_and_losses(params, x, y))
+        outputs.append(problem.predict(jnp.asarray(z[:rows])))
+        losses.append(values[:rows])
+    return np.concatenate(outputs), float(np.concatenate(losses).mean())
 
 
 def scores(problem: Problem, predicted: np.ndarray, y: np.ndarray) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import optax
 from jaxtyping import PyTree
 
 from jaxnet import optimizers
-from jaxnet.experiment.options.train_config import TrainConfig
+from jaxnet.experiment.training.recipe import Recipe
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
 from jaxnet.parameters import Sides
@@ -17,38 +17,38 @@ USUAL_RATE = 1e-3
 NEVER_ACCEPTED = 2**31 - 1
 
 
-def learning_rate(config: TrainConfig) -> float | None:
+def learning_rate(recipe: Recipe) -> float | None:
     """The one that was asked for, or what suits the optimizer; None where that chooses for itself."""
-    if config.learning_rate is not None or config.optimizer == "kfac":
-        return config.learning_rate
-    return RATES.get(config.optimizer, USUAL_RATE)
+    if recipe.learning_rate is not None or recipe.optimizer == "kfac":
+        return recipe.learning_rate
+    return RATES.get(recipe.optimizer, USUAL_RATE)
 
 
-def weight_decay(config: TrainConfig) -> float:
+def weight_decay(recipe: Recipe) -> float:
     """The one that was asked for, or what suits the optimizer."""
-    if config.weight_decay is not None:
-        return config.weight_decay
-    return 0.3 if config.optimizer in DECOUPLED else 0.0
+    if recipe.weight_decay is not None:
+        return recipe.weight_decay
+    return 0.3 if recipe.optimizer in DECOUPLED else 0.0
 
 
 def make_optimizer(
-    config: TrainConfig, net: Layer, loss: Loss, batch_size: int, key: jax.Array, sides: PyTree[Sides]
+    recipe: Recipe, net: Layer, loss: Loss, batch_size: int, key: jax.Array, sides: PyTree[Sides]
 ) -> optax.GradientTransformationExtraArgs:
-    """The optimizer of the options. Weight decay is for weights: it spares biases, and whatever else is none.
+    """The optimizer of the recipe. Weight decay is for weights: it spares biases, and whatever else is none.
 
     Args:
-      config: the options.
+      recipe: names it.
       net, loss: what K-FAC takes the curvature of.
       batch_size: examples in a batch, without what fills it up.
       key: of the noise, and of K-FAC's labels.
       sides: of the network's parameters, see `parameters.sides_of`.
     """
-    optimizer = _without_noise(config, net, loss, batch_size, key, jax.tree.map(lambda of_one: of_one.is_weight, sides))
-    if config.noise_multiplier:
-        assert config.clip_examples is not None
-        noise = optimizers.private_noise(config.clip_examples, config.noise_multiplier, batch_size, key)
+    optimizer = _without_noise(recipe, net, loss, batch_size, key, jax.tree.map(lambda of_one: of_one.is_weight, sides))
+    if recipe.noise_multiplier:
+        assert recipe.clip_examples is not None
+        noise = optimizers.private_noise(recipe.clip_examples, recipe.noise_multiplier, batch_size, key)
         optimizer = optax.chain(noise, optimizer)
-    if config.on_nan == "skip":
+    if recipe.on_nan == "skip":
         optimizer = optax.apply_if_finite(optimizer, max_consecutive_errors=NEVER_ACCEPTED)
     return optax.with_extra_args_support(optimizer)
 
@@ -58,10 +58,10 @@ def skipped(opt_state: optax.OptState) -> int | None:
     return int(opt_state.total_notfinite) if isinstance(opt_state, optax.ApplyIfFiniteState) else None
 
 
-def _without_noise(config, net, loss, batch_size, key, is_weight):
-    rate, decay = learning_rate(config), weight_decay(config)
-    if config.optimizer in DECOUPLED:
-        return getattr(optax, config.optimizer)(rate, weight_decay=decay, mask=is_weight)
+def _without_noise(recipe, net, loss, batch_size, key, is_weight):
+    rate, decay = learning_rate(recipe), weight_decay(recipe)
+    if recipe.optimizer in DECOUPLED:
+        return getattr(optax, recipe.optimizer)(rate, weight_decay=decay, mask=is_weight)
     optimizer = {
         "sgd": lambda: optax.sgd(rate),
         "momentum": lambda: optax.sgd(rate, momentum=0.9),
@@ -70,5 +70,5 @@ def _without_noise(config, net, loss, batch_size, key, is_weight):
         "rmsprop": lambda: optax.rmsprop(rate),
         "adagrad": lambda: optax.adagrad(rate),
         "kfac": lambda: optimizers.kfac(net, loss, rate, batch_size=batch_size, key=key),
-    }[config.optimizer]()
+    }[recipe.optimizer]()
     return optax.chain(optax.add_decayed_weights(decay, mask=is_weight), optimizer) if decay else optimizer

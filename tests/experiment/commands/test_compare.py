@@ -15,7 +15,8 @@ from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage import folder
 from jaxnet.experiment.storage.history import read
-from jaxnet.experiment.training.loop import Epoch
+from jaxnet.experiment.storage.metrics import Metrics
+from jaxnet.experiment.training.position import Epoch
 
 LOSSES = (0.5, 0.25, 0.125, 0.375)
 
@@ -26,7 +27,7 @@ def write(where, losses=LOSSES, *, metric="accuracy", finished=True, **options):
     config = TrainConfig(**{"epochs": len(losses), "out": str(where), **options})
     folder.write_json(where / folder.CONFIG, dataclasses.asdict(config))
     epochs = [Epoch(number, loss / 2, loss, 1 - loss, number * 1.5) for number, loss in enumerate(losses, 1)]
-    folder.Metrics(where, metric).begin(tuple(epochs))
+    Metrics(where, metric).begin(tuple(epochs))
     if finished:
         result = {f"test_{metric}": 0.75, "kept_epoch": len(losses), "epochs": len(losses), "seconds": 100.0}
         folder.write_json(where / folder.RESULT, result)

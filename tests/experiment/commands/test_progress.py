@@ -10,7 +10,7 @@ from jaxnet.experiment.commands import progress
 from jaxnet.experiment.commands.progress import _words
 from jaxnet.experiment.console import screen
 from jaxnet.experiment.console.bar import Line
-from jaxnet.experiment.training.loop import Epoch
+from jaxnet.experiment.training.position import Epoch
 
 EPOCH = Epoch(256, 0.12345, 0.23456, 0.978, 12.0)
 

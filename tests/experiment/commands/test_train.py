@@ -12,7 +12,7 @@ from own_layers import gain
 from short_runs import train
 
 import jaxnet as jn
-from jaxnet.experiment.commands.train import device
+from jaxnet.experiment.commands.train import device, recipe_of
 from jaxnet.experiment.console.errors import Failure
 from jaxnet.experiment.options.train_config import Feedback, Optimizer, TrainConfig
 from jaxnet.experiment.storage import model
@@ -85,7 +85,8 @@ def test_weight_decay_shrinks_weights_and_spares_biases(optimizer):
     seen = {"x": x, "y": y, "value": jnp.zeros(()), "value_fn": lambda params, **_: jnp.zeros(())}
     for decay, shrinks in ((0.5, True), (0.0, False)):
         config = TrainConfig(optimizer=optimizer, weight_decay=decay)
-        chosen = optax.with_extra_args_support(make_optimizer(config, net, loss, 6, key, sides_of(net, params, x)))
+        sides = sides_of(net, params, x)
+        chosen = optax.with_extra_args_support(make_optimizer(recipe_of(config), net, loss, 6, key, sides))
         update, _ = chosen.update(gradient, chosen.init(params), params, **seen)
         assert (update.W < 0).all() == shrinks
         assert (update.b == 0).all()

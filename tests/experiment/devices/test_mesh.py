@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
+from objectives import objective_of
 from on_disk import three_classes
 from own_layers import gain
 
@@ -21,7 +22,7 @@ from jaxnet.experiment.devices.mesh import AXES, Layout, make_layout
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage import checkpoint
 from jaxnet.experiment.training.batches import Batches, blocks_of
-from jaxnet.experiment.training.objective import make_judge, make_objective
+from jaxnet.experiment.training.objective import make_judge
 from jaxnet.parameters import sides_of
 
 pytestmark = pytest.mark.usefixtures("optax_promotion", "without_figures")
@@ -112,7 +113,7 @@ def spread(array):
 def test_parameters_and_what_optimizers_keep_of_them_are_split_over_model(optimizer):
     config = TrainConfig(hidden=(8, 6, 5), optimizer=optimizer, mesh="data=2,model=2")
     layout = make_layout(config.mesh)
-    objective = make_objective(config, PROBLEM, (3,), 8, layout)
+    objective = objective_of(config, PROBLEM, 3, 8, layout)
     first, _, second, _, third, _, fourth, *_ = objective.state.params
     # By outputs, by inputs; then 5 outputs do not divide, and the one that follows is split by neither.
     assert (spread(first.W), spread(first.b)) == ((4, 3), (4,))
@@ -150,8 +151,8 @@ def test_batches_are_split_and_filled_up_and_each_program_is_compiled_once(caplo
     config = TrainConfig(hidden=(4,), batch_size=6, mesh="data=4")
     layout = make_layout(config.mesh)
     part = Part(InMemory(np.random.default_rng(0).normal(size=(17, 3))), np.arange(17.0)[:, None])
-    objective = make_objective(config, PROBLEM, (3,), 6, layout)
-    batches = Batches(part, PROBLEM, config, layout, objective.order_key)
+    objective = objective_of(config, PROBLEM, 3, 6, layout)
+    batches = Batches(part, PROBLEM, config.batch_size, "float32", layout, objective.order_key)
     state = objective.state
     with jax.log_compiles():
         for epoch in range(3):
@@ -171,7 +172,7 @@ def test_what_fills_up_a_part_is_not_judged(mesh):
     layout = make_layout(config.mesh)
     rng = np.random.default_rng(0)
     part = Part(InMemory(rng.normal(size=(9, 3))), rng.normal(size=(9, 1)))
-    objective = make_objective(config, PROBLEM, (3,), 8, layout)
+    objective = objective_of(config, PROBLEM, 3, 8, layout)
     judge = make_judge(objective.net, objective.loss, PROBLEM, blocks_of(part, PROBLEM, "float32", layout), layout)
     loss, rmse = judge(objective.state.params)
     params = jax.tree.map(jnp.asarray, jax.device_get(objective.state.params))

@@ -16,8 +16,10 @@ import jaxnet
 from jaxnet.experiment.commands.train import run
 from jaxnet.experiment.console.errors import BadInput, Failure
 from jaxnet.experiment.data import named
+from jaxnet.experiment.options.resumed import restored
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage import folder
+from jaxnet.experiment.storage.metrics import Metrics
 
 pytestmark = pytest.mark.usefixtures("optax_promotion")
 
@@ -73,14 +75,14 @@ def test_a_run_that_goes_on_keeps_what_its_options_came_to_and_tells_the_version
     config = TrainConfig(data="iris", out=str(tmp_path / "run"))
     path = tmp_path / "run" / "config.json"
     with ExitStack() as stack:
-        out = folder.make(config, {"loss": "chosen"}, stack)
+        out = folder.make(dataclasses.asdict(config), {"loss": "chosen"}, stack)
         before = json.loads(path.read_text())
         assert before["resolved"] == {"loss": "chosen"}
         folder.write_json(path, before | {"versions": {"jax": "0.1"}})
         more = dataclasses.replace(config, resume=str(out), epochs=1000, out=None)
-        folder.go_on(more, out)
+        folder.go_on(out, dataclasses.asdict(more))
     assert json.loads(path.read_text()) == before | {"epochs": 1000}
-    assert folder.read_config(out) == dataclasses.replace(config, epochs=1000)
+    assert folder.read_options(out, restored) == dataclasses.replace(config, epochs=1000)
 
 
 def test_what_the_options_came_to_is_what_was_trained_with(tmp_path, without_figures):
@@ -117,14 +119,14 @@ def test_a_missing_package_is_named_before_a_folder_is_made(name, options, messa
 
 def ctrl_c_after(monkeypatch, epochs, number=signal.SIGINT):
     """Sends this process a signal when so many epochs are done, as a person would."""
-    add = folder.Metrics.add
+    add = Metrics.add
 
     def added(self, epoch):
         add(self, epoch)
         if epoch.number == epochs:
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(folder.Metrics, "add", added)
+    monkeypatch.setattr(Metrics, "add", added)
 
 
 def test_ctrl_c_saves_and_says_what_the_folder_holds(tmp_path, monkeypatch):
@@ -187,10 +189,13 @@ def test_without_a_name_the_first_free_number_is_taken_at_once(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "digits-2").mkdir(parents=True)
     with ExitStack() as stack:
-        made = [str(folder.make(TrainConfig(), {}, stack)) for _ in range(3)]
+        made = [str(folder.make(dataclasses.asdict(TrainConfig()), {}, stack)) for _ in range(3)]
         assert made == ["runs/digits-1", "runs/digits-3", "runs/digits-4"]
-        assert str(folder.make(TrainConfig(data="../some where/my data.csv"), {}, stack)) == "runs/my-data-1"
-        assert len(folder.make(TrainConfig(data=200 * "n"), {}, stack).name) == 52
+        assert (
+            str(folder.make(dataclasses.asdict(TrainConfig(data="../some where/my data.csv")), {}, stack))
+            == "runs/my-data-1"
+        )
+        assert len(folder.make(dataclasses.asdict(TrainConfig(data=200 * "n")), {}, stack).name) == 52
 
 
 def test_a_replaced_run_stays_until_the_new_one_is_finished(tmp_path, monkeypatch):

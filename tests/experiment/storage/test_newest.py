@@ -12,7 +12,8 @@ from jaxnet.experiment.commands.predict import PredictConfig, predict
 from jaxnet.experiment.commands.train import run
 from jaxnet.experiment.console.errors import BadInput, Terminated
 from jaxnet.experiment.options.train_config import TrainConfig
-from jaxnet.experiment.storage import checkpoint, exports, folder, model, newest
+from jaxnet.experiment.storage import checkpoint, exports, model, newest
+from jaxnet.experiment.storage.metrics import Metrics
 
 pytestmark = pytest.mark.usefixtures("optax_promotion", "without_figures")
 
@@ -22,14 +23,14 @@ def stop_after(monkeypatch):
     """Has a run stopped after an epoch."""
 
     def after(epoch):
-        add = folder.Metrics.add
+        add = Metrics.add
 
         def added(self, done):
             add(self, done)
             if done.number == epoch:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        monkeypatch.setattr(folder.Metrics, "add", added)
+        monkeypatch.setattr(Metrics, "add", added)
 
     return after
 

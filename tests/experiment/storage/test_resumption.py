@@ -21,11 +21,13 @@ from on_disk import three_classes
 import jaxnet as jn
 from jaxnet.experiment.commands.train import run
 from jaxnet.experiment.console.errors import BadInput, Failure, Terminated
+from jaxnet.experiment.options.resumed import restored
 from jaxnet.experiment.options.schedule import Schedule
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage import checkpoint, folder
+from jaxnet.experiment.storage.metrics import Metrics
 from jaxnet.experiment.storage.resumption import resume, save
-from jaxnet.experiment.training.loop import Epoch, Position
+from jaxnet.experiment.training.position import Epoch, Position
 
 pytestmark = pytest.mark.usefixtures("optax_promotion", "without_figures")
 ROOT = Path(__file__).parents[3]
@@ -105,7 +107,7 @@ def test_a_finished_run_goes_on_with_more_epochs(tmp_path):
     more = options(tmp_path / "short", checkpoint_every="1epoch", resume=str(tmp_path / "short"))
     run(dataclasses.replace(more, out=None))
     assert outcome(tmp_path / "short") == outcome(tmp_path / "long")
-    assert folder.read_config(tmp_path / "short") == dataclasses.replace(more, resume=None)
+    assert folder.read_options(tmp_path / "short", restored) == dataclasses.replace(more, resume=None)
 
 
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
@@ -203,20 +205,20 @@ def test_a_lock_on_a_file_that_its_holder_has_just_removed_is_none(tmp_path, mon
             first.close()
         return flock(descriptor, operation)
 
-    folder.again(options(out, resume=str(out), checkpoint_every="0"), first)
+    folder.again(out, first)
     monkeypatch.setattr(fcntl, "flock", late)
     with ExitStack() as second, suppress(BadInput):
-        folder.again(options(out, resume=str(out), checkpoint_every="0"), second)
+        folder.again(out, second)
         # Where it was not refused, it holds what others find there.
         with pytest.raises(BadInput, match="another run is writing there"):
-            folder.again(options(out, resume=str(out), checkpoint_every="0"), ExitStack())
+            folder.again(out, ExitStack())
     assert len(seen) == 1
     # Nobody's lock but its own can be removed while it is held.
     assert at_release
     assert not any(at_release)
     assert not (out / folder.LOCK).exists()
     with ExitStack() as third:
-        folder.again(options(out, resume=str(out), checkpoint_every="0"), third)
+        folder.again(out, third)
 
 
 def test_what_cannot_be_resumed_is_named(tmp_path, without_shape_annotations):
@@ -254,14 +256,14 @@ def test_what_cannot_be_resumed_is_named(tmp_path, without_shape_annotations):
     ):
         (out / "config.json").write_text(content)
         with pytest.raises(BadInput, match=r"config\.json is damaged, or of another version of jaxnet$"):
-            folder.read_config(out)
+            folder.read_options(out, restored)
 
 
 def test_what_is_about_one_start_is_given_anew(tmp_path):
     several = {"distributed": True, "coordinator": "127.0.0.1:1", "processes": 2, "process_id": 1, "profile": True}
     config = options(tmp_path, **several, mesh="data=2")
     folder.write_json(tmp_path / folder.CONFIG, dataclasses.asdict(config))
-    assert folder.read_config(tmp_path) == options(tmp_path, mesh="data=2")
+    assert folder.read_options(tmp_path, restored) == options(tmp_path, mesh="data=2")
 
 
 @pytest.fixture
@@ -269,7 +271,7 @@ def stopped(monkeypatch):
     """Has Ctrl-C pressed in an epoch, or the process end before the first one of a start."""
 
     def at(epoch):
-        add, begin = folder.Metrics.add, folder.Metrics.begin
+        add, begin = Metrics.add, Metrics.begin
 
         def added(self, done):
             add(self, done)
@@ -282,8 +284,8 @@ def stopped(monkeypatch):
                 raise KeyboardInterrupt
 
         with monkeypatch.context() as patched:
-            patched.setattr(folder.Metrics, "add", added)
-            patched.setattr(folder.Metrics, "begin", begun)
+            patched.setattr(Metrics, "add", added)
+            patched.setattr(Metrics, "begin", begun)
             yield
 
     return contextmanager(at)
@@ -302,7 +304,7 @@ def test_an_extended_run_that_was_stopped_goes_on(at, stopped, tmp_path):
     of_the_end = "" if at == "start" else f" (of 2 epochs), checkpoints/step-{step:09d}; --resume {out} goes on"
     assert str(told.value).startswith(f"{out} holds config.json, {held}{of_the_end}")
     # As the command line has it: the options are those that it goes on with.
-    run(dataclasses.replace(folder.read_config(out), resume=str(out)))
+    run(dataclasses.replace(folder.read_options(out, restored), resume=str(out)))
     assert outcome(out) == outcome(tmp_path / "whole")
     with pytest.raises(BadInput) as finished:
         run(options(out, epochs=4, resume=str(out)))
@@ -330,13 +332,13 @@ def test_a_run_of_a_moment_goes_on_too(tmp_path):
 
 
 def test_where_an_epoch_is_told_there_is_a_checkpoint_unless_there_are_to_be_none(tmp_path, monkeypatch):
-    add, seen = folder.Metrics.add, []
+    add, seen = Metrics.add, []
 
     def added(self, epoch):
         add(self, epoch)
         seen.append(len(checkpoint.found(self._path.parent)))
 
-    monkeypatch.setattr(folder.Metrics, "add", added)
+    monkeypatch.setattr(Metrics, "add", added)
     run(options(tmp_path / "some", checkpoint_every="2epochs", epochs=3))
     run(options(tmp_path / "none", checkpoint_every="0", epochs=3))
     assert seen == [1, 1, 2, 0, 0, 0]
@@ -371,7 +373,7 @@ def test_the_same_data_elsewhere_and_another_working_directory_will_do(tmp_path,
     run(options("whole", data="d.npz", epochs=4))
     # Another working directory: the whole path is known.
     monkeypatch.chdir(tmp_path)
-    stored = folder.read_config(Path("a/run"))
+    stored = folder.read_options(Path("a/run"), restored)
     assert stored.data == str(tmp_path / "a" / "d.npz")
     run(dataclasses.replace(stored, resume="a/run", epochs=2))
     # Moved, and not told where to.
@@ -386,7 +388,7 @@ def test_the_same_data_elsewhere_and_another_working_directory_will_do(tmp_path,
     run(dataclasses.replace(stored, resume="a/run", epochs=3, data="e.npz"))
     # From here on it is there.
     monkeypatch.chdir(tmp_path / "a")
-    run(dataclasses.replace(folder.read_config(Path("run")), resume="run", epochs=4))
+    run(dataclasses.replace(folder.read_options(Path("run"), restored), resume="run", epochs=4))
     assert outcome(tmp_path / "a" / "run") == outcome(tmp_path / "a" / "whole")
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from objectives import objective_of
 from own_layers import add_all
 from reference import ACTIVATIONS
 from tensorboardX.proto import event_pb2
@@ -19,9 +20,8 @@ from jaxnet.experiment.data.split import Part
 from jaxnet.experiment.devices.mesh import make_layout
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage.tensorboard import Board
-from jaxnet.experiment.training import objective
 from jaxnet.experiment.training.diagnostics import EXAMPLES, make_diagnose
-from jaxnet.experiment.training.loop import Epoch
+from jaxnet.experiment.training.position import Epoch
 
 pytestmark = pytest.mark.usefixtures("optax_promotion")
 PROBLEM = Problem("regression", ("y",), (), "half_squared_error", "identity", np.zeros(1), np.ones(1))
@@ -44,8 +44,8 @@ def test_every_number_is_that_of_jax_grad_and_numpy(activation, derivative, mesh
     rng = np.random.default_rng(0)
     # Far from 0, where some units are flat for all examples and some for a few.
     part = Part(InMemory(rng.normal(size=(EXAMPLES + 7, 3)) * 4), rng.normal(size=(EXAMPLES + 7, 1)))
-    made = objective.make_objective(config, PROBLEM, (3,), 10, layout)
-    told = make_diagnose(made, part, PROBLEM, config, layout)(made.state)
+    made = objective_of(config, PROBLEM, 3, 10, layout)
+    told = make_diagnose(made, part, PROBLEM, 10, "float64", layout)(made.state)
 
     params = jax.tree.map(jnp.asarray, jax.device_get(made.state.params))
     x, y = jnp.asarray(part.x.values[:10]), jnp.asarray(part.y[:10])
@@ -75,13 +75,13 @@ def test_dead_units_are_counted_and_a_layer_of_zeros_has_no_ratio():
     layout = make_layout()
     rng = np.random.default_rng(0)
     part = Part(InMemory(rng.normal(size=(20, 3))), rng.normal(size=(20, 1)))
-    made = objective.make_objective(config, PROBLEM, (3,), 8, layout)
+    made = objective_of(config, PROBLEM, 3, 8, layout)
     state = made.state
     # The first unit is on for all examples, the second for those whose first feature is large.
     b = jnp.array([9.0, -1.0, -9.0, 0.0])
     W = jnp.zeros((4, 3)).at[1, 0].set(1)
     state = state._replace(params=(state.params[0]._replace(W=W, b=b), *state.params[1:]))
-    told = make_diagnose(made, part, PROBLEM, config, layout)(state)
+    told = make_diagnose(made, part, PROBLEM, 8, "float32", layout)(state)
     share = (part.x.values[:, 0] <= 1).mean()
     assert told["layers"][0]["dead"] == 0.5
     assert told["layers"][0]["saturated"] == pytest.approx((0 + share + 1 + 1) / 4, rel=1e-6)
@@ -113,17 +113,19 @@ def of_network(made, net, params):
 @pytest.mark.parametrize("around", AROUND.values(), ids=AROUND)
 def test_a_repeated_layer_is_told_of_round_by_round_as_the_chain_of_its_rounds_is(around, x64, key):
     config = TrainConfig(hidden=(3,), batch_size=8, dtype="float64")
-    layout = make_layout(config)
+    layout = make_layout()
     rng = np.random.default_rng(0)
-    part = Part(rng.normal(size=(20, 3)) * 4, rng.normal(size=(20, 1)))
-    made = objective.make_objective(config, PROBLEM, 3, 8, layout)
+    part = Part(InMemory(rng.normal(size=(20, 3)) * 4), rng.normal(size=(20, 1)))
+    made = objective_of(config, PROBLEM, 3, 8, layout)
     repeated = jn.chain(jn.repeat(around(BLOCK), 3), jn.dense(3, 1), jn.identity)
     one_by_one = jn.chain(jn.chain(*(around(BLOCK) for _ in range(3))), jn.dense(3, 1), jn.identity)
     params = repeated.init(key)
     apart = tuple(jax.tree.map(lambda leaf, k=k: leaf[k] * (k + 1), params[0]) for k in range(3))
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *apart)
     told, expected = (
-        make_diagnose(of_network(made, net, params), part, PROBLEM, config, layout)(of_network(made, net, params).state)
+        make_diagnose(of_network(made, net, params), part, PROBLEM, 8, "float64", layout)(
+            of_network(made, net, params).state
+        )
         for net, params in ((repeated, (stacked, *params[1:])), (one_by_one, (apart, *params[1:])))
     )
     assert len(told["layers"]) == 4
@@ -152,13 +154,13 @@ def test_a_gain_has_no_entry_and_an_activation_of_ones_own_is_as_flat_as_its_ste
         kind="elementwise",
     )
     config = TrainConfig(hidden=(1,), batch_size=4, dtype="float64")
-    layout = make_layout(config)
+    layout = make_layout()
     x = np.array([[0.0], [1.0], [2.0], [3.5]])
-    made = objective.make_objective(config, PROBLEM, 1, 4, layout)
+    made = objective_of(config, PROBLEM, 1, 4, layout)
     net = jn.chain(jn.dense(1, 1), scale, steep)
     params = (jn.Dense(W=jnp.ones((1, 1)), b=jnp.zeros(1)), {"gain": jnp.ones(1)}, ())
     made = of_network(made, net, params)
-    told = make_diagnose(made, Part(x, x), PROBLEM, config, layout)(made.state)
+    told = make_diagnose(made, Part(InMemory(x), x), PROBLEM, 4, "float64", layout)(made.state)
     # tanh'(3.5) is 0.0036, tanh'(2) is 0.07.
     (layer,) = told["layers"]
     assert (layer["dead"], layer["saturated"]) == (0, 0.25)

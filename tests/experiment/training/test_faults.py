@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from objectives import objective_of
 from own_layers import add_all
 
 import jaxnet as jn
@@ -23,7 +24,6 @@ from jaxnet.experiment.storage import checkpoint
 from jaxnet.experiment.training import faults
 from jaxnet.experiment.training.batches import Batches
 from jaxnet.experiment.training.faults import Fault
-from jaxnet.experiment.training.objective import make_objective
 
 pytestmark = pytest.mark.usefixtures("optax_promotion", "without_figures")
 PROBLEM = Problem("regression", ("y",), (), "half_squared_error", "identity", np.zeros(1), np.ones(1))
@@ -48,7 +48,7 @@ def made(key):
     def pieces():
         return [(jnp.asarray(x[at : at + 4]), jnp.asarray(y[at : at + 4]), None) for at in (0, 4, 8)]
 
-    return make_objective(config, PROBLEM, (3,), 4, layout), layout, x, pieces
+    return objective_of(config, PROBLEM, 3, 4, layout), layout, x, pieces
 
 
 def test_where_all_is_finite_nothing_is_found_and_the_state_stays(made):
@@ -72,7 +72,7 @@ def test_the_first_faulty_batch_of_many_is_found(batch, made):
 ])  # fmt: skip
 def test_the_batch_is_found_where_the_optimizer_keeps_a_random_key(changes, made):
     _, layout, x, pieces = made
-    objective = make_objective(TrainConfig(hidden=(5,), batch_size=4, **changes), PROBLEM, (3,), 4, layout)
+    objective = objective_of(TrainConfig(hidden=(5,), batch_size=4, **changes), PROBLEM, 3, 4, layout)
     keys = [
         leaf for leaf in jax.tree.leaves(objective.state.opt_state) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     ]
@@ -100,7 +100,8 @@ def test_a_run_that_diverges_says_where_and_how_much_was_skipped(changes, told, 
 
 
 def test_a_test_part_whose_loss_is_not_finite_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxnet.experiment.commands.train._test", lambda *arguments: ({"test_loss": np.inf}, None))
+    judged = "jaxnet.experiment.commands.train.predict_and_judge"
+    monkeypatch.setattr(judged, lambda *arguments: (None, np.inf))
     with pytest.raises(Failure) as error:
         run(options(tmp_path, data="iris", epochs=1))
     assert str(error.value) == (
@@ -229,7 +230,7 @@ def textbook(monkeypatch):
     def make(problem):
         return loss_of(problem)._replace(backward=lambda a, y: (a - y) / (a * (1 - a)))
 
-    monkeypatch.setattr("jaxnet.experiment.training.objective.loss_of", make)
+    monkeypatch.setattr("jaxnet.experiment.training.loop.loss_of", make)
 
 
 SATURATES = {"data": "breast_cancer", "loss": "binary_cross_entropy", "epochs": 8, "learning_rate": 0.05}
@@ -255,7 +256,7 @@ def test_a_skipped_batch_leaves_the_state_and_the_others_train_as_without_it(mad
     states = {}
     # A target whose loss overflows, while its gradient does not.
     for name, dropped in (("skipped", False), ("left out", True)):
-        objective = make_objective(config, PROBLEM, (3,), 4, layout)
+        objective = objective_of(config, PROBLEM, 3, 4, layout)
         (xs, ys, _), *_ = pieces()
         xs, ys = (xs[jnp.array([0, 2, 3])], ys[jnp.array([0, 2, 3])]) if dropped else (xs, ys.at[1, 2].set(1e30))
         states[name], metrics = objective.steps(objective.state, xs, ys)
@@ -282,9 +283,8 @@ def test_where_nothing_is_skipped_the_run_is_the_same(tmp_path):
 
 
 def batches_of(examples, batch_size):
-    config = TrainConfig(batch_size=batch_size)
     part = Part(InMemory(np.zeros((examples, 2))), np.arange(examples)[:, None].astype(float))
-    return Batches(part, PROBLEM, config, make_layout(), jax.random.key(1))
+    return Batches(part, PROBLEM, batch_size, "float32", make_layout(), jax.random.key(1))
 
 
 def test_redrawn_orders_keep_what_was_seen_and_show_every_example_once():
@@ -317,7 +317,7 @@ def fragile(monkeypatch):
         nonlocal fragile_target
         fragile_target = target
 
-    monkeypatch.setattr("jaxnet.experiment.training.objective.loss_of", make)
+    monkeypatch.setattr("jaxnet.experiment.training.loop.loss_of", make)
     return choose
 
 
@@ -393,6 +393,6 @@ def first_targets_of_batches(config):
     parts, problem = split(table, problem, config.seed)
     layout = make_layout()
     with jax.enable_x64(True):
-        key = make_objective(config, problem, (10,), config.batch_size, layout).order_key
-        order = Batches(parts.train, problem, config, layout, key).order(0)
+        key = objective_of(config, problem, 10, config.batch_size, layout).order_key
+        order = Batches(parts.train, problem, config.batch_size, "float32", layout, key).order(0)
     return problem.encode(parts.train.y, "float64")[order[:, 0]]

@@ -1,0 +1,69 @@
+"""What a run says before it begins, and when it has ended."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxnet.experiment.console.screen import say
+from jaxnet.experiment.data.examples import Examples
+from jaxnet.experiment.devices.mesh import Layout
+from jaxnet.experiment.networks.network import Network
+from jaxnet.experiment.options.train_config import TrainConfig
+from jaxnet.experiment.training import updates
+from jaxnet.experiment.training.recipe import Recipe
+
+WAYS_BACK = {
+    "random": "fixed random weights",
+    "sign": "the signs of the weights",
+    "direct": "fixed random weights from the output",
+}
+
+
+def print_plan(
+    found: str,
+    layout: Layout,
+    examples: Examples,
+    network: Network,
+    recipe: Recipe,
+    config: TrainConfig,
+) -> None:
+    """What it runs on, what is learnt from how many examples, and which network how.
+
+    Args:
+      found: the device.
+      layout, examples, network, recipe, config: of the run.
+    """
+    problem, parts = examples.problem, examples.parts
+    devices, several = layout.mesh.shape, jax.process_count() > 1
+    over = f", {devices['data']} for examples x {devices['model']} for neurons" if layout.mesh.size > 1 else ""
+    say(f"device     {found}{over}" + (f", in {jax.process_count()} processes" if several else ""))
+    counts = f"{len(parts.train.y)} training, {len(parts.validation.y)} validation, {len(parts.test.y)} test examples"
+    streamed = ", streamed from disk" if config.stream else ""
+    scaled = ", all on one scale" if examples.image and config.scale != "none" else ""
+    say(f"data       {examples.name}: {counts} of {len(examples.features)} features{scaled}{streamed}")
+    say(f"problem    {problem.kind}: {problem.loss}")
+    say(f"network    {network}")
+    _print_recipe(recipe)
+
+
+def _print_recipe(recipe):
+    rate, decay = updates.learning_rate(recipe), updates.weight_decay(recipe)
+    chosen = "its own learning rate" if rate is None else f"learning rate {rate:g}"
+    through = "" if recipe.feedback == "transpose" else f" through {WAYS_BACK[recipe.feedback]}"
+    say(f"optimizer  {recipe.optimizer}, {chosen}, weight decay {decay:g}, backward by {recipe.backward}{through}")
+    if recipe.clip_examples is not None:
+        noise = f", noise of {recipe.noise_multiplier:g} times that on their sum" if recipe.noise_multiplier else ""
+        say(f"examples   gradients clipped to length {recipe.clip_examples:g}{noise}")
+
+
+def print_result(out: Path, result: dict[str, Any]) -> None:
+    """What came of it, and where it is."""
+    score = (
+        f"test accuracy {100 * result['test_accuracy']:.2f}%"
+        if "test_accuracy" in result
+        else f"test RMSE {result['test_rmse']:.4g}" + (f", R2 {result['test_r2']:.3f}" if "test_r2" in result else "")
+    )
+    after = f"after epoch {result['kept_epoch']} of {result['epochs']}, {result['seconds']:.1f} s"
+    say(f"result     {score}, test loss {result['test_loss']:.4f}, {after}")
+    say(f"written    {out}/")

@@ -1,0 +1,43 @@
+"""How a network is trained: what this room has to know of the options."""
+
+from typing import NamedTuple
+
+
+class Recipe(NamedTuple):
+    """The options of training; see `TrainConfig` for what each of them means.
+
+    Attributes:
+      batch_size: examples in a minibatch, at most.
+      epochs: at the most.
+      early_stopping: after so many epochs without a better validation loss; 0: never.
+      seed: of start, order and noise.
+      dtype: of parameters and arithmetic; with 'bfloat16' parameters are in float32.
+      optimizer: by name.
+      learning_rate, weight_decay: None: what suits the optimizer.
+      backward: 'hand' or 'autodiff'.
+      feedback: through which weights the signal travels back.
+      clip_examples: the length of an example's gradient, at most.
+      noise_multiplier: in units of that.
+      on_nan: 'stop', 'skip' or 'rollback'.
+      diagnostics: whether the layers are looked at after each epoch.
+    """
+
+    batch_size: int
+    epochs: int
+    early_stopping: int
+    seed: int
+    dtype: str
+    optimizer: str
+    learning_rate: float | None
+    weight_decay: float | None
+    backward: str
+    feedback: str
+    clip_examples: float | None
+    noise_multiplier: float
+    on_nan: str
+    diagnostics: bool
+
+    @property
+    def parameters_dtype(self) -> str:
+        """Of parameters, inputs and targets."""
+        return "float32" if self.dtype == "bfloat16" else self.dtype
