@@ -12,14 +12,17 @@ import pytest
 import jaxnet as jn
 
 PACKAGE = Path(jn.__file__).parent
-CORE = sorted(path for path in PACKAGE.rglob("*.py") if "experiment" not in path.relative_to(PACKAGE).parts)
+# All that `import jaxnet` may load: neither the annex nor the command.
+CORE = sorted({*PACKAGE.rglob("*.py")} - {*(PACKAGE / "experiment").rglob("*.py"), PACKAGE / "__main__.py"})
 AUTODIFF = {"grad", "vjp", "value_and_grad", "jacrev", "jacfwd", "hessian", "linearize", "linear_transpose"}
 PUBLIC = [jn, *(value for name in jn.__all__ if isinstance(value := getattr(jn, name), ModuleType))]
+EXPERIMENT, SCRIPTS = PACKAGE / "experiment", PACKAGE.parent / "scripts"
+# A room imports from itself and from those before it: the way that a run takes through them.
+ROOMS = ("console", "networks", "options", "devices", "data", "training", "storage", "figures", "commands")
+IN_ROOMS = sorted(path for room in ROOMS for path in (EXPERIMENT / room).rglob("*.py"))
+# Lines of a function that fit a screen, without its docstring and empty ones.
+SCREEN = 50
 OPTIONAL = {"tyro", "rich", "sklearn", "matplotlib", "orbax", "tensorboardX", "flatbuffers", "scipy", "pandas"}
-
-
-# Of jaxnet.experiment, each of which imports those to its left.
-ROOMS = ("console", "options", "devices", "data", "training", "storage", "figures", "commands")
 
 
 def imports(path):
@@ -56,15 +59,45 @@ def test_layers_never_import_each_other():
             assert not any(name.startswith("jaxnet.layers") for name in imports(path)), path
 
 
-@pytest.mark.parametrize("room", ["console", "options", "data"])
-def test_a_room_imports_only_rooms_to_its_left(room):
-    reached = {
-        name.split(".")[2]
-        for path in (PACKAGE / "experiment" / room).glob("*.py")
-        for name in imports(path)
-        if name.startswith("jaxnet.experiment.")
-    }
-    assert reached <= set(ROOMS[: ROOMS.index(room) + 1])
+def room_of(path):
+    return path.relative_to(EXPERIMENT).parts[0]
+
+
+def in_experiment(path):
+    return str(path.relative_to(EXPERIMENT))
+
+
+def test_every_room_is_one_of_those_on_the_way():
+    there = {path.name for path in EXPERIMENT.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert there <= set(ROOMS)
+
+
+@pytest.mark.parametrize("path", IN_ROOMS, ids=in_experiment)
+def test_a_room_imports_from_itself_and_those_before_it(path):
+    before = ROOMS[: ROOMS.index(room_of(path)) + 1]
+    entered = {name.split(".")[2] for name in imports(path) if name.startswith("jaxnet.experiment.")}
+    assert entered <= set(before)
+
+
+@pytest.mark.parametrize("path", IN_ROOMS, ids=in_experiment)
+def test_only_options_and_commands_know_all_options(path):
+    names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+    known = names | {name.split(".")[-1] for name in imports(path)}
+    assert room_of(path) in ("options", "commands") or "TrainConfig" not in known
+
+
+def lines_of_code(function, lines):
+    """Of its body, what is neither docstring nor empty."""
+    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    return sum(bool(line.strip()) for line in lines[body[0].lineno - 1 : body[-1].end_lineno]) if body else 0
+
+
+def test_a_function_fits_a_screen():
+    for path in (*PACKAGE.rglob("*.py"), *SCRIPTS.rglob("*.py")):
+        text = path.read_text()
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert lines_of_code(node, text.splitlines()) <= SCREEN, f"{path}: {node.name}"
 
 
 def test_importing_jaxnet_loads_no_optional_package():

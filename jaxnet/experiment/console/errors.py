@@ -127,6 +127,11 @@ def interrupted() -> bool:
     return _interrupted
 
 
+def option(name: str) -> str:
+    """A field as the command line has it, 'batch_size' as '--batch-size'."""
+    return "--" + name.replace("_", "-")
+
+
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """'; did you mean X?' for the nearest of the names, or nothing where none is near."""
     # Of names by the thousand, or as long as a page, the search takes minutes.

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxnet.experiment.console.errors import BadInput, did_you_mean
+from jaxnet.experiment.console.errors import BadInput, did_you_mean, option
 from jaxnet.layer import Layer
 
 
@@ -95,8 +95,6 @@ def own_options(config: Any) -> Any:
     for field in dataclasses.fields(config):
         owners = [name for name, other in ARCHITECTURES.items() if field.name in other.option_names]
         if owners and chosen.name not in owners and getattr(config, field.name) != field.default:
-            option = "--" + field.name.replace("_", "-")
-            raise BadInput(
-                f"{option}: is an option of --model {' or '.join(owners)}, not of {chosen.name}; leave it out"
-            )
+            told = f"is an option of --model {' or '.join(owners)}, not of {chosen.name}; leave it out"
+            raise BadInput(f"{option(field.name)}: {told}")
     return chosen.options(**{name: getattr(config, name) for name in chosen.option_names})

@@ -23,11 +23,6 @@ def parse(config: type[Config], arguments: Sequence[str] | None = None, default:
     return tyro.cli(config, args=arguments, default=tyro.MISSING_NONPROP if default is None else default)
 
 
-def option(name: str) -> str:
-    """A field as the command line has it, 'batch_size' as '--batch-size'."""
-    return "--" + name.replace("_", "-")
-
-
 def require_types(config: type, values: Mapping[str, Any]) -> None:
     """Refuses values of other types than a dataclass has them, as a file may hold.
 

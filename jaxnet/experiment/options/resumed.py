@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxnet.experiment.console.errors import BadInput
+from jaxnet.experiment.console.errors import BadInput, option
 from jaxnet.experiment.networks.options import may_lack
-from jaxnet.experiment.options.parse import option, require_types
+from jaxnet.experiment.options.parse import require_types
 from jaxnet.experiment.options.train_config import TrainConfig
 
 # Options that are about one start of a run, and are given anew when it goes on.

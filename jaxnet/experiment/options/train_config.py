@@ -4,9 +4,8 @@ import dataclasses
 import re
 from typing import Literal
 
-from jaxnet.experiment.console.errors import BadInput
+from jaxnet.experiment.console.errors import BadInput, option
 from jaxnet.experiment.networks.options import NetworkOptions
-from jaxnet.experiment.options.parse import option
 from jaxnet.experiment.options.schedule import Schedule
 
 OutputActivation = Literal["auto", "identity", "sigmoid", "tanh", "relu", "leaky_relu", "softplus"]
