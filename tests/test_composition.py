@@ -1,20 +1,19 @@
 """In research code: under every transformation, nested, differentiated through, rematerialised, in mixed precision."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import trees
 
 import jaxnet as jn
 
 # Sums of tens of terms in another order, at 1.1e-16 each.
 EXACT = {"rtol": 1e-11, "atol": 1e-14}
-
-
-def assert_trees_equal(actual, expected, **tolerance):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **(tolerance or EXACT)), actual, expected)
+assert_trees_equal = partial(trees.assert_trees_equal, **EXACT)
 
 
 @pytest.fixture

@@ -1,17 +1,10 @@
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from test_losses import NAMES, example
+from trees import assert_trees_equal
 
 import jaxnet as jn
-
-EXACT = {"rtol": 1e-12, "atol": 1e-15}
-
-
-def assert_trees_equal(actual, expected, **tolerance):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **(tolerance or EXACT)), actual, expected)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from trees import assert_trees_equal
 
 import jaxnet as jn
 
@@ -17,11 +18,6 @@ LAYOUTS = {
 }
 # 64-bit sums in another order.
 EXACT = {"rtol": 1e-12, "atol": 1e-15}
-
-
-def assert_trees_equal(actual, expected):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **EXACT), actual, expected)
 
 
 @pytest.fixture(params=[AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])

@@ -6,8 +6,9 @@ from typing import Literal
 import numpy as np
 
 from jaxnet.experiment.commands.derivatives import EXAMPLES, Case, Row, derivatives
+from jaxnet.experiment.console import packages
 from jaxnet.experiment.console.errors import BadInput, Failure
-from jaxnet.experiment.console.screen import fill
+from jaxnet.experiment.console.screen import fill, table
 from jaxnet.experiment.networks.choices import Activation
 from jaxnet.experiment.options.parse import parse
 
@@ -65,6 +66,7 @@ def check_gradients(config: CheckConfig) -> None:
     Raises:
       Failure: when a difference is over its bound.
     """
+    packages.require("rich")
     over = []
     bound = BOUNDS[config.dtype]
     limits = (bound, max(bound, DIFFERENCE_BOUND), bound)
@@ -79,21 +81,18 @@ def check_gradients(config: CheckConfig) -> None:
         rows = derivatives(case, exact=exact)
         if config.values and number == 0:
             _print_values(case, rows)
-        print(f"{'':8}{MEANING:>48}")
-        print(f"{'':8}{'shape':>10}{'jax.grad':>12}{'differences':>14}{'exact':>12}")
+        print(fill(MEANING))
+        print(f"{table(('', 'shape', 'jax.grad', 'differences', 'exact'), list(map(_cells, rows)), texts=2)}\n")
         for row in rows:
-            print(_line(row))
             worst = zip(row.off(), limits, strict=True)
             over += [f"{row.name} of {name}" for value, limit in worst if value is not None and not value <= limit]
-        print()
     if over:
         raise Failure(f"over the bound: {', '.join(dict.fromkeys(over))}")
     print(fill(f"all within {bound:g} of jax.grad and of exact arithmetic, {DIFFERENCE_BOUND:g} of differences"))
 
 
-def _line(row):
-    cells = ("" if value is None else f"{value:.1e}" for value in row.off())
-    return f"{row.name:8}{row.hand.shape!s:>10}{'{:>12}{:>14}{:>12}'.format(*cells)}".rstrip()
+def _cells(row):
+    return row.name, str(row.hand.shape), *("" if value is None else f"{value:.1e}" for value in row.off())
 
 
 def _print_values(case: Case, rows: list[Row]) -> None:
@@ -104,10 +103,9 @@ def _print_values(case: Case, rows: list[Row]) -> None:
     for row in rows:
         equation = _equation(row.name, case)
         print(f"\n{fill(f'{row.name} {row.hand.shape}: {equation}', hanging=2)}")
-        print(f"{'':8}{'by hand':>18}{'jax.grad':>18}{'difference':>12}")
-        for index in np.ndindex(row.hand.shape):
-            hand, other = row.hand[index], row.autodiff[index]
-            print(f"{list(index)!s:8}{hand:>18.12f}{other:>18.12f}{hand - other:>12.1e}")
+        numbers = [(list(index), row.hand[index], row.autodiff[index]) for index in np.ndindex(row.hand.shape)]
+        cells = [(str(at), f"{hand:.12f}", f"{other:.12f}", f"{hand - other:.1e}") for at, hand, other in numbers]
+        print(table(("", "by hand", "jax.grad", "difference"), cells))
     print()
 
 
