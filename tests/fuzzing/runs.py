@@ -7,7 +7,8 @@ from pathlib import Path
 
 from fuzzing import samples
 from fuzzing.case import Case, broken_bytes, broken_json, misplace
-from jaxnet.experiment.storage import checkpoint
+from jaxnet.experiment.storage.manifest import FILE as MANIFEST
+from jaxnet.experiment.storage.manifest import sealed
 
 # For what is read by which scripts.
 READERS = {"config.json": ("train.py", "compare.py"), "metrics.jsonl": ("compare.py",), "result.json": ("compare.py",)}
@@ -19,7 +20,7 @@ def make(rng: random.Random, folder: Path) -> Case:
     samples.copy(folder, samples.CSV, run)
     where = folder / run
     inside = sorted(path for path in where.glob("checkpoints/**/*") if path.is_file())
-    manifests = [path for path in inside if path.name == checkpoint.MANIFEST]
+    manifests = [path for path in inside if path.name == MANIFEST]
     beside = sorted(path for path in where.iterdir() if path.suffix in (".json", ".jsonl", ".npz"))
     chosen = [rng.choice(rng.choice((inside, manifests, manifests, beside))) for _ in range(rng.choice((1, 1, 2)))]
     for path in dict.fromkeys(chosen):
@@ -53,10 +54,10 @@ def _broken_json_file(rng, name, content):
         lines = [json.loads(line) for line in content.splitlines()]
         return "".join(f"{json.dumps(broken_json(rng, line))}\n" for line in lines).encode()
     told = json.loads(content)
-    if name != checkpoint.MANIFEST:
+    if name != MANIFEST:
         return json.dumps(broken_json(rng, told)).encode()
     # As if it had been written so: the seal is right.
     manifest = told["manifest"]
     for _ in range(rng.choice((1, 1, 2))):
         manifest = broken_json(rng, manifest)
-    return checkpoint._sealed(manifest)
+    return sealed(manifest)

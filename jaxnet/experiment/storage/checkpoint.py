@@ -6,15 +6,11 @@ under another name, has reached the disk when it is renamed, and is verified, fi
 
 import contextlib
 import errno
-import hashlib
-import json
 import logging
 import os
-import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,13 +20,12 @@ import numpy as np
 
 from jaxnet.experiment.console.errors import NONSENSE, BadInput, Failure, first_line
 from jaxnet.experiment.devices.processes import by_first
-from jaxnet.experiment.storage import durable
+from jaxnet.experiment.storage import durable, manifest
+from jaxnet.experiment.storage.manifest import Damaged
 
-FOLDER, ARRAYS, MANIFEST = "checkpoints", "arrays", "manifest.json"
-FORMAT = 2
+FOLDER, ARRAYS = "checkpoints", "arrays"
 # What is wrong with a disk that takes no more, of which Orbax tells in sentences of its own.
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
-PACKAGES = ("jax", "jaxlib", "optax", "orbax-checkpoint", "numpy")
 
 
 class Checkpoint(NamedTuple):
@@ -47,10 +42,6 @@ class Checkpoint(NamedTuple):
     arrays: Any
     about: dict[str, Any]
     passed_over: tuple[str, ...]
-
-
-class Damaged(Exception):  # noqa: N818 told, and an older one is tried
-    """A checkpoint that is not as it was written; the message says in which way."""
 
 
 def save(
@@ -143,18 +134,7 @@ def _seal(beside, final, step, plain, about, files):
     written = sorted(path for path in beside.rglob("*") if path.is_file())
     for path in written:
         durable.fsync(path)
-    manifest = {
-        "format": FORMAT,
-        "step": step,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "arrays": _described(plain),
-        "files": {
-            str(path.relative_to(beside)): {"bytes": path.stat().st_size, "sha256": durable.digest(path)}
-            for path in written
-        },
-        **about,
-    }
-    durable.write(beside / MANIFEST, _sealed(manifest))
+    manifest.write(beside, written, {"step": step, "arrays": manifest.described(plain), **about})
     for path in (*(path for path in beside.rglob("*") if path.is_dir()), beside):
         durable.fsync(path)
     if final.exists():
@@ -193,17 +173,17 @@ def restore(run: Path, like: Callable[[dict[str, Any]], Any]) -> Checkpoint:
         why = "; ".join(passed_over) or "there is none"
         raise BadInput(f"{run}: holds no whole checkpoint to go on from: {why}; start the run anew with --overwrite")
     path = Path(chosen)
-    manifest = json.loads((path / MANIFEST).read_bytes())["manifest"]
-    expected = like(manifest)
-    _require_alike(path, manifest["arrays"], _described(jax.tree.map(_plain, expected)))
-    return Checkpoint(path, _load(path / ARRAYS, expected), manifest, tuple(passed_over))
+    about = manifest.read(path)
+    expected = like(about)
+    _require_alike(path, about["arrays"], manifest.described(jax.tree.map(_plain, expected)))
+    return Checkpoint(path, _load(path / ARRAYS, expected), about, tuple(passed_over))
 
 
 def newest_with(run: Path, name: str) -> tuple[Path | None, tuple[str, ...]]:
     """The newest whole checkpoint with that file beside its arrays, or None; and why newer ones are not used."""
 
-    def require(manifest):
-        if name not in manifest["files"]:
+    def require(about):
+        if name not in about["files"]:
             raise Damaged(f"holds no {name}")
 
     chosen, passed_over = _newest_whole(run, require)
@@ -215,7 +195,7 @@ def _newest_whole(run, like):
     passed_over = []
     for path in found(run):
         try:
-            _require_like(verify(path), like)
+            _require_like(manifest.verify(path), like)
         except Damaged as damage:
             passed_over.append(f"{path}: {damage}")
         else:
@@ -223,49 +203,11 @@ def _newest_whole(run, like):
     return None, passed_over
 
 
-def _require_like(manifest, like):
+def _require_like(about, like):
     try:
-        like(manifest)
+        like(about)
     except NONSENSE:
-        raise Damaged(f"{MANIFEST} tells of no run of this version of jaxnet") from None
-
-
-def verify(path: Path) -> dict[str, Any]:
-    """A checkpoint's manifest, after every file was compared with it.
-
-    Raises:
-      Damaged: naming the file.
-    """
-    try:
-        sealed = json.loads((path / MANIFEST).read_bytes())
-        manifest = sealed["manifest"]
-        if sealed["sha256"] != _digest(manifest):
-            raise Damaged(f"{MANIFEST} is not as it was written")
-    except FileNotFoundError:
-        raise Damaged(f"{MANIFEST} is missing") from None
-    except (OSError, *NONSENSE):
-        raise Damaged(f"{MANIFEST} is not as it was written") from None
-    try:
-        if manifest["format"] != FORMAT:
-            raise Damaged(f"{MANIFEST} has format {manifest['format']}, expected {FORMAT}")
-        for shape, dtype in manifest["arrays"].values():
-            tuple(shape), np.dtype(dtype)
-        for name, told in manifest["files"].items():
-            _require_as_written(path / name, name, told["bytes"], told["sha256"])
-    except OSError as error:
-        raise Damaged(f"a file cannot be read ({error.strerror})") from None
-    except NONSENSE:
-        raise Damaged(f"{MANIFEST} tells of no checkpoint of this version of jaxnet") from None
-    return manifest
-
-
-def _require_as_written(file, name, size, digest):
-    if not file.is_file():
-        raise Damaged(f"{name} is missing")
-    if file.stat().st_size != size:
-        raise Damaged(f"{name} has {file.stat().st_size} bytes, expected {size}")
-    if durable.digest(file) != digest:
-        raise Damaged(f"{name} is not as it was written")
+        raise Damaged(f"{manifest.FILE} tells of no run of this version of jaxnet") from None
 
 
 def _load(path, like):
@@ -304,21 +246,8 @@ def _is_key(leaf):
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _described(arrays):
-    leaves, _ = jax.tree_util.tree_flatten_with_path(arrays)
-    return {jax.tree_util.keystr(path): [list(leaf.shape), str(leaf.dtype)] for path, leaf in leaves}
-
-
 def _require_alike(path, held, expected):
     for name in {**expected, **held}:
         if held.get(name) != expected.get(name):
             has, wanted = (" ".join(map(str, of)) if of else "nothing" for of in (held.get(name), expected.get(name)))
             raise BadInput(f"{path}: {name} is {has} there, and {wanted} in this run")
-
-
-def _sealed(manifest):
-    return (json.dumps({"sha256": _digest(manifest), "manifest": manifest}, indent=1) + "\n").encode()
-
-
-def _digest(manifest):
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()

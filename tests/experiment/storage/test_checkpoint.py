@@ -15,6 +15,7 @@ from forked import forked
 
 from jaxnet.experiment.console.errors import BadInput, Failure
 from jaxnet.experiment.storage import checkpoint, durable
+from jaxnet.experiment.storage.manifest import sealed
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -141,7 +142,7 @@ def test_other_shapes_types_and_names_are_refused(like, told, two):
 def reseal(path, change):
     """Has a checkpoint's manifest tell something else, as if it had been written so."""
     manifest = json.loads((path / "manifest.json").read_bytes())["manifest"]
-    (path / "manifest.json").write_bytes(checkpoint._sealed(change(manifest)))
+    (path / "manifest.json").write_bytes(sealed(change(manifest)))
 
 
 @pytest.mark.parametrize("change", [

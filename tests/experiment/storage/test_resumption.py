@@ -25,6 +25,7 @@ from jaxnet.experiment.options.resumed import restored
 from jaxnet.experiment.options.schedule import Schedule
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage import checkpoint, folder
+from jaxnet.experiment.storage.manifest import sealed
 from jaxnet.experiment.storage.metrics import Metrics
 from jaxnet.experiment.storage.resumption import resume, save
 from jaxnet.experiment.training.position import Epoch, Position
@@ -470,7 +471,7 @@ def test_a_checkpoint_that_tells_of_no_run_is_passed_over(change, two_checkpoint
     newest, _ = checkpoint.found(tmp_path / "run")
     told = json.loads((newest / "manifest.json").read_bytes())["manifest"]
     change(told)
-    (newest / "manifest.json").write_bytes(checkpoint._sealed(told))
+    (newest / "manifest.json").write_bytes(sealed(told))
     position = resume(tmp_path / "run", start, about)
     assert (position.step, position.epochs) == (1, ())
 
