@@ -152,18 +152,3 @@ def leaky_relu(slope: float = 0.01) -> Layer:
         raise ValueError(f"leaky_relu: expected a slope in (0, 1), got {slope!r}")
     forward, backward = partial(leaky_relu_forward, slope), partial(leaky_relu_backward, slope)
     return Layer(_no_parameters, forward, backward, nowhere_curved, "elementwise")
-
-
-def is_activation(layer: Layer) -> bool:
-    """Whether a layer is one of these: no parameters, element by element."""
-    return getattr(layer.backward, "func", layer.backward) in _BACKWARD
-
-
-_BACKWARD = {
-    sigmoid_backward,
-    tanh_backward,
-    relu_backward,
-    leaky_relu_backward,
-    softplus_backward,
-    identity_backward,
-}

@@ -92,11 +92,6 @@ def dense(
     )
 
 
-def is_dense(layer: Layer) -> bool:
-    """Whether a layer is one that `dense` made."""
-    return getattr(layer.backward, "func", layer.backward) is dense_backward
-
-
 def _label(params):
     outputs, inputs = params.W.shape
     return f"dense({inputs}, {outputs})"
