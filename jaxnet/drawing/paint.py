@@ -87,7 +87,6 @@ class _Row:
         self.middle = self.top + self.height / 2
         formulas = max((len(box.formulas) for box in plan.boxes), default=0)
         self.below = self.top + self.height + PADDING + LINE * formulas + 8 * deepest
-        self.deepest = deepest
         self.centres: dict[int, float] = {}
         self.wires: list[_Wire] = []
 
