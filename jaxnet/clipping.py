@@ -10,7 +10,7 @@ are multiplied by a power r of 2 that lies half way, and their sum is divided by
 """
 
 import math
-from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 import jax
@@ -20,18 +20,19 @@ from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from jaxnet.arguments import require_some, shown
-from jaxnet.factored import Factored, map_leaves
+from jaxnet.factored import BUDGET, Factored, Reading, formed, map_leaves
 from jaxnet.norms import joined, toward_zero
 from jaxnet.weighting import check_weights, counting
 
 Norm: TypeAlias = float | Float[Array, ""]
 
 
-def clipped_mean(dparams: PyTree[Any], max_norm: PyTree[Norm]) -> PyTree[Array]:
+def clipped_mean(dparams: PyTree[Any], max_norm: PyTree[Norm], budget: int = BUDGET) -> PyTree[Array]:
     """The mean of the examples' gradients, each shortened to a length of at most C: (1/m) sum_i min(1, C / |g_i|) g_i.
 
     One backward pass: the norms are read, then the total is, with the factors as weights: one product of matrices,
-    2 m P, in place of the mean's. Lengths may lie anywhere in the type's range; a gradient that is not finite, or
+    2 m P, in place of the mean's; with positions the gradients are formed first where that is cheaper, see
+    `per_example.formed`. Lengths may lie anywhere in the type's range; a gradient that is not finite, or
     longer than the type's largest number, makes the outcome NaN.
 
     Args:
@@ -40,6 +41,7 @@ def clipped_mean(dparams: PyTree[Any], max_norm: PyTree[Norm]) -> PyTree[Array]:
         pytree that begins as the parameters do (such as a tuple with a number for each layer of a chain), which clips
         each part's gradient by its own norm. A C that is 0 in the gradient's type makes the outcome NaN, and under
         `jax.jit`, where its value is not known, so does any that is not positive.
+      budget: as for `per_example.formed`.
 
     Returns:
       Gradients with the structure and shapes of the parameters.
@@ -51,10 +53,10 @@ def clipped_mean(dparams: PyTree[Any], max_norm: PyTree[Norm]) -> PyTree[Array]:
     Scaling up differentially private deep learning with fast per-example gradient clipping, 2020.
     """
     check_max_norm("per_example.clipped_mean", max_norm)
-    return _read("per_example.clipped_mean", max_norm, None, dparams, None)
+    return _read("per_example.clipped_mean", max_norm, None, budget, dparams, None)
 
 
-def clipped(max_norm: PyTree[Norm], batch_size: int | float | None = None) -> Callable[..., PyTree[Array]]:
+def clipped(max_norm: PyTree[Norm], batch_size: int | float | None = None, budget: int = BUDGET) -> Reading:
     """`clipped_mean` as the `read` of `value_and_grad`: sum_i w_i min(1, C / |g_i|) g_i, with 1/m for no weights.
 
     Where no example is clipped, that is the gradient of J = sum_i w_i L_i.
@@ -67,10 +69,11 @@ def clipped(max_norm: PyTree[Norm], batch_size: int | float | None = None) -> Ca
         by B max_j |w_j|. So no example's share is longer than C / B, also in a smaller batch. That is what noise for
         differential privacy is scaled to, where all weights are alike or 0: an example more or less then moves the
         outcome by its share alone.
+      budget: as for `per_example.formed`.
 
     Returns:
-      `(dparams, weights) -> grads`. An example of weight 0 is left out, whatever its factors hold; a weight may be
-      negative.
+      `(dparams, weights) -> grads`, which has `value_and_grad` form gradients inside `repeat`'s scan, too. An example
+      of weight 0 is left out, whatever its factors hold; a weight may be negative.
 
     Raises:
       ValueError: when C or B is out of its range; when called, if there is no example and no B, or if the weights are
@@ -80,10 +83,7 @@ def clipped(max_norm: PyTree[Norm], batch_size: int | float | None = None) -> Ca
     if batch_size is not None and not (hasattr(batch_size, "__float__") and batch_size >= 1):
         raise ValueError(f"per_example.clipped: expected batch_size to be at least 1, got {shown(batch_size)}")
 
-    def read(dparams, weights):
-        return _read("per_example.clipped", max_norm, batch_size, dparams, weights)
-
-    return read
+    return Reading(partial(_read, "per_example.clipped", max_norm, batch_size, budget))
 
 
 def check_max_norm(name: str, max_norm: PyTree[Norm]) -> None:
@@ -101,7 +101,7 @@ def check_max_norm(name: str, max_norm: PyTree[Norm]) -> None:
         raise ValueError(f"{name}: expected {where} to be one positive and finite number, got {got}")
 
 
-def _read(name, max_norm, batch_size, dparams, weights):
+def _read(name, max_norm, batch_size, budget, dparams, weights):
     leaves = jax.tree.leaves(dparams, is_leaf=lambda leaf: isinstance(leaf, Factored))
     if not leaves:
         return dparams
@@ -116,6 +116,7 @@ def _read(name, max_norm, batch_size, dparams, weights):
         largest = jnp.abs(weights).max(initial=0)
         weights = weights / jnp.where(largest == 0, jnp.ones_like(largest), largest)
         share = share if batch_size else largest
+    dparams = formed(dparams, budget)
     each_norm = zip(_parts(name, of_parts, dparams), jax.tree.leaves(max_norm), strict=True)
     return jax.tree.unflatten(of_parts, [_clipped_total(part, most, weights, share) for part, most in each_norm])
 

@@ -10,7 +10,7 @@ from jaxnet import per_example
 from jaxnet.arguments import count_examples, instance_of, shown
 from jaxnet.layer import Layer, at_leaves
 from jaxnet.losses import Loss
-from jaxnet.readings import Reading, check_readings, read_all
+from jaxnet.metrics import Metric, check_metrics, read_metrics
 from jaxnet.weighting import check_weights, mean_loss, weighted, with_rows_that_count
 
 
@@ -34,7 +34,7 @@ def value_and_grad(
     *,
     backward: Callable[[Any, Any, Array], tuple[Any, Array]] | None = None,
     read: Callable[[Any, Float[Array, " m"] | None], Any] | None = None,
-    metrics: dict[str, Reading] | None = None,
+    metrics: dict[str, Metric] | None = None,
 ) -> Callable[..., tuple[Any, Any]]:
     """The mean loss and its gradient, by one forward and one hand-derived backward pass.
 
@@ -45,7 +45,8 @@ def value_and_grad(
       loss: what is minimised.
       backward: through which weights the signal travels, `net.backward` by default; see `jaxnet.feedback`. Linear in
         the signal, as that is.
-      read: what is read off, `(dparams, weights) -> grads`; the mean gradient by default; see `per_example.clipped`.
+      read: what is read off, `(dparams, weights) -> grads`; the mean gradient by default; see `per_example.clipped`. A
+        `per_example.Reading` also changes the network's leaves, where there is no `backward`.
       metrics: what else is read off the same pass, by name: `{"noise scale": per_example.noise_scale}`. A reading is
         `(dparams) -> value`, or `(dparams, weights) -> value` with the weights or None; where weights are given it must
         take them, since it would count examples of weight 0. A value is any pytree of arrays. For readings, the factors
@@ -73,7 +74,8 @@ def value_and_grad(
             f"jaxnet.per_example.clipped(1.0), got {shown(read)}; further readings of the same pass are metrics"
         )
     if metrics is not None:
-        check_readings("value_and_grad", metrics)
+        check_metrics("value_and_grad", metrics)
+    read_net = at_leaves(read.leaf, net) if isinstance(read, per_example.Reading) else net
 
     def hand_derived(params, x, y, weights=None):
         # A reading may know what to say of an empty batch.
@@ -90,11 +92,11 @@ def value_and_grad(
             dz = jax.tree.map(lambda dz: dz / dz.shape[0] if weights is None else weighted(weights, dz), dz)
             if backward is None:
                 return value, at_leaves(totalled, net).backward(params, cache, dz)[0]
-        dparams, _ = (backward or net.backward)(params, cache, dz)
+        dparams, _ = (backward or read_net.backward)(params, cache, dz)
         if metrics is None:
             return value, per_example.total(dparams) if read is None else read(dparams, weights)
         grads = _mean_gradient(dparams, weights) if read is None else read(dparams, weights)
-        return (value, read_all(metrics, dparams, weights)), grads
+        return (value, read_metrics(metrics, dparams, weights)), grads
 
     return hand_derived
 

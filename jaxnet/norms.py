@@ -43,6 +43,12 @@ def root(squares: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, jnp.ones_like(squares))), jnp.zeros_like(squares))
 
 
+def with_margin(squares: Float[Array, " m"], margin: float, terms: Float[Array, " m"]) -> Float[Array, " m"]:
+    """At least n + margin terms from n^2, which rounding may have made negative, for lengths n of at most `terms`."""
+    # (n + margin t)^2 = n^2 + 2 margin n t + margin^2 t^2
+    return root(jnp.maximum(squares, 0) + margin * (2 + margin) * terms**2)
+
+
 def toward_zero(values: Float[Array, "..."], dtype: DTypeLike) -> Float[Array, "..."]:
     """Rounded to a shorter type, no number to a larger magnitude."""
     rounded = values.astype(dtype)

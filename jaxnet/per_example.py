@@ -5,7 +5,8 @@ together. A reading contracts the factors; only `each` forms the gradients. Read
 `jax.jit` share the forward and the backward pass.
 
 With m examples and P parameters the gradient takes about 6 m P operations. Where a reading's cost is given it comes on
-top, for weights without positions; T positions make it T times as much, T^2 where they are paired (see `Outer`).
+top, for weights without positions; T positions make it T times as much, T^2 where they are paired (see `Outer`). So
+with positions gradients are formed before they are read where that is cheaper (see `formed`).
 """
 
 from typing import Any
@@ -16,7 +17,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxnet.arguments import require_some
 from jaxnet.clipping import clipped, clipped_mean
-from jaxnet.factored import Each, Factored, Outer, map_leaves
+from jaxnet.factored import BUDGET, Each, Factored, Outer, Reading, Sum, formed, map_leaves
 from jaxnet.norms import joined, norm, scaled
 from jaxnet.weighting import check_weights
 
@@ -24,11 +25,14 @@ __all__ = [
     "Each",
     "Factored",
     "Outer",
+    "Reading",
+    "Sum",
     "add",
     "clipped",
     "clipped_mean",
     "dot",
     "each",
+    "formed",
     "gram",
     "mean",
     "noise_scale",
@@ -108,7 +112,7 @@ def norms(dparams: PyTree[Any]) -> Float[Array, " m"]:
     """Each example's gradient norm |g_i|, over all parameters: (m,), in float32 at least.
 
     A weight has |dz_i| |a_i|: no product of matrices, O(m (o + i)). With T positions the root of sum_ts <dz_t, dz_s>
-    <a_t, a_s> where 2 T^2 <= o i, else |g_i| from that weight's gradients. The factors are scaled before they are
+    <a_t, a_s> where T (o + i) < o i, else |g_i| from that weight's gradients. The factors are scaled before they are
     squared, so that a norm is right wherever it is a number of the type.
 
     Args:
@@ -155,7 +159,9 @@ def squared_norms_by_leaf(dparams: PyTree[Any]) -> PyTree[Float[Array, " m"]]:
     return map_leaves(lambda leaf: leaf.long().norms() ** 2, dparams)
 
 
-def second_moment(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None) -> PyTree[Array]:
+def second_moment(
+    dparams: PyTree[Any], weights: Float[Array, " m"] | None = None, budget: int = BUDGET
+) -> PyTree[Array]:
     """The mean of the squared gradients, element by element: (1/m) sum_i g_i^2, for a weight (dz^2)^T (a^2) / m.
 
     The diagonal of the empirical Fisher matrix. One product of matrices more, 2 m P.
@@ -163,6 +169,7 @@ def second_moment(dparams: PyTree[Any], weights: Float[Array, " m"] | None = Non
     Args:
       dparams: what `backward` returned.
       weights: as for `mean`.
+      budget: as for `formed`.
 
     Returns:
       The structure and shapes of the parameters.
@@ -171,12 +178,14 @@ def second_moment(dparams: PyTree[Any], weights: Float[Array, " m"] | None = Non
     """
     if weights is not None:
         shares = _shares("second_moment", dparams, weights)
-        return map_leaves(lambda leaf: leaf.counting(shares).square_total(shares), dparams)
+        dparams = formed(map_leaves(lambda leaf: leaf.counting(shares), dparams), budget, moments=True)
+        return map_leaves(lambda leaf: leaf.square_total(shares), dparams)
     require_some("per_example.second_moment", _examples(dparams))
+    dparams = formed(dparams, budget, moments=True)
     return map_leaves(lambda leaf: leaf.square_total(None) / leaf.examples, dparams)
 
 
-def variance(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None) -> PyTree[Array]:
+def variance(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None, budget: int = BUDGET) -> PyTree[Array]:
     """The population variance of the gradients, element by element: (1/m) sum_i g_i^2 - ((1/m) sum_i g_i)^2.
 
     No further product once the mean and the second moment are read. As a difference it loses digits where the
@@ -185,6 +194,7 @@ def variance(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None) ->
     Args:
       dparams: what `backward` returned.
       weights: as for `mean`.
+      budget: as for `formed`.
 
     Returns:
       The structure and shapes of the parameters; times m / (m - 1) it is the unbiased estimate.
@@ -192,16 +202,20 @@ def variance(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None) ->
     Source: Variance in Dangel et al., BackPACK, 2020, whose values for a mean loss are 1/m^2 of these.
     """
     require_some("per_example.variance", _examples(dparams))
-    moments = second_moment(dparams, weights), mean(dparams, weights)
-    return jax.tree.map(lambda moment, mean: jnp.maximum(moment - mean**2, 0), *moments)
+    dparams = formed(dparams, budget, moments=True)
+    moments, means = second_moment(dparams, weights, budget=0), mean(dparams, weights)
+    return jax.tree.map(lambda moment, mean: jnp.maximum(moment - mean**2, 0), moments, means)
 
 
-def signal_to_noise(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None) -> PyTree[Array]:
+def signal_to_noise(
+    dparams: PyTree[Any], weights: Float[Array, " m"] | None = None, budget: int = BUDGET
+) -> PyTree[Array]:
     """How far the gradient stands out of the differences between examples: mean^2 / variance, element by element.
 
     Args:
       dparams: what `backward` returned.
       weights: as for `mean`.
+      budget: as for `formed`.
 
     Returns:
       The structure and shapes of the parameters; infinite where all examples agree, NaN where all are 0.
@@ -209,11 +223,14 @@ def signal_to_noise(dparams: PyTree[Any], weights: Float[Array, " m"] | None = N
     Source: Liu et al., Understanding why neural networks generalize well through GSNR of parameters, 2020, equation 2.
     """
     require_some("per_example.signal_to_noise", _examples(dparams))
-    moments = mean(dparams, weights), variance(dparams, weights)
-    return jax.tree.map(lambda mean, variance: mean**2 / variance, *moments)
+    dparams = formed(dparams, budget, moments=True)
+    means, variances = mean(dparams, weights), variance(dparams, weights, budget=0)
+    return jax.tree.map(lambda mean, variance: mean**2 / variance, means, variances)
 
 
-def noise_scale(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None) -> Float[Array, ""]:
+def noise_scale(
+    dparams: PyTree[Any], weights: Float[Array, " m"] | None = None, budget: int = BUDGET
+) -> Float[Array, ""]:
     """The batch size at which noise and gradient are of equal size: B = tr(Sigma) / |G|^2, in examples.
 
     From the batch's own norms, unbiased above and below: tr(Sigma) = (mean_i |g_i|^2 - |mean_i g_i|^2) m / (m - 1)
@@ -224,6 +241,7 @@ def noise_scale(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None)
       dparams: what `backward` returned, for at least two examples.
       weights: as for `mean`. With shares p_i = weights_i / sum_j weights_j of the examples, m is 1 / sum_i p_i^2: how
         many count, where those that do weigh alike.
+      budget: as for `formed`.
 
     Returns:
       A scalar; NaN where fewer than two examples have a weight.
@@ -239,6 +257,7 @@ def noise_scale(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None)
     shares = None if weights is None else _shares("noise_scale", dparams, weights)
     if shares is not None:
         dparams = map_leaves(lambda leaf: leaf.counting(shares), dparams)
+    dparams = formed(dparams, budget)
     lengths, of_mean = _norms("noise_scale", dparams), mean(dparams, shares)
     # In units of the longest gradient, which do not change the ratio, squares neither overflow nor vanish.
     unit, scale = scaled(lengths, (0,))
@@ -299,7 +318,8 @@ def add(dparams: PyTree[Any], other: PyTree[Any]) -> PyTree[Any]:
       dparams, other: what `backward` returned at the first and at the second use of the same parameters.
 
     Returns:
-      Factored gradients whose every reading is that of g_i + g'_i; outer products gain positions, none is formed.
+      Factored gradients whose every reading is that of g_i + g'_i, none of them formed; outer products gain positions,
+      and uses of unlike forms become a `Sum`.
     """
     # What was read of each use already, such as its total, is a number for each.
     return map_leaves(lambda leaf, more: leaf.add(more) if hasattr(leaf, "add") else leaf + more, dparams, other)

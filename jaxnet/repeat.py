@@ -15,12 +15,11 @@ from typing import Any, SupportsIndex
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, DTypeLike, Float, PyTree
+from jaxtyping import Array, PyTree
 
 from jaxnet.arguments import instance_of, positive_integer
-from jaxnet.factored import Factored, map_leaves
+from jaxnet.factored import Factored, Stacked, map_leaves
 from jaxnet.layer import Layer, bind, draws
-from jaxnet.norms import norm
 
 
 def repeat_init(layer, n, key):
@@ -114,72 +113,6 @@ def _shown(signal):
     """What messages call it: '(5, 4) float32'."""
     shapes = jax.tree.map(lambda leaf: f"{jnp.shape(leaf)} {jnp.result_type(leaf)}", signal)
     return shapes if isinstance(shapes, str) else str(shapes).replace("'", "")
-
-
-@partial(jax.tree_util.register_dataclass, data_fields=["layers"], meta_fields=[])
-@dataclass(frozen=True)
-class Stacked(Factored):
-    """The per-example gradients of a stacked parameter, (n, *shape): a form for each of the n layers.
-
-    Attributes:
-      layers: a form whose arrays have a leading axis of n.
-    """
-
-    layers: Factored
-
-    @property
-    def examples(self) -> Any:
-        return jax.tree.map(lambda leaf: leaf[0], self.layers).examples
-
-    @property
-    def sides(self) -> tuple[int, int] | None:
-        if self.layers.sides is None:
-            return None
-        outputs, inputs = self.layers.sides
-        return outputs + 1, inputs + 1
-
-    def total(self, weights: Float[Array, " m"] | None) -> Float[Array, "n ..."]:
-        return jax.vmap(lambda layer: layer.total(weights))(self.layers)
-
-    def each(self) -> Float[Array, "m n ..."]:
-        return jax.vmap(lambda layer: layer.each(), out_axes=1)(self.layers)
-
-    def add(self, other: Factored) -> "Stacked":
-        if not isinstance(other, Stacked):
-            raise ValueError(f"Stacked.add: expected another Stacked, got {type(other).__name__}")
-        return Stacked(jax.vmap(lambda layer, more: layer.add(more))(self.layers, other.layers))
-
-    def summed_in(self, dtype: DTypeLike) -> "Stacked":
-        return Stacked(self.layers.summed_in(dtype))
-
-    def counting(self, weights: Float[Array, " m"]) -> "Stacked":
-        return Stacked(jax.vmap(lambda layer: layer.counting(weights))(self.layers))
-
-    def norms(self, margin: float = 0.0) -> Float[Array, " m"]:
-        return norm(jax.vmap(lambda layer: layer.norms(margin))(self.layers), (0,))
-
-    def dot(self, direction: Float[Array, "n ..."]) -> Float[Array, " m"]:
-        return jax.vmap(lambda layer, along: layer.dot(along))(self.layers, direction).sum(axis=0)
-
-    def inner(self, other: Factored) -> Float[Array, "m n"]:
-        if not isinstance(other, Stacked):
-            return super().inner(other)
-        return jax.vmap(lambda layer, of_other: layer.inner(of_other))(self.layers, other.layers).sum(axis=0)
-
-    def square_total(self, weights: Float[Array, " m"] | None, columns: str | None = None) -> Float[Array, "n ..."]:
-        return jax.vmap(lambda layer: layer.square_total(weights, columns))(self.layers)
-
-    def squares(self, columns: str | None = None) -> Float[Array, "m n ..."]:
-        return jax.vmap(lambda layer: layer.squares(columns), out_axes=1)(self.layers)
-
-    def kronecker_factors(
-        self, weights: Float[Array, " m"] | None, columns: str | None = None
-    ) -> tuple[Float[Array, "n ..."], ...]:
-        """Those of each layer, stacked: (B (n, o, o), A (n, i, i)) for weights (n, o, i)."""
-        return jax.vmap(lambda layer: layer.kronecker_factors(weights, columns))(self.layers)
-
-    def rotated(self, bases: tuple[Float[Array, "n ..."], ...]) -> "Stacked":
-        return Stacked(jax.vmap(lambda layer, of_layer: layer.rotated(of_layer))(self.layers, bases))
 
 
 def _keeps_its_structure(step, dy, of_all):

@@ -192,3 +192,22 @@ def add_all(*parts):
     """y = f_1(x) + ... + f_n(x): a combinator that the library knows nothing of."""
     functions = (partial(function, parts) for function in (add_all_init, add_all_forward, add_all_backward))
     return jn.Layer(*functions, made=partial(add_all, *parts))
+
+
+def used_in_unlike_ways(width):
+    """y_j = s_j (W x)_j with s_j = sum_i W_ji: a matrix as a weight, and its rows' sums as gains."""
+
+    def gains(params, x):
+        return jnp.expand_dims(params["W"].sum(1), range(x.ndim - 1))
+
+    def forward(params, x):
+        z = x @ params["W"].T
+        return z * gains(params, x), (x, z)
+
+    def backward(params, cache, dy):
+        x, z = cache
+        dz = dy * gains(params, x)
+        of_rows = jnp.broadcast_to((dy * z)[..., None], (*z.shape, width))
+        return {"W": jn.Outer(dz, x).add(jn.Each(of_rows, ndim=2))}, dz @ params["W"]
+
+    return jn.Layer(lambda key: {"W": jax.random.normal(key, (width, width)) / width}, forward, backward)

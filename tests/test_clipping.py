@@ -10,7 +10,7 @@ import pytest
 
 import jaxnet as jn
 from jaxnet import per_example
-from jaxnet.repeat import Stacked
+from jaxnet.factored import Stacked, Sum
 
 # For each type: powers of ten of the gradients, and of C; by how much of its length a clipped gradient may be too
 # short, in units of the type. In bfloat16 factors and outcome are each rounded, and the margin is another half; float16
@@ -35,23 +35,32 @@ def forms(rng, dtype, dz_scales, a_scales):
     def outer(*leading):
         return jn.Outer(draw(dz_scales, *leading, 5), draw(a_scales, *leading, 4))
 
+    def each(*shape, ndim=1):
+        return jax.vmap(lambda g: jn.Each(g, ndim))(draw(both, 1, *shape))
+
     both = dz_scales * a_scales
+    raw = draw(both, 1, 3, 6)
     made = {
         "outer": outer(1),
         "pairs of positions": outer(1, 2),
         "gradients formed": outer(1, 7),
-        "each": jn.Each(draw(both, 1, 6)),
-        "each, with positions": jn.Each(draw(both, 1, 3, 6)),
-        "a scalar": jn.Each(draw(both, 1), 0),
+        "each": each(6),
+        "each, with positions": jax.vmap(jn.Each)(raw),
+        "a scalar": each(ndim=0),
+        "a sum": Sum((outer(1), each(5, 4, ndim=2))),
+        "a sum, with positions": Sum((outer(1, 2), each(5, 4, ndim=2))),
         "stacked": Stacked(outer(3, 1)),
         "stacked, with positions": Stacked(outer(3, 1, 2)),
     }
     made = dict(sorted(made.items()))  # as JAX keeps dictionaries
-    return made, {name: formed(form) for name, form in made.items()}
+    expected = {name: formed(form) for name, form in made.items()}
+    return made, expected | {"each, with positions": np.asarray(raw).astype(np.longdouble).sum(2).reshape(len(raw), -1)}
 
 
 def formed(form):
     """(cases, numbers) in the long double of the machine."""
+    if isinstance(form, Sum):
+        return sum(map(formed, form.forms))
     if isinstance(form, Stacked):
         dz, a = (np.asarray(array).astype(np.longdouble) for array in (form.layers.dz, form.layers.a))
         dz, a = (array.reshape(*array.shape[:2], -1, array.shape[-1]) for array in (dz, a))
@@ -60,8 +69,7 @@ def formed(form):
         dz, a = (np.asarray(array).astype(np.longdouble) for array in (form.dz, form.a))
         dz, a = (array.reshape(len(array), -1, array.shape[-1]) for array in (dz, a))
         return np.einsum("kto,kti->koi", dz, a).reshape(len(dz), -1)
-    g = np.asarray(form.g).astype(np.longdouble)
-    return g.sum(tuple(range(1, g.ndim - form.ndim))).reshape(len(g), -1)
+    return np.asarray(form.g).astype(np.longdouble).reshape(len(form.g), -1)
 
 
 def lengths(flat):
@@ -137,12 +145,22 @@ def test_positions_that_cancel_do_not_make_a_clipped_gradient_too_long(positions
     outer = jn.Outer(
         jnp.asarray(dz, jnp.float32), jnp.asarray(np.broadcast_to(a, (len(left), 1, positions, 4)), jnp.float32)
     )
-    each = jn.Each(outer.dz)
+    each = jax.vmap(jn.Each)(outer.dz)
     for form in (outer, each):
         most = jnp.asarray(lengths(formed(form)) / 3, jnp.float32)
         length = lengths(flat(jax.jit(jax.vmap(per_example.clipped_mean))(form, most)))
         assert (length <= np.asarray(most).astype(np.longdouble)).all()
         assert (length[:8] > 0.9 * np.asarray(most)[:8]).all()
+
+
+def test_numbers_that_all_round_to_the_same_side_do_not_make_a_clipped_gradient_too_long():
+    """Two positions alike, of numbers alike: weighted, each is up to 2^-9 too long, and so is their sum."""
+    ones = jnp.ones((1, 2, 16), jnp.bfloat16)
+    outer = jn.Outer(ones, ones, dtype=jnp.dtype("float32"))
+    most = np.linspace(1, 2, 64, dtype=np.float32)
+    length = lengths(flat(jax.vmap(per_example.clipped_mean, (None, 0))(outer, jnp.asarray(most))))
+    assert (length <= most).all()
+    assert (length > (1 - 2**-7) * most).all()
 
 
 def test_examples_of_all_sizes_in_one_batch_count_alike():

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from own_layers import tied
+from own_layers import tied, used_in_unlike_ways
 
 import jaxnet as jn
 from jaxnet import per_example
@@ -32,8 +32,8 @@ def gains():
 
 
 NETWORKS = {
-    # name: network, positions. Pairs of positions are taken, or a layer's gradients formed: for norms 2 T^2 <= o i
-    # decides, for second moments T^2 (o + i) <= o i.
+    # name: network, positions. Pairs of positions are taken, or a layer's gradients formed: for norms T (o + i) < o i
+    # decides, with a total after them 2 T^2 (o + i) <= 3 o i.
     "dense": (jn.dense(4, 3), ()),
     "deep": (jn.mlp((4, 6, 5, 3), jn.tanh), ()),
     "residual": (jn.chain(jn.residual(jn.chain(jn.dense(4, 4), jn.sigmoid)), jn.dense(4, 3)), ()),
@@ -48,6 +48,9 @@ NETWORKS = {
     "repeated, with parameters used twice": (jn.repeat(tied(4), 2), ()),
     "parameters used twice": (tied(4), ()),
     "parameters used twice, with positions": (tied(4), (5,)),
+    "a matrix used in unlike ways": (used_in_unlike_ways(4), ()),
+    "a matrix used in unlike ways, with positions": (used_in_unlike_ways(4), (5,)),
+    "repeated, with a matrix used in unlike ways": (jn.repeat(used_in_unlike_ways(4), 2), (2,)),
     "parameters without weights": (jn.chain(gains(), jn.dense(4, 3)), (2,)),
 }
 EXAMPLES = 6

@@ -177,6 +177,3 @@ def test_misuse_is_named(key, without_shape_annotations):
         with pytest.raises(ValueError) as error:
             misuse()
         assert str(error.value) == message
-    dparams, _ = net.backward(net.init(key), net.forward(net.init(key), x)[1], x)
-    with pytest.raises(ValueError, match=r"^Stacked\.add: expected another Stacked, got Each$"):
-        dparams[0].b.add(jn.Each(x))

@@ -12,7 +12,7 @@ from jaxnet import gradient
 from jaxnet.arguments import count_examples, positive_integer
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
-from jaxnet.readings import Reading
+from jaxnet.metrics import Metric
 from jaxnet.training.compiled import Compiled, Labels
 from jaxnet.training.state import TrainState, check_state
 from jaxnet.training.steps import make_scan
@@ -26,7 +26,7 @@ def make_epoch(
     batch_size: SupportsIndex | None = None,
     *,
     value_and_grad: Callable[..., Callable[..., Any]] = gradient.value_and_grad,
-    metrics: dict[str, Reading] | None = None,
+    metrics: dict[str, Metric] | None = None,
 ) -> Callable[[TrainState, Array, Array], tuple[TrainState, dict[str, Any]]]:
     """One pass over shuffled minibatches, compiled as a single `lax.scan`.
 

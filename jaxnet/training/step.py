@@ -10,7 +10,7 @@ from jaxnet import gradient
 from jaxnet.arguments import count_examples
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
-from jaxnet.readings import Reading
+from jaxnet.metrics import Metric
 from jaxnet.training.compiled import Compiled, Labels
 from jaxnet.training.state import TrainState, check_state
 from jaxnet.training.update import check_parts, make_update
@@ -22,7 +22,7 @@ def make_step(
     optimizer: optax.GradientTransformation,
     *,
     value_and_grad: Callable[..., Callable[..., Any]] = gradient.value_and_grad,
-    metrics: dict[str, Reading] | None = None,
+    metrics: dict[str, Metric] | None = None,
 ) -> Callable[[TrainState, Array, Array], tuple[TrainState, dict[str, Any]]]:
     """One iteration of gradient descent, jit-compiled: forward, backward, update.
 

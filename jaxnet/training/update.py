@@ -11,7 +11,7 @@ from jaxnet import gradient
 from jaxnet.arguments import instance_of, shown
 from jaxnet.layer import Layer, bind
 from jaxnet.losses import Loss
-from jaxnet.readings import Reading, check_readings
+from jaxnet.metrics import Metric, check_metrics
 from jaxnet.training.state import TrainState, check_optimizer
 from jaxnet.weighting import mean_loss, with_rows_that_count
 
@@ -22,7 +22,7 @@ def make_update(
     loss: Loss,
     optimizer: optax.GradientTransformation,
     value_and_grad: Callable[..., Callable[..., Any]],
-    metrics: dict[str, Reading] | None,
+    metrics: dict[str, Metric] | None,
 ) -> Callable[..., tuple[TrainState, dict[str, Any]]]:
     """`(state, x, y, weights) -> (state, {"loss": J, ...})`, not compiled yet."""
     update_of = _with_what_it_takes(where, optimizer)
@@ -68,7 +68,7 @@ def check_parts(
     check_optimizer(where, optimizer)
     if metrics is None:
         return
-    check_readings(where, metrics)
+    check_metrics(where, metrics)
     if "loss" in metrics:
         raise ValueError(f"{where}: expected metrics of names other than 'loss', which is that of J")
     takes = _keywords(value_and_grad)

@@ -9,10 +9,10 @@ from jaxtyping import Array, Float, PyTree
 from jaxnet.arguments import shown
 
 # (dparams) -> value, or (dparams, weights) -> value.
-Reading: TypeAlias = Callable[..., PyTree[Any]]
+Metric: TypeAlias = Callable[..., PyTree[Any]]
 
 
-def check_readings(where: str, metrics: Any) -> None:
+def check_metrics(where: str, metrics: Any) -> None:
     """Refuses what are no readings by name."""
     expected = f'{where}: expected metrics to be readings by name, such as {{"norms": jaxnet.per_example.norms}}, got '
     if not isinstance(metrics, dict):
@@ -24,8 +24,8 @@ def check_readings(where: str, metrics: Any) -> None:
             raise ValueError(f"{expected}{shown(reading)} for {name!r}")
 
 
-def read_all(
-    metrics: dict[str, Reading], dparams: PyTree[Any], weights: Float[Array, " m"] | None
+def read_metrics(
+    metrics: dict[str, Metric], dparams: PyTree[Any], weights: Float[Array, " m"] | None
 ) -> dict[str, PyTree[Any]]:
     """The value of each reading; those that take weights are given them.
 

@@ -1,0 +1,15 @@
+"""Per-example gradients in factored form: the forms that a parameter's gradient takes, and their algebra.
+
+A layer's `backward` never multiplies dz by a. For each parameter it returns the two factors, from which the gradient
+g_i of every single example could be formed. Sums, norms and inner products of the g_i are contractions of the factors;
+what they have in common with the lesson is dW = (1/m) dZ^T A, which is one of them.
+"""
+
+from jaxnet.factored.each import Each
+from jaxnet.factored.form import Factored, map_leaves
+from jaxnet.factored.forming import BUDGET, Reading, formed, forming
+from jaxnet.factored.outer import Outer
+from jaxnet.factored.stacked import Stacked
+from jaxnet.factored.sum import Sum
+
+__all__ = ["BUDGET", "Each", "Factored", "Outer", "Reading", "Stacked", "Sum", "formed", "forming", "map_leaves"]

@@ -1,0 +1,24 @@
+"""How what is read is laid out over the devices of an explicit mesh, and how it is summed over vmapped columns."""
+
+import jax
+from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array
+
+
+def over_columns(values: Array, columns: str | None) -> Array:
+    """The sum over the members of a `jax.vmap` axis of that name; None for no such axis."""
+    # What lax.psum says, in two steps: with explicit mesh axes, psum over a vmap axis fails in JAX 0.10.
+    return values if columns is None else lax.all_gather(values, columns).sum(axis=0)
+
+
+def nowhere(signal: Array) -> NamedSharding:
+    """The layout of a matrix that every device has."""
+    return NamedSharding(jax.typeof(signal).sharding.mesh, PartitionSpec(None, None))
+
+
+def rows_of(signal: Array, ndim: int) -> NamedSharding:
+    """The layout, with so many axes, in which only the examples are spread, as those of the signal are."""
+    sharding = jax.typeof(signal).sharding
+    rows = (*sharding.spec, None)[0]
+    return NamedSharding(sharding.mesh, PartitionSpec(rows, *(None,) * (ndim - 1)))

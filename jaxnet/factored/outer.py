@@ -1,0 +1,215 @@
+"""The gradient of a weight matrix, in its two factors: what came back, and what went forward."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, DTypeLike, Float
+
+from jaxnet.factored.form import Factored, registered
+from jaxnet.factored.layouts import nowhere, over_columns, rows_of
+from jaxnet.norms import norm, scaled, with_margin
+from jaxnet.weighting import weighted
+
+
+@registered(arrays=("dz", "a"), metadata=("sharding", "dtype"))
+@dataclass(frozen=True)
+class Outer(Factored):
+    """The gradient of a weight matrix: that of example i is the sum over positions t of dz[i, t] a[i, t]^T, (o, i).
+
+    Attributes:
+      dz: (m, ..., o), what came back to the outputs.
+      a: (m, ..., i), what went forward into the inputs.
+      sharding: how the weight is laid out over devices, `jax.typeof(W).sharding`, which its gradient then is as well;
+        None leaves that to JAX. A mesh with explicit axes needs it: there, dz^T a over a sharded batch is ambiguous.
+      dtype: of what is read; None for that of the factors. The sum over examples takes the factors as they are.
+    """
+
+    dz: Float[Array, "m *t o"]
+    a: Float[Array, "m *t i"]
+    sharding: jax.sharding.Sharding | None = None
+    dtype: Any = None
+
+    @property
+    def examples(self) -> Any:
+        return self.dz.shape[0]
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        return 0, 1
+
+    def total(self, weights: Float[Array, " m"] | None) -> Float[Array, "o i"]:
+        self._check()
+        if weights is None:
+            return self._product(self.dz, self.a)
+        dz, a = self.dz, self.a
+        if self.dtype is not None and jnp.finfo(dz.dtype).tiny > jnp.finfo(self.dtype).tiny:
+            # Weights have the long type's range, and what they meet needs it: float16's is not enough, bfloat16's is.
+            dz, a = self._long(dz), self._long(a)
+        return self._product(weighted(weights, dz), a)
+
+    def each(self) -> Float[Array, "m o i"]:
+        dz, a = self._with_positions()
+        return jnp.einsum("mto,mti->moi", dz, a, out_sharding=self._sharding_of_each())
+
+    def merged(self, other: Factored) -> "Outer | None":
+        if not isinstance(other, Outer):
+            return None
+        # Each use is a further position: the sum over positions adds them.
+        (dz, a), (more_dz, more_a) = self._with_positions(), other._with_positions()
+        return Outer(jnp.concatenate([dz, more_dz], axis=1), jnp.concatenate([a, more_a], axis=1), self.sharding)
+
+    def summed_in(self, dtype: DTypeLike) -> "Outer":
+        return replace(self, dtype=jnp.dtype(dtype))
+
+    def norms(self, margin: float = 0.0) -> Float[Array, " m"]:
+        """|dz_i| |a_i|; with positions the root of <g_i, g_i> in pairs of them, or |g_i| where that is cheaper.
+
+        Positions may cancel: the margin is of `terms`.
+        """
+        if self._positions() == 1:
+            dz, a = self._with_positions()
+            return norm(dz, (1, 2)) * norm(a, (1, 2)) * (1 + margin)
+        if self._factors_are_large():
+            return super().terms() + margin * self.terms()
+        unit, scale = self.scaled()
+        return with_margin(unit.paired(unit), margin, unit.terms()) * scale
+
+    def terms(self) -> Float[Array, " m"]:
+        """sum_t |dz_it| |a_it|."""
+        dz, a = self._with_positions()
+        return (norm(dz, (2,)) * norm(a, (2,))).sum(1)
+
+    def scaled(self) -> tuple["Outer", Float[Array, " m"]]:
+        (dz, dz_scale), (a, a_scale) = (scaled(signal, (1, 2)) for signal in self._with_positions())
+        return Outer(dz, a, self.sharding), (dz_scale * a_scale).squeeze((1, 2))
+
+    def paired_by_factors(self, other: Factored) -> Float[Array, " m"] | None:
+        """sum_ts <dz_it, dz'_is> <a_it, a'_is>, the Gram matrices of the positions."""
+        if not isinstance(other, Outer):
+            return None
+        (o, i), t, s = self._shape(), self._positions(), other._positions()
+        if t * s * (o + i) > (t + s) * o * i:
+            return None
+        (dz, a), (other_dz, other_a) = self._with_positions(), other._with_positions()
+        rows = rows_of(dz, 3)
+        between_dz = jnp.einsum("mto,mso->mts", dz, other_dz, out_sharding=rows)
+        between_a = jnp.einsum("mti,msi->mts", a, other_a, out_sharding=rows)
+        return (between_dz * between_a).sum((1, 2))
+
+    def along(self, directions: Float[Array, "m o i"]) -> Float[Array, " m"]:
+        """sum_t dz_it^T D_i a_it."""
+        dz, a = self._with_positions()
+        dz_d = jnp.einsum("mto,moi->mti", dz, directions.astype(dz.dtype), out_sharding=rows_of(a, 3))
+        return (dz_d * a).sum((1, 2))
+
+    def dot(self, direction: Float[Array, "o i"]) -> Float[Array, " m"]:
+        """sum_t dz_it^T D a_it."""
+        self._check()
+        dz, a = self._long(self.dz), self._long(self.a)
+        dz_d = jnp.matmul(dz, direction.astype(dz.dtype), out_sharding=jax.typeof(a).sharding)
+        return (dz_d * a).sum(axis=tuple(range(1, a.ndim)))
+
+    def inner(self, other: Factored) -> Float[Array, "m n"]:
+        """<dz_i, dz'_j> <a_i, a'_j>; with positions the sum over pairs of them, or <g_i, h_j> where that is smaller."""
+        self._check()
+        if not isinstance(other, Outer) or not self._is_small(2 * self._positions() * other._positions()):
+            return super().inner(other)
+        (dz, a), (other_dz, other_a) = self._with_positions(), other._with_positions()
+        rows = rows_of(dz, 4)
+        between_dz = jnp.einsum("mto,nso->mtns", dz, other_dz, out_sharding=rows)
+        between_a = jnp.einsum("mti,nsi->mtns", a, other_a, out_sharding=rows)
+        return (between_dz * between_a).sum((1, 3))
+
+    def square_total(self, weights: Float[Array, " m"] | None, columns: str | None = None) -> Float[Array, "o i"]:
+        """(dz^2)^T a^2; with positions sum_i (dz_it dz_is)^T (a_it a_is), or g_i^2 where that is smaller."""
+        self._check()
+        if self._positions() > 1 and not self._is_small(self._positions() ** 2 * sum(self._shape())):
+            return super().square_total(weights, columns)
+        dz_dz, a_a = (signal[:, :, None] * signal[:, None] for signal in self._with_positions())
+        if weights is not None:
+            dz_dz = weighted(weights, dz_dz)
+        # The sum over columns comes before the product, which then is one and not one for each.
+        return self._product(over_columns(dz_dz, columns), a_a)
+
+    def squares(self, columns: str | None = None) -> Float[Array, "m o i"]:
+        self._check()
+        if self._positions() > 1:
+            return super().squares(columns)
+        dz, a = self._with_positions()
+        return Outer(over_columns(dz**2, columns), a**2, self.sharding).each()
+
+    def kronecker_factors(
+        self, weights: Float[Array, " m"] | None, columns: str | None = None
+    ) -> tuple[Float[Array, "o o"], Float[Array, "i i"]]:
+        """sum_it weights_i dz_it dz_it^T and (1/T) sum_it weights_i a_it a_it^T, T positions: KFAC-expand."""
+        dz, a = self._with_positions()
+        among_outputs, among_inputs = (
+            jnp.einsum("mto,mtp->op", s if weights is None else weighted(weights, s), s, out_sharding=nowhere(s))
+            for s in (dz, a)
+        )
+        examples = self.examples if weights is None else 1
+        return over_columns(among_outputs, columns) / examples, among_inputs / (examples * self._positions())
+
+    def rotated(self, bases: tuple[Float[Array, "..."], ...]) -> "Outer":
+        outputs_basis, inputs_basis = bases
+        return Outer(self._long(self.dz) @ outputs_basis, self._long(self.a) @ inputs_basis, self.sharding)
+
+    def price(self, moments: bool = False) -> int | None:
+        """o i numbers for an example, but none where the factors, or their pairs, hold as many.
+
+        Norms of pairs of T positions and a total take 2 T^2 (o + i) + 2 T o i operations; formed they take 2 T o i, and
+        3 o i for norms and total of what is formed. A second moment of pairs takes T times that of what is formed.
+        """
+        (o, i), t = self._shape(), self._positions()
+        if t == 1 or not (moments or 2 * t**2 * (o + i) > 3 * o * i):
+            return None
+        free = t**2 * (o + i) > o * i if moments else self._factors_are_large()
+        return 0 if free else o * i
+
+    def _product(self, dz, a):
+        """dz^T a over all axes but the last."""
+        summed = tuple(range(dz.ndim - 1))
+        layout = {"out_sharding": self.sharding, "preferred_element_type": self.dtype}
+        return lax.dot_general(dz, a, ((summed, summed), ((), ())), **layout)
+
+    def _with_positions(self):
+        """dz and a in the type of what is read, with one axis of positions, of length 1 where there are none."""
+        self._check()
+        signals = self._long(self.dz), self._long(self.a)
+        return tuple(s.reshape(s.shape[0], math.prod(s.shape[1:-1]), s.shape[-1]) for s in signals)
+
+    def _long(self, signal):
+        return signal if self.dtype is None else signal.astype(self.dtype)
+
+    def _positions(self):
+        return math.prod(self.dz.shape[1:-1])
+
+    def _shape(self):
+        return self.dz.shape[-1], self.a.shape[-1]
+
+    def _is_small(self, numbers):
+        """Whether so many numbers, for each example or pair, are no more than its gradient has."""
+        return numbers <= math.prod(self._shape())
+
+    def _factors_are_large(self):
+        """Whether a gradient formed takes no more operations than pairs of positions, nor numbers than its factors."""
+        (o, i), t = self._shape(), self._positions()
+        return t * (o + i) >= o * i
+
+    def _sharding_of_each(self):
+        if not isinstance(self.sharding, NamedSharding):
+            return None
+        rows, *_ = rows_of(self.dz, 1).spec
+        return NamedSharding(self.sharding.mesh, PartitionSpec(rows, *(*self.sharding.spec, None, None)[:2]))
+
+    def _check(self):
+        if self.dz.ndim < 2 or self.dz.shape[:-1] != self.a.shape[:-1]:
+            raise ValueError(
+                "Outer: expected dz (m, ..., o) and a (m, ..., i) with the same examples and positions, "
+                f"got {self.dz.shape} and {self.a.shape}"
+            )

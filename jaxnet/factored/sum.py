@@ -1,0 +1,95 @@
+"""The gradient of a parameter that is used in unlike ways: g + h, each in its own form."""
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, DTypeLike, Float
+
+from jaxnet.factored.each import Each
+from jaxnet.factored.form import Factored, registered
+from jaxnet.norms import with_margin
+
+
+@registered(arrays=("forms",))
+@dataclass(frozen=True)
+class Sum(Factored):
+    """The per-example gradients of one parameter, added up from several uses of it.
+
+    What is linear in g_i is read of each form and added; |g_i|^2 is the sum of <g_i, h_i> over pairs of forms. Squares
+    of single numbers take the sum formed, and so do its Kronecker factors, which are one: the whole block.
+
+    Attributes:
+      forms: of unlike kinds; `add` merges those that are alike.
+    """
+
+    forms: tuple[Factored, ...]
+
+    @property
+    def examples(self) -> Any:
+        return self.forms[0].examples
+
+    @property
+    def sides(self) -> tuple[int, int] | None:
+        """Those on which all uses agree."""
+        first, *others = (form.sides for form in self.forms)
+        return first if all(sides == first for sides in others) else None
+
+    def total(self, weights: Float[Array, " m"] | None) -> Float[Array, "..."]:
+        return _sum([form.total(weights) for form in self.forms])
+
+    def each(self) -> Float[Array, "m ..."]:
+        return _sum([form.each() for form in self.forms])
+
+    def add(self, other: Factored) -> "Sum":
+        forms = list(self.forms)
+        for more in other.forms if isinstance(other, Sum) else (other,):
+            merged = ((k, both) for k, form in enumerate(forms) if (both := form.merged(more)) is not None)
+            place, form = next(merged, (len(forms), more))
+            forms[place : place + 1] = [form]
+        return Sum(tuple(forms))
+
+    def summed_in(self, dtype: DTypeLike) -> "Sum":
+        return Sum(tuple(form.summed_in(dtype) for form in self.forms))
+
+    def counting(self, weights: Float[Array, " m"]) -> "Sum":
+        return Sum(tuple(form.counting(weights) for form in self.forms))
+
+    def norms(self, margin: float = 0.0) -> Float[Array, " m"]:
+        """The root of sum_kl <g_ik, g_il> over the forms k and l. They may cancel: the margin is of `terms`."""
+        units, scales = zip(*(form.scaled() for form in self.forms), strict=True)
+        largest = jnp.stack(scales).max(0)
+        shares = [scale / largest for scale in scales]
+        with_shares = list(zip(shares, units, strict=True))
+        squares = [(share * unit.norms()) ** 2 for share, unit in with_shares]
+        squares += [2 * s * r * g.paired(h) for (s, g), (r, h) in combinations(with_shares, 2)]
+        terms = _sum([share * unit.terms() for share, unit in with_shares])
+        return with_margin(_sum(squares), margin, terms) * largest
+
+    def terms(self) -> Float[Array, " m"]:
+        return _sum([form.terms() for form in self.forms])
+
+    def paired_by_factors(self, other: Factored) -> Float[Array, " m"]:
+        return _sum([form.paired(other) for form in self.forms])
+
+    def along(self, directions: Float[Array, "m ..."]) -> Float[Array, " m"]:
+        return _sum([form.along(directions) for form in self.forms])
+
+    def dot(self, direction: Float[Array, "..."]) -> Float[Array, " m"]:
+        return _sum([form.dot(direction) for form in self.forms])
+
+    def inner(self, other: Factored) -> Float[Array, "m n"]:
+        others = other.forms if isinstance(other, Sum) else (other,)
+        return _sum([form.inner(of_other) for form in self.forms for of_other in others])
+
+    def price(self, moments: bool = False) -> int | None:
+        """None more where one use is formed already: the sum takes its place, and pairs cost what forming does."""
+        if any(isinstance(form, Each) for form in self.forms):
+            return 0
+        prices = [price for form in self.forms if (price := form.price(moments)) is not None]
+        return max(prices, default=None)
+
+
+def _sum(terms):
+    return sum(terms[1:], start=terms[0])
