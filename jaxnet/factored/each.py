@@ -6,7 +6,8 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
-from jaxnet.factored.form import Factored, registered, remade
+from jaxnet.factored.form import Factored
+from jaxnet.factored.pytrees import registered, remade
 from jaxnet.norms import long_type
 from jaxnet.weighting import weighted
 

@@ -4,21 +4,17 @@ Axes: m examples (always the first), then positions t, s, if any, then o outputs
 """
 
 import abc
-from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.tree_util import GetAttrKey
 from jaxtyping import Array, DTypeLike, Float
 
 from jaxnet.factored.layouts import nowhere, over_columns, rows_of
 from jaxnet.norms import long_type, norm, scaled
 from jaxnet.weighting import counting, weighted
-
-F = TypeVar("F", bound="Factored")
 
 
 class Factored(abc.ABC):
@@ -199,41 +195,9 @@ class Factored(abc.ABC):
         return _plain(g, None if g.dtype == dtype else dtype)
 
 
-def registered(arrays: tuple[str, ...], metadata: tuple[str, ...] = ()) -> Callable[[type[F]], type[F]]:
-    """Makes a pytree of a dataclass, whose members are put together again unchecked and as they are.
-
-    Transformations put anything there: what a scan returns has a further axis in front, `jax.eval_shape` no arrays.
-    """
-
-    def register(cls):
-        def flatten_with_keys(form):
-            fields = tuple((GetAttrKey(name), getattr(form, name)) for name in arrays)
-            return fields, tuple(getattr(form, name) for name in metadata)
-
-        def unflatten(values, children):
-            return _made(cls, dict(zip((*arrays, *metadata), (*children, *values), strict=True)))
-
-        jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten)
-        return cls
-
-    return register
-
-
-def remade(form: F, **fields: Any) -> F:
-    """The same form with other members, put together unchecked and as they are."""
-    return _made(type(form), vars(form) | fields)
-
-
 def map_leaves(read: Any, dparams: Any, *others: Any) -> Any:
     """`jax.tree.map` that takes each parameter's factored gradients as one leaf, or what else of them can be added."""
     return jax.tree.map(read, dparams, *others, is_leaf=lambda leaf: hasattr(leaf, "add"))
-
-
-def _made(cls, fields):
-    form = object.__new__(cls)
-    for name, value in fields.items():
-        object.__setattr__(form, name, value)
-    return form
 
 
 def _plain(g, dtype=None):

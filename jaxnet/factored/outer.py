@@ -10,8 +10,9 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, DTypeLike, Float
 
-from jaxnet.factored.form import Factored, registered
+from jaxnet.factored.form import Factored
 from jaxnet.factored.layouts import nowhere, over_columns, rows_of
+from jaxnet.factored.pytrees import registered
 from jaxnet.norms import norm, scaled, with_margin
 from jaxnet.weighting import weighted
 

@@ -6,7 +6,8 @@ from typing import Any
 import jax
 from jaxtyping import Array, DTypeLike, Float
 
-from jaxnet.factored.form import Factored, registered
+from jaxnet.factored.form import Factored
+from jaxnet.factored.pytrees import registered
 from jaxnet.norms import norm
 
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
 from jaxnet.factored.each import Each
-from jaxnet.factored.form import Factored, registered
+from jaxnet.factored.form import Factored
+from jaxnet.factored.pytrees import registered
 from jaxnet.norms import with_margin
 
 

@@ -35,9 +35,9 @@ def attention(width=WIDTH, mistake=0.0, of="bk", in_one=False):
         dq, dk = jnp.einsum("mts,msd->mtd", ds, k), jnp.einsum("mts,mtd->msd", ds, q)
         dx = jnp.einsum("mts,mtd->msd", a, dy) + dq @ p["Q"] + dk @ p["K"]
         dparams = {"Q": jn.Outer(dq, x), "K": jn.Outer(dk, x), "bq": jn.Each(dq), "bk": jn.Each(dk)}
-        wrong = (dparams[of].g if of == "bq" else dq) * mistake
+        wrong = dq * mistake
         wrong = wrong * (jnp.arange(width) == width - 1).astype(dy.dtype)[None, None] if in_one else wrong
-        return dparams | {of: jn.Each(dparams[of].g + wrong)}, dx
+        return dparams | {of: jn.Each({"bq": dq, "bk": dk}[of] + wrong)}, dx
 
     return jn.Layer(init, attention_forward, attention_backward)
 
