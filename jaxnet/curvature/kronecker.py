@@ -127,10 +127,10 @@ def factors_by(
         weights = _not_negative(name, weights)
         x, y = with_rows_that_count(weights, (x, y))
 
-    def read_metrics(dparams):
+    def read_all(dparams):
         return map_leaves(lambda form, leaf: read(form, leaf, weights), dparams, params)
 
-    return send_back(net, columns, params, x, y, read_metrics)
+    return send_back(net, columns, params, x, y, read_all)
 
 
 def _of_form(form, _, weights):
