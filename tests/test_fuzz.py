@@ -1,4 +1,4 @@
-"""Bad input by the thousand, see `fuzzing`: it ends in success or in one line, and nothing is harmed."""
+"""Bad input by the thousand, see `fuzzing`: it ends in success, or in one line or tyro's words; nothing is harmed."""
 
 import re
 import subprocess

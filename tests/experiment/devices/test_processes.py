@@ -15,6 +15,7 @@ import pytest
 from on_disk import three_classes
 
 from jaxnet.experiment.commands.train import run
+from jaxnet.experiment.options.parse import option
 from jaxnet.experiment.options.train_config import TrainConfig
 
 pytestmark = pytest.mark.usefixtures("optax_promotion")
@@ -62,7 +63,7 @@ def start(slurm=False, **options):
     line = []
     for name, value in options.items():
         values = () if value is True else value if isinstance(value, tuple) else (value,)
-        line += ["--" + name.replace("_", "-"), *map(str, values)]
+        line += [option(name), *map(str, values)]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
     if slurm:
         environment |= {"SLURM_JOB_ID": str(port), "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NTASKS": "2"}
