@@ -110,18 +110,6 @@ def residual(inner: Layer) -> Layer:
     return Layer(*functions, made=partial(residual, inner))
 
 
-def layers_of(net: Layer) -> tuple[Layer, ...] | None:
-    """The layers of a chain, first to last; None for any other layer."""
-    backward: Any = net.backward
-    return backward.args[0] if isinstance(backward, partial) and backward.func is chain_backward else None
-
-
-def inner_of(net: Layer) -> Layer | None:
-    """The layer f inside a residual layer; None for any other layer."""
-    backward: Any = net.backward
-    return backward.args[0] if isinstance(backward, partial) and backward.func is residual_backward else None
-
-
 @contextmanager
 def named_in_errors(position: int, layer: Layer) -> Iterator[None]:
     """Has a ValueError tell in which layer of a chain it arose."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnet.factored import Factored, Outer
+from jaxnet.factored import Factored
 from jaxnet.layer import Layer
 from jaxnet.places import Place, at_places, combinator_of, places_of
 
@@ -83,7 +83,7 @@ def with_notes(
             mark = jnp.zeros(())
             if place.layer.made is not None:
                 return Note(mark, of_y, (), dparams, place.path, ()), dx
-            weights = tuple(map(_is_weight, jax.tree.leaves(dparams, is_leaf=lambda leaf: isinstance(leaf, Factored))))
+            weights = tuple(form.sides is not None for form in jax.tree.leaves(dparams, is_leaf=_is_form))
             return Note(mark, of_y, back(layer, params, cache, dy), (), place.path, weights), dx
 
         forward.__name__ = f"{layer.name}_forward"
@@ -104,9 +104,8 @@ def in_order(net: Layer, note: Note, *trees: Any) -> Iterator[Noted]:
     return _side_by_side(places, [(note, trees)], ())
 
 
-def _is_weight(form):
-    """Whether a parameter is a weight matrix, which the form of its gradients tells."""
-    return isinstance(form, Outer)
+def _is_form(leaf):
+    return isinstance(leaf, Factored)
 
 
 def _side_by_side(places, pairs, rounds):

@@ -9,7 +9,8 @@ import pytest
 from own_layers import masked, twice
 
 import jaxnet as jn
-from jaxnet import curvature, per_example
+from jaxnet import curvature, feedback, per_example
+from jaxnet.notes import in_order, with_notes
 
 LOSS = jn.losses.half_squared_error
 
@@ -132,3 +133,59 @@ def test_parameters_that_are_used_twice_have_no_diagonal_of_the_sum(data, key):
                 f"curvature.{quantity}: expected parameters that are used once, got some that are used twice; "
                 f"use {instead}"
             )
+
+
+def twins(name):
+    """The network, and the same with this library's own `fan_out` in the place of the new combinator."""
+    wrap = {"alone": lambda f: f, "repeat": lambda f: jn.repeat(f, 2)}.get(
+        name, lambda f: jn.repeat(jn.recompute(f), 2)
+    )
+    return (jn.chain(jn.dense(4, 4), wrap(fork), jn.dense(4, 3)) for fork in (FORK, jn.fan_out(*FORK.made.args)))
+
+
+@wrapped
+def test_direct_feedback_goes_through(name, data, key):
+    x, y = data
+    ours, known = twins(name)
+    params = ours.init(key)
+    weights = feedback.direct_weights(ours, params, x, key)
+    # The branches, their rounds and the last layer have weights of their own; the first layer has none.
+    assert [B.shape for B in jax.tree.leaves(weights)] == [*[(3, 4) if name == "alone" else (2, 3, 4)] * 2, (3, 4)]
+    grads, of_known = (
+        jn.value_and_grad(net, LOSS, backward=feedback.direct(net, weights))(params, x, y)[1] for net in (ours, known)
+    )
+    assert_close(grads, of_known)
+    assert not np.allclose(grads[0].W, jn.value_and_grad(ours, LOSS)(params, x, y)[1][0].W, rtol=0.1)
+
+
+@wrapped
+def test_the_summary_and_the_picture_look_inside(name, data, key):
+    x, _ = data
+    ours, known = twins(name)
+    params = ours.init(key)
+    table, of_known = (str(jn.summary(net, params, x)) for net in (ours, known))
+    assert table.replace("sum_of", "fan_out").split() == of_known.split()
+    assert table.count("dense") == 4
+    picture = jn.draw(ours, params, x)
+    assert picture == jn.draw(known, params, x)
+    assert ("repeat, 2 times" in picture, "recompute" in picture) == ("repeat" in name, "recompute" in name)
+
+
+@wrapped
+def test_layers_inside_note_what_they_see(name, data, key):
+    x, y = data
+    net, _ = twins(name)
+    params = net.init(key)
+    noting = with_notes(
+        net, ahead=lambda y: jnp.isfinite(y).all(), back=lambda layer, params, cache, dy: jnp.abs(dy).max()
+    )
+    _, cache = noting.forward(params, x)
+    note, _ = noting.backward(params, cache, y)
+    noted = list(in_order(net, note))
+    rounds = 1 if name == "alone" else 2
+    assert [one.place.layer.name for one in noted].count("sigmoid") == rounds
+    assert all(one.ahead for one in noted)
+    # In the last round all branches hear the same; in the first round what came back through it.
+    heard = [float(one.back) for one in noted if one.place.layer.name in ("sigmoid", "tanh")]
+    assert heard[-1] == pytest.approx(float(jnp.abs(y @ params[2].W).max()), rel=1e-12)
+    assert len(set(heard)) == rounds

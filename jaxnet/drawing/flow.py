@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.ad_checkpoint import checkpoint_name
 
-from jaxnet.drawing.program import Group, Reader, Step, Value, mark
+from jaxnet.drawing.traced import Group, Reader, Step, Value, mark
 from jaxnet.layer import Layer
 from jaxnet.places import Place, at_places
 

@@ -18,7 +18,7 @@ from jaxnet.experiment.devices.mesh import Layout
 from jaxnet.experiment.options.schedule import Schedule
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage import folder, model, resumption, standing
-from jaxnet.experiment.storage.metrics import Metrics
+from jaxnet.experiment.storage.metrics_file import Metrics
 from jaxnet.experiment.storage.model import Model
 from jaxnet.experiment.storage.tensorboard import Board
 from jaxnet.experiment.training.faults import Fault

@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxnet.experiment.commands.announcement import print_plan, print_result
 from jaxnet.experiment.commands.cut_short import telling
-from jaxnet.experiment.commands.plan import print_plan, print_result
 from jaxnet.experiment.commands.recording import Kept, train_and_record
 from jaxnet.experiment.console import packages
 from jaxnet.experiment.console.errors import BadInput, Failure, first_line

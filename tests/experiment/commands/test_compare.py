@@ -15,7 +15,7 @@ from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage import folder
 from jaxnet.experiment.storage.history import read
-from jaxnet.experiment.storage.metrics import Metrics
+from jaxnet.experiment.storage.metrics_file import Metrics
 from jaxnet.experiment.training.position import Epoch
 
 LOSSES = (0.5, 0.25, 0.125, 0.375)

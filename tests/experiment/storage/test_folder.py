@@ -19,7 +19,7 @@ from jaxnet.experiment.data import named
 from jaxnet.experiment.options.resumed import restored
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage import folder
-from jaxnet.experiment.storage.metrics import Metrics
+from jaxnet.experiment.storage.metrics_file import Metrics
 
 pytestmark = pytest.mark.usefixtures("optax_promotion")
 

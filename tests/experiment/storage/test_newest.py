@@ -13,7 +13,7 @@ from jaxnet.experiment.commands.train import run
 from jaxnet.experiment.console.errors import BadInput, Terminated
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage import checkpoint, exports, model, newest
-from jaxnet.experiment.storage.metrics import Metrics
+from jaxnet.experiment.storage.metrics_file import Metrics
 
 pytestmark = pytest.mark.usefixtures("optax_promotion", "without_figures")
 

@@ -26,7 +26,7 @@ from jaxnet.experiment.options.schedule import Schedule
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage import checkpoint, folder
 from jaxnet.experiment.storage.manifest import sealed
-from jaxnet.experiment.storage.metrics import Metrics
+from jaxnet.experiment.storage.metrics_file import Metrics
 from jaxnet.experiment.storage.resumption import resume, save
 from jaxnet.experiment.training.position import Epoch, Position
 
