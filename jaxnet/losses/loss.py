@@ -1,0 +1,40 @@
+"""What a loss is: four functions of the network's outputs and the targets."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import jax
+from jaxtyping import Array, Float, Real, Shaped
+
+from jaxnet.description import InstanceDoc, call_of
+
+Outputs = Float[Array, "m *f"]
+Targets = Real[Array, "..."]
+
+
+class Loss(NamedTuple):
+    """Four pure functions: the loss, its derivative by hand, a root of its curvature, and its predictive distribution.
+
+    Printed, a loss shows its name, and `help` tells the equations.
+
+    Attributes:
+      forward: `(z, y) -> (m,)`, each example's loss.
+      backward: `(z, y) -> dz`, the derivative of each example's loss, of z's shape, without 1/m.
+      root_hessian: `(z, y) -> S (v, *z.shape)` with sum_v S_v S_v^T the second derivative of each example's loss.
+      sample: `(key, z) -> y`, targets drawn from the distribution whose negative log-likelihood the loss is.
+    """
+
+    forward: Callable[[Outputs, Any], Float[Array, " m"]]
+    backward: Callable[[Outputs, Any], Outputs]
+    root_hessian: Callable[[Outputs, Any], Float[Array, "v m *f"]]
+    sample: Callable[[jax.Array, Outputs], Shaped[Array, "m ..."]]
+
+    def __call__(self, z: Outputs, y: Any) -> Float[Array, " m"]:
+        """`loss(z, y)` is `loss.forward(z, y)`. Give `jax.jit` the latter: it takes no tuple for a function."""
+        return self.forward(z, y)
+
+    def __repr__(self) -> str:
+        return call_of(self.forward)
+
+
+Loss.__doc__ = cast(Any, InstanceDoc(Loss.__doc__))
