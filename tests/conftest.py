@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import hypothesis
 import jax
@@ -26,6 +27,41 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def pytest_addoption(parser):
     told = "how many cases of bad input test_fuzz runs (%(default)s); more go on where fewer end"
     parser.addoption("--fuzz-cases", type=int, default=2000, help=told)
+
+
+# What these ask has nothing to do with the version of Python or JAX: of two, the gate asks one.
+ON_ONE_PYTHON = (
+    "benchmarks",
+    "claims",
+    "experiment/console",
+    "experiment/data",
+    "experiment/figures",
+    "experiment/networks",
+    "experiment/options",
+    "experiment/storage/test_durable.py",
+    "experiment/storage/test_folder.py",
+    "experiment/storage/test_newest.py",
+    "experiment/storage/test_resumption.py",
+    "experiment/training",
+    "experiment/commands/test_check.py",
+    "experiment/commands/test_compare.py",
+    "experiment/commands/test_predict.py",
+    "experiment/commands/test_progress.py",
+    "experiment/devices/test_processes.py",
+    "experiment/devices/test_cache.py",
+    "test_fuzz.py",
+    "test_lesson.py",
+    "test_properties.py",
+    "test_scripts.py",
+    "testing",
+)
+
+
+def pytest_collection_modifyitems(items):
+    tests = Path(__file__).parent
+    for item in items:
+        if any(item.path.is_relative_to(tests / path) for path in ON_ONE_PYTHON):
+            item.add_marker("on_one_python")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -74,6 +110,16 @@ def optax_promotion():
 
 
 @pytest.fixture
+def compilations(caplog):
+    """(name) -> how often the test has compiled the jitted function of that name so far.
+
+    Asked of JAX's log: a function's own cache is part of one that all share, and is emptied where that is full.
+    """
+    with jax.log_compiles():
+        yield lambda name: caplog.text.count(f"Compiling jit({name})")
+
+
+@pytest.fixture
 def without_figures(monkeypatch):
     """They take longer than a short run."""
     monkeypatch.setattr("jaxnet.experiment.commands.train._draw", lambda *arguments: None)
@@ -93,6 +139,6 @@ def write(tmp_path, monkeypatch):
     return to
 
 
-hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, max_examples=25, database=None)
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, max_examples=10, database=None)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

@@ -72,7 +72,9 @@ def assert_trees_close(actual, expected):
 
 
 @pytest.mark.parametrize("value_and_grad", [jn.value_and_grad, autodiff], ids=["by hand", "one's own"])
-def test_every_step_draws_by_the_states_key_and_its_own_number_and_compiles_once(value_and_grad, problem, key):
+def test_every_step_draws_by_the_states_key_and_its_own_number_and_compiles_once(
+    value_and_grad, problem, key, compilations
+):
     params, x, y = problem
     make = partial(jn.TrainState.create, params, OPTIMIZER, key)
     options = {"value_and_grad": value_and_grad}
@@ -82,7 +84,7 @@ def test_every_step_draws_by_the_states_key_and_its_own_number_and_compiles_once
         state, metrics = step(state, x, y)
         np.testing.assert_allclose(metrics["loss"], value, rtol=1e-12)
     assert_trees_close(state.params, expected)
-    assert step._cache_size() == 1
+    assert compilations("step") == 1
 
     steps = jn.make_steps(NET, LOSS, OPTIMIZER, **options)
     state, metrics = steps(make(), *(jnp.stack(4 * [array]) for array in (x, y)))
@@ -94,7 +96,7 @@ def test_every_step_draws_by_the_states_key_and_its_own_number_and_compiles_once
     for _ in orders:
         state, _ = epoch(state, x, y)
     assert_trees_close(state.params, expected)
-    assert epoch._cache_size() == 1
+    assert compilations("epoch") == 1
 
 
 def test_steps_differ_in_what_they_draw_and_a_state_says_what_its_step_draws(problem, key):

@@ -1,5 +1,6 @@
 """Bad input by the thousand, see `fuzzing`: it ends in success, or in one line or tyro's words; nothing is harmed."""
 
+import os
 import re
 import subprocess
 import sys
@@ -18,7 +19,16 @@ SHARES = {"command-line": 34, "csv": 25, "npz": 21, "idx": 14, "checkpoint": 6}
 
 
 def python(*arguments):
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=TESTS)
+    # What pytest has on its path, and a process of its own has not.
+    path = os.pathsep.join([str(TESTS.parent / "scripts"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=TESTS,
+        env=os.environ | {"PYTHONPATH": path},
+    )
 
 
 @pytest.mark.parametrize("kind", SHARES)

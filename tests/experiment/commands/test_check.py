@@ -13,7 +13,7 @@ from jaxnet.experiment.commands.derivatives import Case, Row, derivatives
 from jaxnet.experiment.commands.exact import exact_gradients
 from jaxnet.experiment.console import screen
 from jaxnet.experiment.console.errors import BadInput, Failure
-from jaxnet.experiment.options.train_config import Activation
+from jaxnet.experiment.networks.choices import Activation
 from jaxnet.layers.dense import Dense
 
 LESSON = ["dA2", "dZ2", "dW2", "db2", "dA1", "dZ1", "dW1", "db1", "dX"]

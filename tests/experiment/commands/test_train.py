@@ -95,7 +95,7 @@ def test_weight_decay_shrinks_weights_and_spares_biases(optimizer):
 def test_weight_decay_spares_what_has_a_weights_shape_and_is_none():
     net, loss, key = jn.repeat(gain(3), 2), jn.losses.half_squared_error, jax.random.key(0)
     params, x = net.init(key), jnp.ones((1, 3))
-    chosen = make_optimizer(TrainConfig(weight_decay=0.5), net, loss, 6, key, sides_of(net, params, x))
+    chosen = make_optimizer(recipe_of(TrainConfig(weight_decay=0.5)), net, loss, 6, key, sides_of(net, params, x))
     update, _ = chosen.update(jnp.zeros_like(params), chosen.init(params), params)
     assert (update == 0).all()
 

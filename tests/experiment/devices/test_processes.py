@@ -15,7 +15,7 @@ import pytest
 from on_disk import three_classes
 
 from jaxnet.experiment.commands.train import run
-from jaxnet.experiment.options.parse import option
+from jaxnet.experiment.console.errors import option
 from jaxnet.experiment.options.train_config import TrainConfig
 
 pytestmark = pytest.mark.usefixtures("optax_promotion")

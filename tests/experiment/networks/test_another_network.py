@@ -16,6 +16,7 @@ from jaxnet.experiment.networks.architecture import ARCHITECTURES, Architecture,
 from jaxnet.experiment.networks.choices import ACTIVATIONS
 from jaxnet.experiment.networks.mlp import MlpOptions
 from jaxnet.experiment.options.parse import parse
+from jaxnet.experiment.options.resumed import restored
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage import folder, model
 
@@ -61,7 +62,7 @@ class Config(TrainConfig, BlocksOptions):
 def registered(monkeypatch):
     """The second network's, for one test."""
     monkeypatch.setitem(ARCHITECTURES, "blocks", BLOCKS)
-    monkeypatch.setattr(folder, "TrainConfig", Config)
+    monkeypatch.setattr("jaxnet.experiment.options.resumed.TrainConfig", Config)
 
 
 def test_it_is_trained_gone_on_with_saved_loaded_and_exported(registered, tmp_path, capsys):
@@ -71,7 +72,7 @@ def test_it_is_trained_gone_on_with_saved_loaded_and_exported(registered, tmp_pa
     stored = json.loads((out / "config.json").read_text())
     assert (stored["model"], stored["blocks"], stored["hidden"]) == ("blocks", 2, [256])
     assert "init" not in stored["resolved"]
-    train.run(dataclasses.replace(folder.read_config(out), resume=str(out), out=None, epochs=3))
+    train.run(dataclasses.replace(folder.read_options(out, restored), resume=str(out), out=None, epochs=3))
 
     loaded = model.load(out)
     assert loaded.network == Config(model="blocks", blocks=2).network((4,), 3, "identity")
@@ -117,14 +118,14 @@ def test_an_option_that_both_have_is_for_either(registered):
 def test_a_model_of_a_network_that_is_not_known_is_named(registered, tmp_path, monkeypatch):
     train.run(Config(data="iris", model="blocks", epochs=1, out=str(tmp_path / "run")))
     monkeypatch.delitem(ARCHITECTURES, "blocks")
-    monkeypatch.setattr(folder, "TrainConfig", TrainConfig)
+    monkeypatch.setattr("jaxnet.experiment.options.resumed.TrainConfig", TrainConfig)
     with pytest.raises(BadInput) as error:
         model.load(tmp_path / "run")
     path = tmp_path / "run" / "model.npz"
     assert str(error.value) == f"{path}: holds a network 'blocks', and this version of jaxnet knows mlp"
     # Nor is the run gone on with.
     with pytest.raises(BadInput, match=r"config\.json is damaged, or of another version of jaxnet$"):
-        folder.read_config(tmp_path / "run")
+        folder.read_options(tmp_path / "run", restored)
 
 
 def test_a_run_from_before_the_second_network_goes_on(registered, tmp_path):
@@ -132,11 +133,11 @@ def test_a_run_from_before_the_second_network_goes_on(registered, tmp_path):
     stored = dataclasses.asdict(config)
     for lacking in ((), ("model",)):
         folder.write_json(tmp_path / folder.CONFIG, {name: stored[name] for name in stored if name not in lacking})
-        assert dataclasses.asdict(folder.read_config(tmp_path)) == {**stored, "blocks": 1}
+        assert dataclasses.asdict(folder.read_options(tmp_path, restored)) == {**stored, "blocks": 1}
     # Of the network's own options none may be missing.
     folder.write_json(tmp_path / folder.CONFIG, {name: stored[name] for name in stored if name != "init"})
     with pytest.raises(BadInput, match=r"config\.json is damaged, or of another version of jaxnet$"):
-        folder.read_config(tmp_path)
+        folder.read_options(tmp_path, restored)
 
 
 def test_an_option_of_the_same_name_has_to_be_the_same(registered):

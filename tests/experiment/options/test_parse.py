@@ -6,8 +6,8 @@ import pytest
 from refusals import refused
 
 from jaxnet.experiment.commands.predict import PredictConfig
-from jaxnet.experiment.console.errors import BadInput, did_you_mean
-from jaxnet.experiment.options.parse import option, parse
+from jaxnet.experiment.console.errors import BadInput, did_you_mean, option
+from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.options.train_config import TrainConfig
 
 

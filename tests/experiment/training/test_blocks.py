@@ -95,12 +95,11 @@ def test_a_streamed_regression_is_that_in_memory(folder, tmp_path, small_blocks)
 @pytest.mark.parametrize("mesh", [None, "data=4"])
 def test_images_reach_the_devices_in_their_shape_from_memory_and_from_disk(mesh, folder, small_blocks):
     x, y = examples(np.uint8)
-    where, config = folder(x.reshape(203, 2, 2), y), TrainConfig(batch_size=16, mesh=mesh)
-    layout, seen = make_layout(config.mesh), []
+    where, layout, seen = folder(x.reshape(203, 2, 2), y), make_layout(mesh), []
     for stream in (True, False):
         prepared = prepare(named.load(where, stream=stream), 0)
         train, validation, _, _ = prepared.parts
-        batches = Batches(train, prepared.problem, config, layout, jax.random.key(0))
+        batches = Batches(train, prepared.problem, 16, "float32", layout, jax.random.key(0))
         order, cuts = batches.order(0), [(0, 3), (3, 8), (8, batches.number)]
         pieces = [jax.device_get(piece) for piece in batches.pieces(order, cuts)]
         assert [of_piece.shape for of_piece, _, _ in pieces] == [(3, 16, 2, 2), (5, 16, 2, 2), (1, 16, 2, 2)]

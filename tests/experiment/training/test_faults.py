@@ -375,7 +375,7 @@ def test_a_run_that_finds_nothing_to_go_back_to_says_so(tmp_path, monkeypatch):
     def refuse(*arguments):
         raise BadInput("no checkpoint is whole")
 
-    monkeypatch.setattr(recording, "resume", refuse)
+    monkeypatch.setattr(recording.resumption, "resume", refuse)
     changes = {"data": "diabetes", "optimizer": "sgd", "learning_rate": 30.0, "checkpoint_every": "2"}
     with pytest.raises(Failure, match=r"; there is nothing to go back to: no checkpoint is whole; ") as error:
         run(options(tmp_path, **changes, hidden=(256,), on_nan="rollback"))
