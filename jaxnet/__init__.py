@@ -11,6 +11,7 @@ from jaxnet.layer import Layer, at_leaves, bind
 from jaxnet.layers import activations
 from jaxnet.layers.activations import identity, leaky_relu, relu, sigmoid, softplus, tanh
 from jaxnet.layers.dense import Dense, dense
+from jaxnet.layers.embedding import Embedding, embedding, unembedding
 from jaxnet.losses import Loss
 from jaxnet.networks import mlp
 from jaxnet.overview import summary
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Dense",
     "Each",
+    "Embedding",
     "Layer",
     "Loss",
     "Outer",
@@ -36,6 +38,7 @@ __all__ = [
     "curvature",
     "dense",
     "draw",
+    "embedding",
     "fan_out",
     "feedback",
     "identity",
@@ -59,6 +62,7 @@ __all__ = [
     "summary",
     "tanh",
     "testing",
+    "unembedding",
     "value_and_grad",
     "with_hand_derived_vjp",
 ]

@@ -19,6 +19,14 @@ def positive_integer(where: str, what: str, value: Any) -> int:
     return number
 
 
+def whole_number(where: str, what: str, value: Any) -> int:
+    """An integer of either sign, of any type that counts."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{where}: expected {what} to be an integer, got {shown(value)}") from None
+
+
 def instance_of(kind: type, where: str, what: str, value: Any, example: str) -> None:
     """Refuses what is no layer, or no loss, or whatever the kind is.
 

@@ -8,6 +8,7 @@ from jaxtyping import Array, DTypeLike
 __all__ = [
     "glorot",
     "he",
+    "lecun",
     "small_normal",
     "zeros",
 ]
@@ -34,6 +35,15 @@ def he(key: jax.Array, shape: Sequence[int], dtype: DTypeLike = float) -> Array:
     Source: He et al., Delving Deep into Rectifiers, 2015, equation 10.
     """
     initialise = jax.nn.initializers.he_normal(in_axis=-1, out_axis=-2)
+    return initialise(key, shape, dtype)
+
+
+def lecun(key: jax.Array, shape: Sequence[int], dtype: DTypeLike = float) -> Array:
+    """W ~ N(0, 1 / in), truncated at two standard deviations: rows of length 1 or so, such as those of an embedding.
+
+    Source: LeCun et al., Efficient BackProp, 1998, equation 16.
+    """
+    initialise = jax.nn.initializers.lecun_normal(in_axis=-1, out_axis=-2)
     return initialise(key, shape, dtype)
 
 

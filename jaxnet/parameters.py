@@ -6,13 +6,14 @@ their gradients take another form. So the backward pass is asked, with shapes al
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from jaxnet.factored import map_leaves
+from jaxnet.factored import Rows, map_leaves
 from jaxnet.layer import Layer, at_leaves
 
 
@@ -69,6 +70,35 @@ def structure_by_layer(net: Layer) -> jax.tree_util.PyTreeDef:
         return layer._replace(init=lambda key: jnp.zeros(()))
 
     return jax.tree.structure(jax.eval_shape(at_leaves(one_leaf, net).init, jax.random.key(0)))
+
+
+def tables_of(net: Layer) -> PyTree[bool]:
+    """Which parameters are tables whose rows are looked up by ids, as those of `embedding`, for who has no inputs.
+
+    Each layer that is made of no others is asked by itself, with an id. What takes none has no such table.
+    """
+
+    def flags(layer, key):
+        params = layer.init(key)
+        return jax.tree.map(lambda is_table: jnp.zeros((), bool if is_table else float), _is_table(layer, params))
+
+    # A scan that stacks them leaves their type as it is.
+    def flagged(layer):
+        return layer._replace(init=partial(flags, layer))
+
+    marks = jax.eval_shape(at_leaves(flagged, net).init, jax.random.key(0))
+    return jax.tree.map(lambda mark: mark.dtype == bool, marks)
+
+
+def _is_table(layer, params):
+    ids = jnp.zeros((1, 1), int)
+    try:
+        y, cache = layer.forward(params, ids)
+        dparams, _ = layer.backward(params, cache, y)
+        return map_leaves(lambda form: isinstance(form, Rows), dparams)
+    except Exception:
+        # Of its own kind in each layer: another type, another shape, a tuple.
+        return jax.tree.map(lambda leaf: False, params)
 
 
 def _sides(returned):

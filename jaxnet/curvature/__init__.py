@@ -17,8 +17,10 @@ from jaxnet.curvature.jacobians import jacobian, neural_tangent_kernel
 from jaxnet.curvature.kfra import kfra
 from jaxnet.curvature.kronecker import Eigen, ekfac, kfac, kflr, kronecker
 from jaxnet.curvature.products import fisher_vector_product, ggn_vector_product, hessian_vector_product
+from jaxnet.factored import Diagonal
 
 __all__ = [
+    "Diagonal",
     "Eigen",
     "diagonal",
     "ekfac",

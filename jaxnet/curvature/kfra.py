@@ -48,7 +48,7 @@ def kfra(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> PyTree[tuple[
       As `kronecker` returns them.
 
     Raises:
-      ValueError: when traced, naming a layer of another kind, or x of another rank; and where paths meet.
+      ValueError: when traced, naming a layer of another kind, or x or outputs of another rank; and where paths meet.
 
     Source: Botev et al., Practical Gauss-Newton optimisation for deep learning, 2017, where it is KFRA.
     """
@@ -58,6 +58,8 @@ def kfra(net: Layer, loss: Loss, params: Any, x: Array, y: Any) -> PyTree[tuple[
         raise ValueError(f"curvature.kfra: expected x (m, i) without positions, got shape {shape}")
     averaging = at_leaves(averaged, net)
     z, cache = averaging.forward(params, x)
+    if z.ndim != 2:
+        raise ValueError(f"curvature.kfra: expected outputs (m, o) without positions, got shape {z.shape}; use kflr")
     s = loss.root_hessian(z, y)
     K = jnp.einsum("vno,vnp->op", s, s) / len(x)
     factors, _ = averaging.backward(params, cache, Averaged(K, len(x)))

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxnet.arguments import require_examples
 from jaxnet.curvature.columns import AXIS, Columns, exact, sampled, send_back
-from jaxnet.factored import map_leaves
+from jaxnet.factored import Diagonal, map_leaves
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
 from jaxnet.weighting import check_weights, examples_of, with_rows_that_count
@@ -28,7 +28,7 @@ from jaxnet.weighting import check_weights, examples_of, with_rows_that_count
 
 def kronecker(
     net: Layer, columns: Columns, params: Any, x: PyTree[Array], y: Any, weights: Float[Array, " m"] | None = None
-) -> PyTree[tuple[Array, ...]]:
+) -> PyTree[tuple[Any, ...]]:
     """Kronecker factors for any columns: B = (1/m) sum_vn dz_vn dz_vn^T, A = (1/m) sum_n a_n a_n^T.
 
     Args:
@@ -40,8 +40,9 @@ def kronecker(
 
     Returns:
       The structure of the parameters, with a pair (B (o, o), A (i, i)) at a weight (o, i), so that B kron A is the
-      block of the row-major vec(W), and (B,) at a bias, or any parameter that is no weight. Those of a repeated layer
-      have a leading axis, as its parameters have.
+      block of the row-major vec(W), and (B,) at a bias, or any parameter that is no weight. At an embedding (rows, d)
+      it is (A (rows, rows), B (d, d)), with A among the ids: a `Diagonal` of how often each is looked up. Those of a
+      repeated layer have a leading axis, as its parameters have.
 
     Raises:
       ValueError: when there is no example, or the weights are not one for each, or one of them is negative.
@@ -55,7 +56,7 @@ def kronecker(
 
 def kflr(
     net: Layer, loss: Loss, params: Any, x: PyTree[Array], y: Any, weights: Float[Array, " m"] | None = None
-) -> PyTree[tuple[Array, ...]]:
+) -> PyTree[tuple[Any, ...]]:
     """Kronecker factors of the GGN by exact columns: B = (1/m) sum_vn S_vn S_vn^T at the layer's outputs.
 
     As BackPACK scales them: with the loss's S carrying 1/sqrt(m), the factors are sum_vn S S^T and A^T A / m.
@@ -82,7 +83,7 @@ def kfac(
     key: jax.Array,
     samples: int = 1,
     weights: Float[Array, " m"] | None = None,
-) -> PyTree[tuple[Array, ...]]:
+) -> PyTree[tuple[Any, ...]]:
     """Kronecker factors of the Fisher matrix by labels drawn from the model: as `kflr`, with fewer columns.
 
     In expectation the two are equal for losses that include their sigmoid or softmax, with targets that sum to 1, and
@@ -105,7 +106,7 @@ def kfac(
 
 
 def factors_by(
-    read: Callable[..., tuple[Array, ...]],
+    read: Callable[..., tuple[Any, ...]],
     name: str,
     net: Layer,
     columns: Columns,
@@ -113,7 +114,7 @@ def factors_by(
     x: Array,
     y: Any,
     weights: Float[Array, " m"] | None,
-) -> PyTree[tuple[Array, ...]]:
+) -> PyTree[tuple[Any, ...]]:
     """As `kronecker`, with matrices of one's own for each parameter.
 
     Args:
@@ -147,11 +148,12 @@ class Eigen(NamedTuple):
     """A block of curvature in its Kronecker factors' eigenbases: Q diag(vec(values)) Q^T with Q = Q_B kron Q_A.
 
     Attributes:
-      bases: (Q_B, Q_A) at a weight, (Q_B,) at a bias: eigenvectors as columns.
+      bases: (Q_B, Q_A) at a weight, (Q_B,) at a bias: eigenvectors as columns; those of a `Diagonal` are unit vectors,
+        whose matrix is a `Diagonal` too.
       values: the second moments along them, of the parameter's shape.
     """
 
-    bases: tuple[Float[Array, "..."], ...]
+    bases: tuple[Any, ...]
     values: Float[Array, "..."]
 
 
@@ -177,7 +179,7 @@ def ekfac(
     require_examples("curvature.ekfac", x)
     columns = exact(loss) if key is None else sampled(loss, key, samples)
     factors = kronecker(net, columns, params, x, y)
-    bases = jax.tree.map(lambda factor: jnp.linalg.eigh(factor)[1], factors)
+    bases = jax.tree.map(_eigenvectors, factors, is_leaf=is_diagonal)
 
     def read(dparams):
         return map_leaves(
@@ -188,3 +190,12 @@ def ekfac(
     return jax.tree.map(
         lambda leaf, of_leaf, value, like: Eigen(of_leaf, value.reshape(like.shape)), params, bases, values, params
     )
+
+
+def is_diagonal(factor: Any) -> bool:
+    """Whether a Kronecker factor is kept as a diagonal."""
+    return isinstance(factor, Diagonal)
+
+
+def _eigenvectors(factor):
+    return Diagonal(jnp.ones_like(factor.values)) if is_diagonal(factor) else jnp.linalg.eigh(factor)[1]

@@ -5,11 +5,26 @@ g_i of every single example could be formed. Sums, norms and inner products of t
 what they have in common with the lesson is dW = (1/m) dZ^T A, which is one of them.
 """
 
+from jaxnet.factored.diagonal import Diagonal
 from jaxnet.factored.each import Each
 from jaxnet.factored.form import Factored, map_leaves
 from jaxnet.factored.forming import BUDGET, Reading, formed, forming
 from jaxnet.factored.outer import Outer
+from jaxnet.factored.rows import Rows
 from jaxnet.factored.stacked import Stacked
 from jaxnet.factored.sum import Sum
 
-__all__ = ["BUDGET", "Each", "Factored", "Outer", "Reading", "Stacked", "Sum", "formed", "forming", "map_leaves"]
+__all__ = [
+    "BUDGET",
+    "Diagonal",
+    "Each",
+    "Factored",
+    "Outer",
+    "Reading",
+    "Rows",
+    "Stacked",
+    "Sum",
+    "formed",
+    "forming",
+    "map_leaves",
+]

@@ -119,9 +119,19 @@ class Factored(abc.ABC):
 
     def inner(self, other: "Factored") -> Float[Array, "m n"]:
         """<g_i, h_j> for every pair of an example here and an example of the other batch."""
+        products = self.inner_by_factors(other)
+        if products is not None:
+            return products
+        products = other.inner_by_factors(self)
+        if products is not None:
+            return products.T
         g, h = self.each(), other.each()
         summed = tuple(range(1, g.ndim))
         return lax.dot_general(g, h, ((summed, summed), ((), ())), out_sharding=rows_of(g, 2))
+
+    def inner_by_factors(self, other: "Factored") -> Float[Array, "m n"] | None:
+        """`inner` where this form knows a cheaper way than to form both; else None."""
+        return None
 
     def square_total(self, weights: Float[Array, " m"] | None, columns: str | None = None) -> Float[Array, "..."]:
         """sum_i weights_i g_i^2, element by element, in the parameter's shape.
@@ -143,14 +153,15 @@ class Factored(abc.ABC):
         """sum_i vec(g_i) vec(g_i)^T for a parameter of p numbers, row-major; over columns as in `square_total`."""
         return _block(self.each(), columns)
 
-    def kronecker_factors(
-        self, weights: Float[Array, " m"] | None, columns: str | None = None
-    ) -> tuple[Float[Array, "..."], ...]:
+    def kronecker_factors(self, weights: Float[Array, " m"] | None, columns: str | None = None) -> tuple[Any, ...]:
         """Matrices whose Kronecker product stands for sum_i weights_i vec(g_i) vec(g_i)^T; here that matrix itself.
 
         Args:
           weights: (m,), at least 0; None stands for 1/m.
           columns: as in `square_total`.
+
+        Returns:
+          For each factor a matrix, or a `Diagonal`.
         """
         if weights is None:
             return (self.block(columns) / self.examples,)
@@ -158,7 +169,7 @@ class Factored(abc.ABC):
 
     def matrix_factors(
         self, weights: Float[Array, " m"] | None, columns: str | None = None
-    ) -> tuple[Float[Array, "t t"], Float[Array, "d d"]]:
+    ) -> tuple[Any, Float[Array, "d d"]]:
         """For a matrix (t, d) that is no weight: B_ts = sum_d F_tdsd and A_de = sum_t F_tdte / tr F.
 
         F is the matrix of `kronecker_factors`, with the same arguments. It is not formed: with G_i the gradients

@@ -50,7 +50,7 @@ def formed(dparams: PyTree[Any], budget: int = BUDGET, *, moments: bool = False)
     return map_leaves(leaf_formed, dparams)
 
 
-def forming_backward(layer: Layer, params: Any, cache: Any, dy: Array) -> tuple[Any, Array]:
+def forming_backward(layer: Layer, params: Any, cache: Any, dy: PyTree[Array]) -> tuple[Any, PyTree[Array]]:
     """The layer's backward, with its gradients formed where that saves operations and takes no further numbers."""
     dparams, dx = layer.backward(params, cache, dy)
     return formed(dparams, budget=0), dx

@@ -1,8 +1,10 @@
 """How what is read is laid out over the devices of an explicit mesh, and how it is summed over vmapped columns."""
 
+from collections.abc import Callable
+
 import jax
 from jax import lax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding
 from jaxtyping import Array
 
 
@@ -12,9 +14,9 @@ def over_columns(values: Array, columns: str | None) -> Array:
     return values if columns is None else lax.all_gather(values, columns).sum(axis=0)
 
 
-def nowhere(signal: Array) -> NamedSharding:
-    """The layout of a matrix that every device has."""
-    return NamedSharding(jax.typeof(signal).sharding.mesh, PartitionSpec(None, None))
+def nowhere(signal: Array, ndim: int = 2) -> NamedSharding:
+    """The layout of a matrix, or of an array of so many axes, that every device has."""
+    return NamedSharding(jax.typeof(signal).sharding.mesh, PartitionSpec(*(None,) * ndim))
 
 
 def rows_of(signal: Array, ndim: int) -> NamedSharding:
@@ -22,3 +24,9 @@ def rows_of(signal: Array, ndim: int) -> NamedSharding:
     sharding = jax.typeof(signal).sharding
     rows = (*sharding.spec, None)[0]
     return NamedSharding(sharding.mesh, PartitionSpec(rows, *(None,) * (ndim - 1)))
+
+
+def laid_out(function: Callable[..., Array], sharding: Sharding) -> Callable[..., Array]:
+    """The function, such as one that looks up rows, where explicit axes say of its outcome alone how it lies."""
+    explicit = isinstance(sharding, NamedSharding) and AxisType.Explicit in sharding.mesh.axis_types
+    return jax.sharding.auto_axes(function, out_sharding=sharding) if explicit else function

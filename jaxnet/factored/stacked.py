@@ -78,13 +78,11 @@ class Stacked(Factored):
     def squares(self, columns: str | None = None) -> Float[Array, "m n ..."]:
         return jax.vmap(lambda layer: layer.squares(columns), out_axes=1)(self.layers)
 
-    def kronecker_factors(
-        self, weights: Float[Array, " m"] | None, columns: str | None = None
-    ) -> tuple[Float[Array, "n ..."], ...]:
+    def kronecker_factors(self, weights: Float[Array, " m"] | None, columns: str | None = None) -> tuple[Any, ...]:
         """Those of each layer, stacked: (B (n, o, o), A (n, i, i)) for weights (n, o, i)."""
         return jax.vmap(lambda layer: layer.kronecker_factors(weights, columns))(self.layers)
 
-    def rotated(self, bases: tuple[Float[Array, "n ..."], ...]) -> "Stacked":
+    def rotated(self, bases: tuple[Any, ...]) -> "Stacked":
         return Stacked(jax.vmap(lambda layer, of_layer: layer.rotated(of_layer))(self.layers, bases))
 
     def price(self, moments: bool = False) -> int | None:

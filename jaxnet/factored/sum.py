@@ -7,10 +7,14 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
+from jaxnet.factored.diagonal import Diagonal
 from jaxnet.factored.each import Each
 from jaxnet.factored.form import Factored
+from jaxnet.factored.layouts import laid_out, nowhere, over_columns
 from jaxnet.factored.pytrees import registered
+from jaxnet.factored.rows import Rows
 from jaxnet.norms import with_margin
+from jaxnet.weighting import weighted
 
 
 @registered(arrays=("forms",))
@@ -84,6 +88,19 @@ class Sum(Factored):
         others = other.forms if isinstance(other, Sum) else (other,)
         return _sum([form.inner(of_other) for form in self.forms for of_other in others])
 
+    def matrix_factors(
+        self, weights: Float[Array, " m"] | None, columns: str | None = None
+    ) -> tuple[Any, Float[Array, "d d"]]:
+        """As of any matrix; but where one use looks up rows, of which there are many, their factor is its diagonal."""
+        if not any(isinstance(form, Rows) for form in self.forms):
+            return super().matrix_factors(weights, columns)
+        g = self.each()
+        g = g / self.examples**0.5 if weights is None else weighted(jnp.sqrt(weights), g)
+        of_rows = over_columns(laid_out(_squares_of_rows, nowhere(g, 1))(g), columns)
+        among_columns = over_columns(jnp.einsum("mvd,mve->de", g, g, out_sharding=nowhere(g)), columns)
+        trace = of_rows.sum()
+        return Diagonal(of_rows), among_columns / jnp.where(trace > 0, trace, jnp.ones_like(trace))
+
     def price(self, moments: bool = False) -> int | None:
         """None more where one use is formed already: the sum takes its place, and pairs cost what forming does."""
         if any(isinstance(form, Each) for form in self.forms):
@@ -94,3 +111,7 @@ class Sum(Factored):
 
 def _sum(terms):
     return sum(terms[1:], start=terms[0])
+
+
+def _squares_of_rows(g):
+    return (g**2).sum((0, 2))

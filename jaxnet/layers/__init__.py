@@ -2,5 +2,13 @@
 
 from jaxnet.layers import activations
 from jaxnet.layers.dense import Dense, dense
+from jaxnet.layers.embedding import Embedding, embedding, unembedding
 
-__all__ = ["Dense", "activations", "dense"]
+__all__ = [
+    "Dense",
+    "Embedding",
+    "activations",
+    "dense",
+    "embedding",
+    "unembedding",
+]

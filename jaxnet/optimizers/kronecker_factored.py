@@ -17,6 +17,7 @@ from jaxnet.layer import Layer
 from jaxnet.losses import Loss
 from jaxnet.optimizers.preconditioner import blank_factors, factors_of, inverses_of, precondition
 from jaxnet.optimizers.quadratic_model import adapted, minimise_model
+from jaxnet.parameters import tables_of
 from jaxnet.weighting import examples_of
 
 
@@ -66,7 +67,9 @@ def kfac(
 
     A matrix that is no weight, such as a table of positions, is preconditioned as one, by the factors of its block F of
     the Fisher matrix: with F_tdse among its elements (t, d) and (s, e), B_ts = sum_d F_tdsd and
-    A_de = sum_t F_tdte / tr F, whose product is F where F is a Kronecker product.
+    A_de = sum_t F_tdte / tr F, whose product is F where F is a Kronecker product. The rows of an embedding, of which
+    there are many, have a diagonal factor: of how often each is looked up, and that of B where the same matrix is also
+    used in another way, as by `tied`.
 
     Args:
       net, loss: the network and its loss.
@@ -106,7 +109,7 @@ def kfac(
         return 3 / examples if least_damping is None else jnp.asarray(least_damping)
 
     def init(params):
-        factors = jax.tree.map(blank_factors, params)
+        factors = jax.tree.map(blank_factors, params, tables_of(net))
         zero = jnp.zeros((), jnp.int32)
         dtype = jax.tree.leaves(params)[0].dtype
         last = jax.tree.map(jnp.zeros_like, params)

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnet import per_example
 from jaxnet.layer import Layer
@@ -14,7 +15,7 @@ from jaxnet.testing.declared import check_declared
 from jaxnet.testing.kinks import check_kinks, special_points
 from jaxnet.testing.points import examples_of, float64, generator, moved_params
 from jaxnet.testing.questions import TOLERANCE, check_rule
-from jaxnet.testing.rule import Rule
+from jaxnet.testing.rule import Rule, floating_only
 from jaxnet.testing.short_types import SHORT_TYPES, required_short_types
 from jaxnet.weighting import weighted
 
@@ -90,8 +91,9 @@ def _check_second(layer, params, x, rng, tolerance):
 
     def by_autodiff(params, x, dy, along_params, along_x):
         _, (bend_of_params, _) = jax.jvp(lambda params: pullback(params, x, dy), (params,), (along_params,))
-        _, (_, bend) = jax.jvp(lambda x: pullback(params, x, dy), (x,), (along_x,))
-        return {"second": bend, "second derivative by params": bend_of_params}
+        tangent = jax.tree.map(lambda leaf, d: np.zeros(leaf.shape, jax.dtypes.float0) if d is None else d, x, along_x)
+        _, (_, bend) = jax.jvp(lambda x: pullback(params, x, dy), (x,), (tangent,))
+        return {"second": floating_only(layer.name, x, bend), "second derivative by params": bend_of_params}
 
     def by_hand(params, x, dy, along_params, along_x):
         _, cache = layer.forward(params, x)
@@ -104,7 +106,9 @@ def _check_second(layer, params, x, rng, tolerance):
         return jnp.asarray(rng.standard_normal(like.shape))
 
     dy = jax.tree.map(draw, jax.eval_shape(layer.apply, params, x))
-    arguments = params, x, dy, jax.tree.map(draw, params), jax.tree.map(draw, x)
+    # Integers do not move.
+    along_x = jax.tree.map(lambda leaf: draw(leaf) if is_floating(leaf) else None, x)
+    arguments = params, x, dy, jax.tree.map(draw, params), along_x
     actual, expected = jax.jit(by_hand)(*arguments), jax.jit(by_autodiff)(*arguments)
     assert_close(f"check_layer: {layer.name}, float64", actual, expected, lambda _, __: tolerance)
 
