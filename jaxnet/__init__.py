@@ -12,6 +12,8 @@ from jaxnet.layers import activations
 from jaxnet.layers.activations import identity, leaky_relu, relu, sigmoid, softplus, tanh
 from jaxnet.layers.dense import Dense, dense
 from jaxnet.layers.embedding import Embedding, embedding, unembedding
+from jaxnet.layers.position_table import PositionTable, position_table
+from jaxnet.layers.position_waves import rotary, sinusoidal
 from jaxnet.losses import Loss
 from jaxnet.networks import mlp
 from jaxnet.overview import summary
@@ -29,6 +31,7 @@ __all__ = [
     "Layer",
     "Loss",
     "Outer",
+    "PositionTable",
     "TrainState",
     "activations",
     "at_leaves",
@@ -52,12 +55,15 @@ __all__ = [
     "mlp",
     "optimizers",
     "per_example",
+    "position_table",
     "recompute",
     "relu",
     "repeat",
     "residual",
+    "rotary",
     "sigmoid",
     "signals",
+    "sinusoidal",
     "softplus",
     "summary",
     "tanh",
