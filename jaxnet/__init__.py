@@ -20,6 +20,7 @@ from jaxnet.overview import summary
 from jaxnet.precision import mixed_precision
 from jaxnet.recompute import recompute
 from jaxnet.repeat import repeat
+from jaxnet.tied import shared, tied
 from jaxnet.training import TrainState, make_epoch, make_step, make_steps
 
 __version__ = "0.1.0"
@@ -61,6 +62,7 @@ __all__ = [
     "repeat",
     "residual",
     "rotary",
+    "shared",
     "sigmoid",
     "signals",
     "sinusoidal",
@@ -68,6 +70,7 @@ __all__ = [
     "summary",
     "tanh",
     "testing",
+    "tied",
     "unembedding",
     "value_and_grad",
     "with_hand_derived_vjp",

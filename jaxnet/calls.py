@@ -5,6 +5,7 @@ layers around it had it in their hands: stacked by a scan, dropped where it is c
 """
 
 import math
+import operator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -97,13 +98,18 @@ def _share_out(kept, calls, variables, owners):
 
 
 def _tell_indices(calls):
-    """Parts are counted, as the layers of a chain are; but the only part may have the parameters of the whole."""
+    """Parts are counted, as the layers of a chain are; but the only part may have the parameters of the whole.
+
+    A part that has the parameters of an earlier one has its index.
+    """
     by_path = {call.place.path: call for call in calls}
     for path in sorted(by_path):
         if path:
             call, around = by_path[path], by_path[path[:-1]]
             same = len(around.place.layer.made.args) == 1 and _same_structure(call.params, around.params)
-            call.index = around.index + ("" if same else f"[{path[-1]}]")
+            earlier = (by_path[(*path[:-1], number)] for number in range(path[-1]) if (*path[:-1], number) in by_path)
+            twin = next((other for other in earlier if _same_arrays(call.params, other.params)), None)
+            call.index = twin.index if twin else around.index + ("" if same else f"[{path[-1]}]")
     for call in calls:
         call.index = by_path[call.place.path].index
 
@@ -129,3 +135,8 @@ def size_of(tree: Any) -> int:
 def _same_structure(tree, other):
     of_tree: Any = jax.tree.structure(tree)
     return of_tree == jax.tree.structure(other)
+
+
+def _same_arrays(tree, other):
+    arrays, of_other = jax.tree.leaves(tree), jax.tree.leaves(other)
+    return bool(arrays) and len(arrays) == len(of_other) and all(map(operator.is_, arrays, of_other))

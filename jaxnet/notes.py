@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnet.factored import Factored
+from jaxnet.factored import Factored, map_leaves
 from jaxnet.layer import Layer
 from jaxnet.places import Place, at_places, combinator_of, places_of
 
@@ -38,6 +38,25 @@ class Note:
     inside: Any
     path: tuple[int, ...]
     weights: tuple[bool, ...]
+
+    def add(self, other: "Note | Notes") -> "Note | Notes":
+        """The notes of layers that share their parameters; of one layer that is used twice, what both uses note."""
+        if isinstance(other, Notes) or other.path != self.path:
+            return Notes((self,)).add(other)
+        fields = [(note.mark, note.ahead, note.back, note.inside) for note in (self, other)]
+        mark, ahead, back, inside = map_leaves(_sum, *fields)
+        return Note(mark, ahead, back, inside, self.path, self.weights)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["notes"], meta_fields=[])
+@dataclass(frozen=True)
+class Notes:
+    """What the layers that share their parameters send back in the place of these."""
+
+    notes: tuple[Note, ...]
+
+    def add(self, other: "Note | Notes") -> "Notes":
+        return Notes((*self.notes, *(other.notes if isinstance(other, Notes) else (other,))))
 
 
 class Noted(NamedTuple):
@@ -104,6 +123,10 @@ def in_order(net: Layer, note: Note, *trees: Any) -> Iterator[Noted]:
     return _side_by_side(places, [(note, trees)], ())
 
 
+def _sum(part, other):
+    return part.add(other) if hasattr(part, "add") else part + other
+
+
 def _is_form(leaf):
     return isinstance(leaf, Factored)
 
@@ -131,9 +154,11 @@ def _parts(note: Note, trees: Sequence[Any]) -> list[tuple[Note, tuple[Any, ...]
     """The notes inside a layer's, with their parts of the trees: dparams has the structure of params."""
 
     def is_note(part):
-        return isinstance(part, Note)
+        return isinstance(part, Note | Notes)
 
     structure: Any
-    notes, structure = jax.tree.flatten(note.inside, is_leaf=is_note)
-    parts = zip(*map(structure.flatten_up_to, trees), strict=True) if trees else [()] * len(notes)
-    return sorted(zip(notes, parts, strict=True), key=lambda pair: pair[0].path)
+    at_parts, structure = jax.tree.flatten(note.inside, is_leaf=is_note)
+    parts = zip(*map(structure.flatten_up_to, trees), strict=True) if trees else [()] * len(at_parts)
+    pairs = zip(at_parts, parts, strict=True)
+    each = [(one, part) for at_part, part in pairs for one in getattr(at_part, "notes", (at_part,))]
+    return sorted(each, key=lambda pair: pair[0].path)

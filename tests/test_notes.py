@@ -14,6 +14,7 @@ NETWORKS = {
     "a chain": jn.chain(BLOCK, jn.dense(4, 4)),
     "a repeated layer": jn.chain(jn.repeat(BLOCK, 3), jn.dense(4, 4)),
     "computed again": jn.repeat(jn.recompute(jn.residual(BLOCK)), 3),
+    "parameters at both ends": jn.tied(jn.dense(4, 4), jn.repeat(BLOCK, 2), jn.dense(4, 4)),
     "a combinator of one's own": jn.repeat(jn.recompute(add_all(BLOCK, jn.residual(jn.repeat(BLOCK, 2)))), 3),
 }
 

@@ -7,7 +7,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from own_layers import gain, table, tied
 
 import jaxnet as jn
-from jaxnet.parameters import Sides, sides_of, structure_by_layer
+from jaxnet.parameters import Sides, sides_of, structure_by_layer, tables_of
 
 BLOCK = jn.residual(jn.chain(jn.dense(4, 4), jn.tanh, gain(4)))
 NET = jn.chain(
@@ -74,3 +74,13 @@ def test_a_network_is_a_list_of_its_layers_parameters_and_back(key):
     assert all(layer is one for layer, one in zip(layers, expected, strict=True))
     assert structure.unflatten(layers) == params
     assert structure_by_layer(jn.dense(3, 4)).flatten_up_to(first) == [first]
+
+
+def test_tables_that_ids_look_up_are_told_without_inputs():
+    body = jn.repeat(jn.recompute(jn.residual(jn.dense(3, 3))), 2)
+    net = jn.chain(jn.recompute(jn.embedding(5, 3)), table(4, 3), body, jn.unembedding(5, 3))
+    yes, no = jn.Embedding(True), jn.Dense(False, False)
+    for made in (net, jn.mixed_precision(net)):
+        assert tables_of(made) == (yes, {"E": False}, no, jn.Embedding(False))
+    assert tables_of(jn.tied(jn.embedding(5, 3), body, jn.unembedding(5, 3))) == (yes, no)
+    assert tables_of(jn.branches(jn.embedding(5, 3), jn.dense(2, 2))) == (yes, no)

@@ -29,11 +29,13 @@ def direct_weights(net: Layer, params: PyTree[Any], x: Array | jax.ShapeDtypeStr
       parameters have; the first of them has a B too, since the others come after it.
 
     Raises:
-      ValueError: when a layer that needs a B takes several arrays.
+      ValueError: when a layer that needs a B takes several arrays, or has another layer's parameters, as by `tied`.
     """
     instance_of(Layer, "feedback.direct_weights", "net to be a Layer", net, "jaxnet.mlp((3, 4, 1))")
     # What nothing that learns has touched.
     untouched: list[Any] = []
+    # Which layers need a B, and which have a place for it.
+    needed, drawn_for = {}, set()
 
     def drawing(layer):
         """The layer, whose forward notes how many features it takes, and whose init then draws B."""
@@ -46,9 +48,11 @@ def direct_weights(net: Layer, params: PyTree[Any], x: Array | jax.ShapeDtypeStr
                 untouched.extend([] if learns else jax.tree.leaves(y))
             elif learns:
                 features.append(_single(layer, arrays).shape[-1])
+                needed[id(features)] = layer.name
             return y, cache
 
         def init(key):
+            drawn_for.add(id(features))
             if not features:
                 return ()
             shape = (outputs.shape[-1], features[-1])
@@ -65,7 +69,12 @@ def direct_weights(net: Layer, params: PyTree[Any], x: Array | jax.ShapeDtypeStr
         return y
 
     outputs = jax.eval_shape(apply, params, x)
-    return drawn.init(key)
+    weights = drawn.init(key)
+    for name in (name for number, name in needed.items() if number not in drawn_for):
+        raise ValueError(
+            f"feedback.direct_weights: expected layers with parameters of their own, got {name} with another layer's"
+        )
+    return weights
 
 
 def direct(net: Layer, weights: PyTree[Array]) -> Backward:
