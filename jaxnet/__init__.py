@@ -12,8 +12,11 @@ from jaxnet.layers import activations
 from jaxnet.layers.activations import identity, leaky_relu, relu, sigmoid, softplus, tanh
 from jaxnet.layers.dense import Dense, dense
 from jaxnet.layers.embedding import Embedding, embedding, unembedding
+from jaxnet.layers.group_norm import GroupNorm, group_norm, instance_norm
+from jaxnet.layers.layer_norm import LayerNorm, layer_norm
 from jaxnet.layers.position_table import PositionTable, position_table
 from jaxnet.layers.position_waves import rotary, sinusoidal
+from jaxnet.layers.rms_norm import RMSNorm, rms_norm
 from jaxnet.losses import Loss
 from jaxnet.networks import mlp
 from jaxnet.overview import summary
@@ -29,10 +32,13 @@ __all__ = [
     "Dense",
     "Each",
     "Embedding",
+    "GroupNorm",
     "Layer",
+    "LayerNorm",
     "Loss",
     "Outer",
     "PositionTable",
+    "RMSNorm",
     "TrainState",
     "activations",
     "at_leaves",
@@ -45,8 +51,11 @@ __all__ = [
     "embedding",
     "fan_out",
     "feedback",
+    "group_norm",
     "identity",
     "initializers",
+    "instance_norm",
+    "layer_norm",
     "leaky_relu",
     "losses",
     "make_epoch",
@@ -61,6 +70,7 @@ __all__ = [
     "relu",
     "repeat",
     "residual",
+    "rms_norm",
     "rotary",
     "shared",
     "sigmoid",

@@ -1,6 +1,7 @@
 """What is asked of arguments before anything is computed: one line says what was expected, and what to do."""
 
 import inspect
+import math
 import operator
 from typing import Any
 
@@ -25,6 +26,14 @@ def whole_number(where: str, what: str, value: Any) -> int:
         return operator.index(value)
     except TypeError:
         raise ValueError(f"{where}: expected {what} to be an integer, got {shown(value)}") from None
+
+
+def positive_number(where: str, what: str, value: Any) -> float:
+    """A finite number above 0, of any type that counts as one."""
+    number = float(value) if hasattr(value, "__float__") else 0.0
+    if not 0 < number < math.inf:
+        raise ValueError(f"{where}: expected {what} to be a positive number, got {shown(value)}")
+    return number
 
 
 def instance_of(kind: type, where: str, what: str, value: Any, example: str) -> None:

@@ -3,17 +3,27 @@
 from jaxnet.layers import activations
 from jaxnet.layers.dense import Dense, dense
 from jaxnet.layers.embedding import Embedding, embedding, unembedding
+from jaxnet.layers.group_norm import GroupNorm, group_norm, instance_norm
+from jaxnet.layers.layer_norm import LayerNorm, layer_norm
 from jaxnet.layers.position_table import PositionTable, position_table
 from jaxnet.layers.position_waves import rotary, sinusoidal
+from jaxnet.layers.rms_norm import RMSNorm, rms_norm
 
 __all__ = [
     "Dense",
     "Embedding",
+    "GroupNorm",
+    "LayerNorm",
     "PositionTable",
+    "RMSNorm",
     "activations",
     "dense",
     "embedding",
+    "group_norm",
+    "instance_norm",
+    "layer_norm",
     "position_table",
+    "rms_norm",
     "rotary",
     "sinusoidal",
     "unembedding",

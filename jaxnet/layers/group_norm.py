@@ -1,0 +1,171 @@
+"""Groups of an example's channels moved to mean 0 and variance 1 over all positions, then scaled and shifted.
+
+Every group's statistics are of one example. Batch norm mixes examples, so that an example's gradient does not exist,
+and there is no such layer here: `group_norm` is what to use in its place.
+"""
+
+import math
+from functools import partial
+from typing import Any, NamedTuple, SupportsIndex
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxnet.arguments import positive_integer, positive_number
+from jaxnet.arrays import require_cotangent, require_features, require_parameters
+from jaxnet.layer import Layer
+from jaxnet.standardised import EPSILON, from_standardised, laid_out, of_features, standardised
+
+
+class GroupNorm(NamedTuple):
+    """The parameters of `group_norm` and `instance_norm`, or whatever has their structure.
+
+    Attributes:
+      gain: (channels,), what each channel is multiplied by; 1 at the start.
+      bias: (channels,), what is added to it; 0 at the start.
+    """
+
+    gain: Any
+    bias: Any
+
+
+def group_norm_init(channels, key):
+    return GroupNorm(gain=jnp.ones(channels), bias=jnp.zeros(channels))
+
+
+def group_norm_forward(
+    groups: int, channels: int, params: GroupNorm, x: Float[Array, "m *t c"], *, epsilon: float = EPSILON
+) -> tuple[Float[Array, "m *t c"], tuple[Float[Array, "m *t c"], Float[Array, "m *_ 1"]]]:
+    """y = n * gain + bias with n = (x - mean x) r, over positions and a group's channels. The cache is n and r."""
+    return _forward(f"group_norm({groups}, {channels})", groups, channels, params, x, epsilon)
+
+
+def group_norm_backward(
+    groups: int,
+    channels: int,
+    params: GroupNorm,
+    cache: tuple[Float[Array, "m *t c"], Float[Array, "m *_ 1"]],
+    dy: Float[Array, "m *t c"],
+) -> tuple[GroupNorm, Float[Array, "m *t c"]]:
+    """dgain_j = dy_j n_j, dbias_j = dy_j, dn_j = dy_j gain_j; then from n to x, as `standardised` derives it."""
+    return _backward(f"group_norm({groups}, {channels})", groups, channels, params, cache, dy)
+
+
+def instance_norm_forward(
+    channels: int, params: GroupNorm, x: Float[Array, "m *t c"], *, epsilon: float = EPSILON
+) -> tuple[Float[Array, "m *t c"], tuple[Float[Array, "m *t c"], Float[Array, "m *_ 1"]]]:
+    """y = n * gain + bias with n = (x - mean x) r, over each channel's positions. The cache is n and r."""
+    return _forward(f"instance_norm({channels})", channels, channels, params, x, epsilon)
+
+
+def instance_norm_backward(
+    channels: int,
+    params: GroupNorm,
+    cache: tuple[Float[Array, "m *t c"], Float[Array, "m *_ 1"]],
+    dy: Float[Array, "m *t c"],
+) -> tuple[GroupNorm, Float[Array, "m *t c"]]:
+    """As `group_norm_backward`, with a group for each channel."""
+    return _backward(f"instance_norm({channels})", channels, channels, params, cache, dy)
+
+
+def _forward(where, groups, channels, params, x, epsilon):
+    x = jnp.asarray(x)
+    require_parameters(where, GroupNorm, (channels,), params)
+    require_features(where, channels, x, params.gain.dtype)
+    if x.ndim < 2 or math.prod(x.shape[1:]) == groups:
+        raise ValueError(
+            f"{where}: expected x of shape (m, ..., {channels}) with more than one number in a group, got {x.shape}"
+        )
+    # 1. x apart by groups, (m, ..., groups, channels of a group)
+    apart = x.reshape(_apart(x.shape, groups))
+    # 2. n = (x - mean x) r
+    normed, scale = standardised(apart, _axes(apart), epsilon)
+    normed = normed.reshape(x.shape)
+    # 3. y = n * gain + bias
+    gain, bias = (jnp.expand_dims(leaf, range(x.ndim - 1)).astype(normed.dtype) for leaf in params)
+    return (normed * gain + bias).astype(x.dtype), (normed.astype(x.dtype), scale)
+
+
+def _backward(where, groups, channels, params, cache, dy):
+    kept, scale = cache
+    require_parameters(where, GroupNorm, (channels,), params)
+    require_cotangent(where, kept.shape, dy)
+    normed, long_dy = kept.astype(scale.dtype), dy.astype(scale.dtype)
+    # 3. y = n * gain + bias
+    dparams = GroupNorm(gain=of_features(params.gain, long_dy * normed), bias=of_features(params.bias, long_dy))
+    dnormed = long_dy * jnp.expand_dims(params.gain, range(dy.ndim - 1)).astype(scale.dtype)
+    # 2. n = (x - mean x) r
+    dnormed = laid_out(dnormed, jax.typeof(kept).sharding)
+    normed, dnormed = (signal.reshape(_apart(dy.shape, groups)) for signal in (normed, dnormed))
+    dapart = from_standardised(normed, scale, dnormed, _axes(normed))
+    # 1. x apart by groups
+    return dparams, dapart.reshape(dy.shape).astype(dy.dtype)
+
+
+def _apart(shape, groups):
+    return (*shape[:-1], groups, shape[-1] // groups)
+
+
+def _axes(apart):
+    """Positions, and the channels of a group."""
+    return (*range(1, apart.ndim - 2), apart.ndim - 1)
+
+
+def group_norm(groups: SupportsIndex, channels: SupportsIndex, *, epsilon: float = EPSILON) -> Layer:
+    """Group normalisation: y = (x - mean x) / sqrt(var x + epsilon) * gain + bias, over a group's channels.
+
+    Mean and variance are over all positions, too, and of one example. Batch norm mixes examples, so that an example's
+    gradient does not exist: use this in its place.
+
+    Args:
+      groups: how many groups of neighbouring channels there are: 1 for all in one, at most `channels`, of which it is a
+        divisor.
+      channels: the number of features of `x (m, ..., channels)`; the axes between are positions.
+      epsilon: added to the variance, in its units, above 0. Numbers that are all equal give the bias.
+
+    Returns:
+      A layer with parameters `GroupNorm(gain (channels,), bias (channels,))`, whose gradients take 2 channels numbers
+      for an example, however many positions it has. Mean and variance are taken in float32 at least. It keeps
+      n = (x - mean x) / sqrt(var x + epsilon), of x's size and type, and a number for each group.
+
+    Raises:
+      ValueError: when groups or channels is not a positive integer, groups no divisor of channels, or epsilon not a
+        positive number; and, when the layer is traced, if the parameters are of another size, x has another number of
+        features or another dtype than they, or a group has a single number.
+
+    Source: Wu and He, Group normalization, 2018, equation 7.
+    """
+    groups = positive_integer("group_norm", "groups", groups)
+    channels = positive_integer("group_norm", "channels", channels)
+    if channels % groups:
+        raise ValueError(f"group_norm: expected groups to divide the {channels} channels, got {groups}")
+    options = _options("group_norm", epsilon)
+    forward = partial(group_norm_forward, groups, channels, **options)
+    return Layer(partial(group_norm_init, channels), forward, partial(group_norm_backward, groups, channels))
+
+
+def instance_norm(channels: SupportsIndex, *, epsilon: float = EPSILON) -> Layer:
+    """Instance normalisation: `group_norm` with a group for each channel, whose statistics are over its positions.
+
+    Args:
+      channels: the number of features of `x (m, ..., channels)`, which has positions.
+      epsilon: as for `group_norm`.
+
+    Returns:
+      A layer with parameters `GroupNorm(gain (channels,), bias (channels,))`, at the costs of `group_norm`.
+
+    Raises:
+      ValueError: as `group_norm` does; x without positions, too.
+
+    Source: Ulyanov, Vedaldi and Lempitsky, Instance normalization, 2016, equation 2.
+    """
+    channels = positive_integer("instance_norm", "channels", channels)
+    options = _options("instance_norm", epsilon)
+    forward = partial(instance_norm_forward, channels, **options)
+    return Layer(partial(group_norm_init, channels), forward, partial(instance_norm_backward, channels))
+
+
+def _options(where, epsilon) -> dict[str, Any]:
+    epsilon = positive_number(where, "epsilon", epsilon)
+    return {} if epsilon == EPSILON else {"epsilon": epsilon}

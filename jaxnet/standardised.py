@@ -1,0 +1,85 @@
+"""What norm layers share: numbers along some axes moved to mean 0 and scaled to mean square 1, and the way back.
+
+With j and k among the d numbers along the axes, and means over them:
+
+    c_j = x_j - mean x          r = (mean c^2 + epsilon)^(-1/2)          n_j = c_j r
+
+and back, with dr = sum_k dn_k c_k and dr/dc_j = -r^3 c_j / d, and since every c_k holds -x_j / d:
+
+    dc_j = r dn_j - (r^3 c_j / d) sum_k dn_k c_k = r (dn_j - n_j mean(dn n))          dx_j = dc_j - mean dc
+
+All is computed in float32 at least. The numbers are shifted by their least and divided by their largest before they are
+squared, so that equal numbers have variance 0 exactly, and no square overflows or vanishes. Neither changes n.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Float
+
+from jaxnet.factored import Each
+from jaxnet.factored.layouts import rows_of
+from jaxnet.norms import long_type, scale_of
+
+# Added to variances by default, in their units.
+EPSILON = 1e-5
+
+
+def standardised(
+    x: Float[Array, "..."], axes: tuple[int, ...], epsilon: float
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """(n, r) with n = (x - mean x) r, of mean 0 and mean square 1; in float32 at least."""
+    x = x.astype(long_type(x.dtype))
+    # 1. c = x - mean x
+    x = x - lax.stop_gradient(x.min(axes, keepdims=True))
+    centred = x - x.mean(axes, keepdims=True)
+    # 2. n = c r
+    return rescaled(centred, axes, epsilon)
+
+
+def from_standardised(
+    normed: Float[Array, "..."], scale: Float[Array, "..."], dnormed: Float[Array, "..."], axes: tuple[int, ...]
+) -> Float[Array, "..."]:
+    """The cotangent of x, from n and r of `standardised` and the cotangent of n."""
+    # 2. n = c r
+    dcentred = from_rescaled(normed, scale, dnormed, axes)
+    # 1. c = x - mean x
+    return dcentred - dcentred.mean(axes, keepdims=True)
+
+
+def rescaled(
+    x: Float[Array, "..."], axes: tuple[int, ...], epsilon: float
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """(n, r) with n = x r and r = (mean x^2 + epsilon)^(-1/2), which is of mean square 1; in float32 at least."""
+    x = x.astype(long_type(x.dtype))
+    # r is at most epsilon^(-1/2): below that a number's square counts for nothing beside epsilon.
+    least = epsilon**0.5
+    largest = scale_of(jnp.maximum(jnp.abs(x).max(axes, keepdims=True), least))
+    unit = x * (1 / largest)
+    of_unit = lax.rsqrt((unit**2).mean(axes, keepdims=True) + (least / largest) ** 2)
+    return unit * of_unit, of_unit / largest
+
+
+def from_rescaled(
+    normed: Float[Array, "..."], scale: Float[Array, "..."], dnormed: Float[Array, "..."], axes: tuple[int, ...]
+) -> Float[Array, "..."]:
+    """The cotangent of x, from n and r of `rescaled` and the cotangent of n."""
+    return scale * (dnormed - normed * (dnormed * normed).mean(axes, keepdims=True))
+
+
+def of_features(parameter: Any, g: Float[Array, "m *t d"]) -> Each:
+    """The gradients of a gain or a bias (d,), summed over positions, in its type and laid out as it is."""
+    dtype = None if g.dtype == parameter.dtype else jnp.dtype(parameter.dtype)
+    g = g.sum(tuple(range(1, g.ndim - 1)))
+    rows, of_parameter = rows_of(g, 2), jax.typeof(parameter).sharding.spec
+    return Each(laid_out(g, NamedSharding(rows.mesh, PartitionSpec(*rows.spec[:1], *of_parameter))), 1, dtype)
+
+
+def laid_out(values: Array, sharding: Any) -> Array:
+    """The same values in a layout, where a mesh has explicit axes and they are in another."""
+    if sharding.mesh.empty or jax.typeof(values).sharding.spec == sharding.spec:
+        return values
+    return jax.sharding.reshard(values, sharding)

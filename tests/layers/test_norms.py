@@ -1,0 +1,323 @@
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from every_reading import assert_readings_are_autodiffs
+from jax import export
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+import jaxnet as jn
+
+messages = pytest.mark.usefixtures("without_shape_annotations")
+TORCH = np.load(Path(__file__).with_name("torch_values.npz"))
+# name: the layer, for 6 features, and the shape of an example
+NORMS = {
+    "layer_norm": (jn.layer_norm(6), (2, 6)),
+    "rms_norm": (jn.rms_norm(6), (2, 6)),
+    "group_norm": (jn.group_norm(3, 6), (2, 3, 6)),
+    "instance_norm": (jn.instance_norm(6), (2, 3, 6)),
+}
+every_norm = pytest.mark.parametrize("name", NORMS)
+CHECKED = NORMS | {
+    "layer_norm, without positions": (jn.layer_norm(5), (5,)),
+    "layer_norm, another epsilon": (jn.layer_norm(4, epsilon=0.5), (4,)),
+    "rms_norm, without positions": (jn.rms_norm(5), (5,)),
+    "rms_norm, another epsilon": (jn.rms_norm(4, epsilon=0.5), (4,)),
+    "group_norm, one group": (jn.group_norm(1, 4), (3, 4)),
+    "group_norm, without positions": (jn.group_norm(2, 6), (6,)),
+    "group_norm, another epsilon": (jn.group_norm(2, 4, epsilon=0.5), (3, 4)),
+    "instance_norm, another epsilon": (jn.instance_norm(2, epsilon=0.5), (5, 2)),
+}
+INSIDE = {
+    "chain": lambda norm: jn.chain(jn.dense(6, 6), norm, jn.tanh),
+    "residual": jn.residual,
+    "repeat": lambda norm: jn.repeat(jn.residual(jn.chain(norm, jn.dense(6, 6), jn.tanh)), 2),
+    "repeat, recompute": lambda norm: jn.repeat(jn.recompute(jn.residual(jn.chain(norm, jn.dense(6, 6)))), 2),
+}
+
+
+def in_type(dtype, *trees):
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), trees)
+
+
+def forward_and_back(layer, params, x, dy):
+    y, cache = layer.forward(params, x)
+    dparams, dx = layer.backward(params, cache, dy)
+    return y, dx, jn.per_example.total(dparams)
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_backward_equals_autodiff(name, key):
+    layer, shape = CHECKED[name]
+    jn.testing.check_layer(layer, jax.random.normal(key, (3, *shape)), key)
+
+
+@pytest.mark.parametrize("inside", INSIDE)
+@every_norm
+def test_backward_equals_autodiff_inside_combinators(name, inside, key):
+    layer, shape = NORMS[name]
+    jn.testing.check_layer(INSIDE[inside](layer), jax.random.normal(key, (3, *shape)), key, short_types=("float32",))
+
+
+@pytest.mark.parametrize("inside", ["alone", "repeat"])
+@every_norm
+def test_every_reading_and_the_ggn_diagonal_are_autodiffs(name, inside, x64, key):
+    layer, shape = NORMS[name]
+    net = layer if inside == "alone" else INSIDE[inside](layer)
+    assert_readings_are_autodiffs(net, jax.random.normal(key, (4, *shape)), key)
+
+
+@every_norm
+def test_forward_and_gradients_are_pytorchs(name, x64):
+    layer, _ = NORMS[name]
+    torch = {part: jnp.asarray(TORCH[f"{name}/{part}"]) for part in ("x", "y", "dy", "dx", "weight", "dweight")}
+    params, expected = (torch["weight"],), (torch["dweight"],)
+    if name != "rms_norm":
+        params, expected = (*params, jnp.asarray(TORCH[f"{name}/bias"])), (*expected, TORCH[f"{name}/dbias"])
+    params = type(layer.init(jax.random.key(0)))(*params)
+    y, dx, dparams = forward_and_back(layer, params, torch["x"], torch["dy"])
+    for ours, theirs in zip((y, dx, *dparams), (torch["y"], torch["dx"], *expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+@every_norm
+def test_the_gradients_that_wait_for_a_reading_have_no_positions(name, key):
+    layer, shape = NORMS[name]
+    params, x = layer.init(key), jax.random.normal(key, (4, *shape))
+    _, cache = layer.forward(params, x)
+    dparams, _ = layer.backward(params, cache, x)
+    assert [leaf.g.shape for leaf in dparams] == [(4, 6)] * len(params)
+
+
+@every_norm
+def test_what_is_kept_is_one_array_of_the_inputs_type_and_a_number_for_each_group(name, key):
+    layer, shape = NORMS[name]
+    params, x = in_type(jnp.bfloat16, layer.init(key), jax.random.normal(key, (4, *shape)))
+    _, (normed, scale) = layer.forward(params, x)
+    assert (normed.shape, normed.dtype, scale.dtype) == (x.shape, jnp.bfloat16, jnp.float32)
+    assert scale.size == {"group_norm": 4 * 3, "instance_norm": 4 * 6}.get(name, 4 * 2)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
+@every_norm
+def test_equal_numbers_have_variance_zero_whatever_their_size(name, dtype, key):
+    """A mean that is rounded leaves a difference: of ten thousands one that is far from 0 beside epsilon's root."""
+    layer, shape = NORMS[name]
+    (params, dy) = in_type(dtype, layer.init(key), jax.random.normal(key, (4, *shape)))
+    for value in (0.0, 0.1, 12345.6, 1e30):
+        y, dx, _ = forward_and_back(layer, params, jnp.full((4, *shape), value, dtype), dy)
+        assert jnp.isfinite(dx).all()
+        if name == "rms_norm":
+            scale = value / np.sqrt(float(value) ** 2 + 1e-5)
+            np.testing.assert_allclose(in_type(float, y)[0], np.full(y.shape, scale), rtol=float(jnp.finfo(dtype).eps))
+        else:
+            np.testing.assert_array_equal(in_type(float, y)[0], np.zeros(y.shape))
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-12, 1e-3, 1e12, 1e30])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
+@every_norm
+def test_tiny_and_huge_inputs_keep_their_digits(name, dtype, size, key):
+    """Against float64, in which no square overflows or vanishes."""
+    layer, shape = NORMS[name]
+    x, dy = jax.random.normal(key, (2, 4, *shape))
+    arguments = in_type(dtype, layer.init(key), size * x, dy)
+    actual = jax.jit(lambda *a: forward_and_back(layer, *a))(*arguments)
+    with jax.enable_x64(True):
+        expected = jax.jit(lambda *a: forward_and_back(layer, *a))(*in_type(jnp.float64, *arguments))
+        for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+            assert ours.dtype == dtype
+            error = float(jnp.abs(ours.astype(jnp.float64) - theirs).max() / jnp.abs(theirs).max())
+            assert error < 16 * float(jnp.finfo(dtype).eps)
+
+
+@every_norm
+def test_numbers_that_differ_little_keep_what_they_differ_by(name, key):
+    """1000 and a little: the mean of what is above the least number, and not the mean, is subtracted."""
+    layer, shape = NORMS[name]
+    # Multiples of float32's last place at 1000, so that both are given the same.
+    little = jnp.round(64 * jax.random.normal(key, (4, *shape))) / 2**13
+    params = layer.init(key)
+    y, _ = layer.forward(params, 1000 + little)
+    with jax.enable_x64(True):
+        expected, _ = layer.forward(*in_type(jnp.float64, params, 1000 + in_type(jnp.float64, little)[0]))
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5)
+
+
+@every_norm
+def test_mixed_precision_errs_as_the_short_type_does(name, key):
+    layer, shape = NORMS[name]
+    params, (x, dy) = layer.init(key), jax.random.normal(key, (2, 4, *shape))
+    actual = forward_and_back(jn.mixed_precision(layer), params, x, dy)
+    expected = forward_and_back(layer, params, x, dy)
+    for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert ours.dtype == theirs.dtype
+        assert 1e-4 < float(jnp.abs(ours - theirs).max() / jnp.abs(theirs).max()) < 8 * 2**-9
+
+
+@every_norm
+def test_the_hessians_diagonal_is_refused_by_name(name, key):
+    layer, shape = NORMS[name]
+    x = jax.random.normal(key, (4, *shape))
+    message = (
+        f"curvature.hessian_diagonal: {name} does not tell its second derivative; "
+        "give it one with Layer(init, forward, backward, second), or use ggn_diagonal"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        jn.curvature.hessian_diagonal(layer, jn.losses.half_squared_error, layer.init(key), x, x)
+
+
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+@pytest.mark.parametrize("layout", [("data", None), ("data", "model"), (None, "model")], ids=str)
+@pytest.mark.parametrize("of_params", [None, "model"], ids=["gain everywhere", "gain spread"])
+@every_norm
+def test_over_devices_it_is_what_it_is_on_one(name, layout, of_params, axis_type, x64, key):
+    """What comes back is laid out as the input is, and the gradients as the parameters are."""
+    norm, shape = NORMS[name]
+    layer = jn.group_norm(2, 6) if name == "group_norm" else norm
+    params, (x, dy) = layer.init(key), jax.random.normal(key, (2, 8, *shape))
+    expected = jax.jit(lambda *a: forward_and_back(layer, *a))(params, x, dy)
+    mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(axis_type,) * 2)
+    rows, features = layout
+    with jax.set_mesh(mesh):
+        of_x = NamedSharding(mesh, PartitionSpec(rows, *(None,) * (len(shape) - 1), features))
+        params = jax.device_put(params, NamedSharding(mesh, PartitionSpec(of_params)))
+        spread = [jax.device_put(array, of_x) for array in (x, dy)]
+        actual = jax.jit(lambda *a: forward_and_back(layer, *a))(params, *spread)
+    for ours, theirs in zip(jax.tree.leaves(jax.device_get(actual)), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-12)
+    if axis_type == AxisType.Explicit:
+        assert actual[1].sharding.is_equivalent_to(of_x, x.ndim)
+        for gradient, parameter in zip(actual[2], params, strict=True):
+            assert gradient.sharding.is_equivalent_to(parameter.sharding, 1)
+
+
+@every_norm
+def test_it_is_exported_for_cpu_cuda_and_tpu(name, key):
+    layer, shape = NORMS[name]
+    params, (m,) = layer.init(key), export.symbolic_shape("m")
+    like = jax.ShapeDtypeStruct((m, *shape), np.float32)
+
+    def flat(leaves, x, dy):
+        return jax.tree.leaves(forward_and_back(layer, type(params)(*leaves), x, dy))
+
+    exported = export.export(jax.jit(flat), platforms=["cpu", "cuda", "tpu"])(list(params), like, like)
+    x, dy = jax.random.normal(key, (2, 4, *shape))
+    actual = export.deserialize(exported.serialize()).call(list(params), x, dy)
+    for ours, theirs in zip(actual, flat(list(params), x, dy), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_it_prints_as_it_was_made():
+    assert repr(jn.chain(jn.layer_norm(3), jn.group_norm(2, 4), jn.instance_norm(4), jn.rms_norm(3, epsilon=1e-6))) == (
+        "chain(layer_norm(3), group_norm(2, 4), instance_norm(4), rms_norm(3, epsilon=1e-06))"
+    )
+
+
+@messages
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: jn.layer_norm(0), "layer_norm: expected d to be a positive integer, got 0"),
+        (lambda: jn.layer_norm(3, epsilon=0), "layer_norm: expected epsilon to be a positive number, got 0"),
+        (lambda: jn.rms_norm(3, epsilon="1"), "rms_norm: expected epsilon to be a positive number, got '1'"),
+        (lambda: jn.rms_norm(2.0), "rms_norm: expected d to be a positive integer, got 2.0"),
+        (lambda: jn.group_norm(4, 6), "group_norm: expected groups to divide the 6 channels, got 4"),
+        (lambda: jn.group_norm(0, 6), "group_norm: expected groups to be a positive integer, got 0"),
+        (lambda: jn.instance_norm(-1), "instance_norm: expected channels to be a positive integer, got -1"),
+        (lambda: jn.instance_norm(2, epsilon=-1), "instance_norm: expected epsilon to be a positive number, got -1"),
+    ],
+)
+def test_a_wrong_argument_is_named(make, message):
+    with pytest.raises(ValueError) as error:
+        make()
+    assert str(error.value) == message
+
+
+LABELS = {
+    "layer_norm": "layer_norm(6)",
+    "rms_norm": "rms_norm(6)",
+    "group_norm": "group_norm(3, 6)",
+    "instance_norm": "instance_norm(6)",
+}
+FIELDS = {"rms_norm": ("RMSNorm", ["gain"]), "layer_norm": ("LayerNorm", ["gain", "bias"])}
+
+
+def what_forward_says(layer, params, x):
+    with pytest.raises(ValueError) as error:
+        layer.forward(params, x)
+    return str(error.value)
+
+
+@messages
+@every_norm
+def test_a_wrong_input_is_named(name, key):
+    layer, shape = NORMS[name]
+    params, where = layer.init(key), LABELS[name]
+    assert what_forward_says(layer, params, np.ones((2, 3, 5), np.float32)) == (
+        f"{where}: expected x of shape (m, ..., 6), got (2, 3, 5)"
+    )
+    assert what_forward_says(layer, params, np.ones((2, *shape), np.int32)) == (
+        f"{where}: expected x of the parameters' dtype float32, got int32; convert it with x.astype('float32')"
+    )
+
+
+@messages
+@every_norm
+def test_parameters_of_another_layer_are_named(name, key):
+    layer, shape = NORMS[name]
+    kind, fields = FIELDS.get(name, ("GroupNorm", ["gain", "bias"]))
+    x, where = np.ones((2, *shape), np.float32), LABELS[name]
+    assert what_forward_says(layer, (), x) == f"{where}: expected parameters {kind}({', '.join(fields)}), got a tuple"
+    others = type(layer.init(key))(*(jnp.ones(1) for _ in fields))
+    expected, got = (" and ".join(f"{field} ({size},)" for field in fields) for size in (6, 1))
+    assert what_forward_says(layer, others, x) == (
+        f"{where}: expected parameters {expected}, got {got}; they are another layer's"
+    )
+
+
+@messages
+@every_norm
+def test_a_wrong_cotangent_is_named(name, key):
+    layer, shape = NORMS[name]
+    params, x = layer.init(key), jax.random.normal(key, (2, *shape))
+    _, cache = layer.forward(params, x)
+    with pytest.raises(ValueError) as error:
+        layer.backward(params, cache, x[:1])
+    assert str(error.value) == f"{LABELS[name]}: expected dy of shape {x.shape}, that of y, got {x[:1].shape}"
+
+
+@messages
+@pytest.mark.parametrize("name", ["layer_norm", "rms_norm"])
+def test_a_single_example_goes_forward_and_is_named_on_the_way_back(name, key):
+    layer, _ = NORMS[name]
+    params, x = layer.init(key), jax.random.normal(key, (6,))
+    y, cache = layer.forward(params, x)
+    np.testing.assert_allclose(y, layer.apply(params, x[None])[0], rtol=1e-6)
+    with pytest.raises(ValueError) as error:
+        layer.backward(params, cache, y)
+    assert str(error.value) == (
+        f"{LABELS[name]}: backward needs the examples as the first axis, got y of shape (6,); "
+        "pass a single example as x[None]"
+    )
+
+
+@messages
+def test_a_group_of_a_single_number_is_refused(key):
+    for layer in (jn.instance_norm(6), jn.group_norm(6, 6)):
+        assert what_forward_says(layer, layer.init(key), jnp.ones((4, 6))) == (
+            f"{layer!r}: expected x of shape (m, ..., 6) with more than one number in a group, got (4, 6)"
+        )
+    for layer in (jn.instance_norm(6), jn.group_norm(6, 6)):
+        assert what_forward_says(layer, layer.init(key), jnp.ones((4, 1, 6))) == (
+            f"{layer!r}: expected x of shape (m, ..., 6) with more than one number in a group, got (4, 1, 6)"
+        )
+
+
+def test_the_docs_say_why_there_is_no_batch_norm_and_what_to_use():
+    sentence = "batch norm mixes examples, so that an example's gradient does not exist"
+    assert sentence in " ".join(jn.group_norm.__doc__.split()).lower()
+    assert not hasattr(jn, "batch_norm")
