@@ -14,9 +14,11 @@ from jaxnet.layers.dense import Dense, dense
 from jaxnet.layers.embedding import Embedding, embedding, unembedding
 from jaxnet.layers.group_norm import GroupNorm, group_norm, instance_norm
 from jaxnet.layers.layer_norm import LayerNorm, layer_norm
+from jaxnet.layers.part import pad, take
 from jaxnet.layers.position_table import PositionTable, position_table
 from jaxnet.layers.position_waves import rotary, sinusoidal
 from jaxnet.layers.rms_norm import RMSNorm, rms_norm
+from jaxnet.layers.shape import flatten, reshape, transpose
 from jaxnet.losses import Loss
 from jaxnet.networks import mlp
 from jaxnet.overview import summary
@@ -51,6 +53,7 @@ __all__ = [
     "embedding",
     "fan_out",
     "feedback",
+    "flatten",
     "group_norm",
     "identity",
     "initializers",
@@ -64,11 +67,13 @@ __all__ = [
     "mixed_precision",
     "mlp",
     "optimizers",
+    "pad",
     "per_example",
     "position_table",
     "recompute",
     "relu",
     "repeat",
+    "reshape",
     "residual",
     "rms_norm",
     "rotary",
@@ -78,9 +83,11 @@ __all__ = [
     "sinusoidal",
     "softplus",
     "summary",
+    "take",
     "tanh",
     "testing",
     "tied",
+    "transpose",
     "unembedding",
     "value_and_grad",
     "with_hand_derived_vjp",

@@ -28,6 +28,14 @@ def whole_number(where: str, what: str, value: Any) -> int:
         raise ValueError(f"{where}: expected {what} to be an integer, got {shown(value)}") from None
 
 
+def integers(values: Any) -> tuple[int, ...] | None:
+    """Integers of any type that counts, as a tuple of Python's; None where there are others, or no sequence."""
+    try:
+        return tuple(map(operator.index, values))
+    except TypeError:
+        return None
+
+
 def positive_number(where: str, what: str, value: Any) -> float:
     """A finite number above 0, of any type that counts as one."""
     number = float(value) if hasattr(value, "__float__") else 0.0

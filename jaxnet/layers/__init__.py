@@ -5,9 +5,11 @@ from jaxnet.layers.dense import Dense, dense
 from jaxnet.layers.embedding import Embedding, embedding, unembedding
 from jaxnet.layers.group_norm import GroupNorm, group_norm, instance_norm
 from jaxnet.layers.layer_norm import LayerNorm, layer_norm
+from jaxnet.layers.part import pad, take
 from jaxnet.layers.position_table import PositionTable, position_table
 from jaxnet.layers.position_waves import rotary, sinusoidal
 from jaxnet.layers.rms_norm import RMSNorm, rms_norm
+from jaxnet.layers.shape import flatten, reshape, transpose
 
 __all__ = [
     "Dense",
@@ -19,12 +21,17 @@ __all__ = [
     "activations",
     "dense",
     "embedding",
+    "flatten",
     "group_norm",
     "instance_norm",
     "layer_norm",
+    "pad",
     "position_table",
+    "reshape",
     "rms_norm",
     "rotary",
     "sinusoidal",
+    "take",
+    "transpose",
     "unembedding",
 ]
