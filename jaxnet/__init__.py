@@ -10,10 +10,13 @@ from jaxnet.gradient import value_and_grad, with_hand_derived_vjp
 from jaxnet.layer import Layer, at_leaves, bind
 from jaxnet.layers import activations
 from jaxnet.layers.activations import identity, leaky_relu, relu, sigmoid, softplus, tanh
+from jaxnet.layers.avg_pool import avg_pool
 from jaxnet.layers.dense import Dense, dense
 from jaxnet.layers.embedding import Embedding, embedding, unembedding
+from jaxnet.layers.global_pool import global_max, global_mean
 from jaxnet.layers.group_norm import GroupNorm, group_norm, instance_norm
 from jaxnet.layers.layer_norm import LayerNorm, layer_norm
+from jaxnet.layers.max_pool import max_pool
 from jaxnet.layers.part import pad, take
 from jaxnet.layers.position_table import PositionTable, position_table
 from jaxnet.layers.position_waves import rotary, sinusoidal
@@ -44,6 +47,7 @@ __all__ = [
     "TrainState",
     "activations",
     "at_leaves",
+    "avg_pool",
     "bind",
     "branches",
     "chain",
@@ -54,6 +58,8 @@ __all__ = [
     "fan_out",
     "feedback",
     "flatten",
+    "global_max",
+    "global_mean",
     "group_norm",
     "identity",
     "initializers",
@@ -64,6 +70,7 @@ __all__ = [
     "make_epoch",
     "make_step",
     "make_steps",
+    "max_pool",
     "mixed_precision",
     "mlp",
     "optimizers",
