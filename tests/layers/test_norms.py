@@ -147,6 +147,33 @@ def test_numbers_that_differ_little_keep_what_they_differ_by(name, key):
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("make", [jn.layer_norm, jn.rms_norm, lambda d: jn.group_norm(1, d)])
+def test_statistics_of_many_bfloat16_numbers_are_taken_in_float32(make, key):
+    """A sum of 4096 in bfloat16 ends at the 256th; here y errs by its own rounding alone, by half a unit."""
+    layer = make(4096)
+    x = (8 + jax.random.normal(key, (2, 4096))).astype(jnp.bfloat16)
+    (params,) = in_type(jnp.bfloat16, layer.init(key))
+    with jax.enable_x64(True):
+        expected = layer.apply(*in_type(jnp.float64, params, x))
+        y = layer.apply(params, x).astype(jnp.float64)
+        np.testing.assert_allclose(y, expected, rtol=1.01 * 2**-8, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [jn.layer_norm, jn.rms_norm, lambda d: jn.group_norm(1, d)])
+def test_gradients_of_bfloat16_parameters_sum_many_positions_in_float32(make, key):
+    layer = make(4)
+    x = jnp.broadcast_to(jax.random.normal(key, (1, 1, 4)).astype(jnp.bfloat16), (1, 4096, 4))
+    (params,) = in_type(jnp.bfloat16, layer.init(key))
+    _, cache = layer.forward(params, x)
+    dparams, _ = layer.backward(params, cache, jnp.ones_like(x))
+    gradients = jn.per_example.total(dparams)
+    assert {leaf.dtype for leaf in gradients} == {jnp.dtype(jnp.bfloat16)}
+    expected = 4096 * cache[0][0, 0].astype(jnp.float32)
+    np.testing.assert_allclose(gradients.gain.astype(jnp.float32), expected, rtol=2**-8)
+    if make is not jn.rms_norm:
+        np.testing.assert_array_equal(gradients.bias.astype(jnp.float32), jnp.full(4, 4096.0))
+
+
 @every_norm
 def test_mixed_precision_errs_as_the_short_type_does(name, key):
     layer, shape = NORMS[name]
@@ -319,5 +346,7 @@ def test_a_group_of_a_single_number_is_refused(key):
 
 def test_the_docs_say_why_there_is_no_batch_norm_and_what_to_use():
     sentence = "batch norm mixes examples, so that an example's gradient does not exist"
-    assert sentence in " ".join(jn.group_norm.__doc__.split()).lower()
+    page = (Path(jn.__file__).parents[1] / "docs" / "derivations" / "norms.md").read_text()
+    for text in (jn.group_norm.__doc__, page):
+        assert sentence in " ".join(text.split()).lower()
     assert not hasattr(jn, "batch_norm")
