@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
 from jaxnet.arguments import positive_integer, positive_number
@@ -78,10 +79,10 @@ def _forward(where, groups, channels, params, x, epsilon):
             f"{where}: expected x of shape (m, ..., {channels}) with more than one number in a group, got {x.shape}"
         )
     # 1. x apart by groups, (m, ..., groups, channels of a group)
-    apart = x.reshape(_apart(x.shape, groups))
+    apart = _apart(x, groups)
     # 2. n = (x - mean x) r
     normed, scale = standardised(apart, _axes(apart), epsilon)
-    normed = normed.reshape(x.shape)
+    normed = laid_out(normed.reshape(x.shape), jax.typeof(x).sharding)
     # 3. y = n * gain + bias
     gain, bias = (jnp.expand_dims(leaf, range(x.ndim - 1)).astype(normed.dtype) for leaf in params)
     return (normed * gain + bias).astype(x.dtype), (normed.astype(x.dtype), scale)
@@ -97,14 +98,21 @@ def _backward(where, groups, channels, params, cache, dy):
     dnormed = long_dy * jnp.expand_dims(params.gain, range(dy.ndim - 1)).astype(scale.dtype)
     # 2. n = (x - mean x) r
     dnormed = laid_out(dnormed, jax.typeof(kept).sharding)
-    normed, dnormed = (signal.reshape(_apart(dy.shape, groups)) for signal in (normed, dnormed))
+    normed, dnormed = _apart(normed, groups), _apart(dnormed, groups)
     dapart = from_standardised(normed, scale, dnormed, _axes(normed))
     # 1. x apart by groups
-    return dparams, dapart.reshape(dy.shape).astype(dy.dtype)
+    dx = dapart.reshape(dy.shape).astype(dy.dtype)
+    return dparams, laid_out(dx, jax.typeof(kept).sharding)
 
 
-def _apart(shape, groups):
-    return (*shape[:-1], groups, shape[-1] // groups)
+def _apart(signal, groups):
+    """(m, ..., groups, channels of a group): where an explicit mesh would cut a group, with all on every device."""
+    sharding = jax.typeof(signal).sharding
+    *before, names = sharding.spec
+    names = names if isinstance(names, tuple) else () if names is None else (names,)
+    if groups % math.prod(sharding.mesh.shape[name] for name in names):
+        signal = laid_out(signal, sharding.update(spec=PartitionSpec(*before, None)))
+    return signal.reshape(*signal.shape[:-1], groups, signal.shape[-1] // groups)
 
 
 def _axes(apart):
