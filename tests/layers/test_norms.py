@@ -205,14 +205,24 @@ def test_over_devices_it_is_what_it_is_on_one(name, layout, of_params, axis_type
     """What comes back is laid out as the input is, and the gradients as the parameters are."""
     layer, shape = NORMS[name]
     params, (x, dy) = layer.init(key), jax.random.normal(key, (2, 8, *shape))
-    expected = jax.jit(lambda *a: forward_and_back(layer, *a))(params, x, dy)
+
+    def everything(params, x, dy):
+        _, cache = layer.forward(params, x)
+
+        def of_column(dy):
+            dparams, dx = layer.backward(params, cache, dy)
+            return jn.per_example.second_moment(dparams), dx
+
+        return *forward_and_back(layer, params, x, dy), jax.vmap(of_column)(jnp.stack([dy, 2 * dy]))
+
+    expected = jax.jit(everything)(params, x, dy)
     mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(axis_type,) * 2)
     rows, features = layout
     with jax.set_mesh(mesh):
         of_x = NamedSharding(mesh, PartitionSpec(rows, *(None,) * (len(shape) - 1), features))
         params = jax.device_put(params, NamedSharding(mesh, PartitionSpec(of_params)))
         spread = [jax.device_put(array, of_x) for array in (x, dy)]
-        actual = jax.jit(lambda *a: forward_and_back(layer, *a))(params, *spread)
+        actual = jax.jit(everything)(params, *spread)
     for ours, theirs in zip(jax.tree.leaves(jax.device_get(actual)), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-12)
     if axis_type == AxisType.Explicit:
