@@ -9,7 +9,22 @@ from jaxnet.fan_out import fan_out
 from jaxnet.gradient import value_and_grad, with_hand_derived_vjp
 from jaxnet.layer import Layer, at_leaves, bind
 from jaxnet.layers import activations
-from jaxnet.layers.activations import identity, leaky_relu, relu, sigmoid, softplus, tanh
+from jaxnet.layers.activations import (
+    elu,
+    gelu,
+    gelu_tanh,
+    hard_tanh,
+    identity,
+    leaky_relu,
+    log_sigmoid,
+    relu,
+    selu,
+    sigmoid,
+    silu,
+    softplus,
+    softsign,
+    tanh,
+)
 from jaxnet.layers.avg_pool import avg_pool
 from jaxnet.layers.dense import Dense, dense
 from jaxnet.layers.embedding import Embedding, embedding, unembedding
@@ -54,18 +69,23 @@ __all__ = [
     "curvature",
     "dense",
     "draw",
+    "elu",
     "embedding",
     "fan_out",
     "feedback",
     "flatten",
+    "gelu",
+    "gelu_tanh",
     "global_max",
     "global_mean",
     "group_norm",
+    "hard_tanh",
     "identity",
     "initializers",
     "instance_norm",
     "layer_norm",
     "leaky_relu",
+    "log_sigmoid",
     "losses",
     "make_epoch",
     "make_step",
@@ -84,11 +104,14 @@ __all__ = [
     "residual",
     "rms_norm",
     "rotary",
+    "selu",
     "shared",
     "sigmoid",
     "signals",
+    "silu",
     "sinusoidal",
     "softplus",
+    "softsign",
     "summary",
     "take",
     "tanh",

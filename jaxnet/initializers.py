@@ -55,3 +55,12 @@ def glorot(key: jax.Array, shape: Sequence[int], dtype: DTypeLike = float) -> Ar
     """
     initialise = jax.nn.initializers.glorot_uniform(in_axis=-1, out_axis=-2)
     return initialise(key, shape, dtype)
+
+
+def lecun(key: jax.Array, shape: Sequence[int], dtype: DTypeLike = float) -> Array:
+    """W ~ N(0, 1 / in), truncated at two standard deviations: keeps the variance of sums, and through SELU.
+
+    Source: LeCun et al., Efficient BackProp, 1998, equation 16.
+    """
+    initialise = jax.nn.initializers.lecun_normal(in_axis=-1, out_axis=-2)
+    return initialise(key, shape, dtype)

@@ -12,6 +12,9 @@ from jaxnet.layer import Layer
 from jaxnet.layers import activations
 from jaxnet.layers.dense import dense
 
+# About 0, or little, below 0 and about z above.
+RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu")
+
 
 def mlp(
     sizes: Sequence[SupportsIndex],
@@ -28,8 +31,8 @@ def mlp(
       activation: g, after each hidden layer.
       output_activation: after the last layer. Losses named for a sigmoid or softmax include theirs, so leave it out
         there; relu or softplus suits targets that are never negative.
-      weight_init: `(key, (out, in)) -> W` of every layer. By default He where a rectifier (relu, leaky_relu) follows
-        and Glorot elsewhere.
+      weight_init: `(key, (out, in)) -> W` of every layer. By default He where a rectifier or what is like one
+        follows (relu, leaky_relu, elu, gelu, gelu_tanh, silu), LeCun before selu, and Glorot elsewhere.
       bias_init: `(key, (out,)) -> b` of every layer.
 
     Returns:
@@ -58,5 +61,12 @@ def mlp(
 
 
 def suited_to(activation: Layer) -> Callable[..., Array]:
-    """How the weights before an activation start: by He's rule before a rectifier, by Glorot's elsewhere."""
-    return initializers.he if activation.name in ("relu", "leaky_relu") else initializers.glorot
+    """How the weights before an activation start: by He's rule before a rectifier, by Glorot's elsewhere.
+
+    What is about 0 below and about z above loses half of the variance as ReLU does, and He's rule gives it back. SELU
+    is made to keep the variance 1 with weights of variance 1 / inputs, which is LeCun's rule. The others are about z
+    near 0 and level out, which is what Glorot's is for.
+    """
+    if activation.name == "selu":
+        return initializers.lecun
+    return initializers.he if activation.name in RECTIFIERS else initializers.glorot

@@ -1,5 +1,7 @@
 """Forward passes and losses in plain NumPy, independent of the code under test."""
 
+import math
+
 import numpy as np
 
 ACTIVATIONS = {
@@ -9,6 +11,14 @@ ACTIVATIONS = {
     "leaky_relu": lambda z: np.where(z > 0, z, 0.01 * z),
     "softplus": lambda z: np.log(1 + np.exp(z)),
     "identity": lambda z: z,
+    "elu": lambda z: np.where(z > 0, z, np.exp(z) - 1),
+    "selu": lambda z: 1.0507009873554805 * np.where(z > 0, z, 1.6732632423543772 * (np.exp(z) - 1)),
+    "gelu": lambda z: z * (1 + np.vectorize(math.erf)(z / math.sqrt(2))) / 2,
+    "gelu_tanh": lambda z: z * (1 + np.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))) / 2,
+    "silu": lambda z: z / (1 + np.exp(-z)),
+    "log_sigmoid": lambda z: -np.log(1 + np.exp(-z)),
+    "softsign": lambda z: z / (1 + np.abs(z)),
+    "hard_tanh": lambda z: np.clip(z, -1, 1),
 }
 
 

@@ -23,20 +23,24 @@ def test_an_output_activation_is_a_further_layer(key):
 
 @pytest.mark.parametrize(
     ("activation", "variance"),
-    [(jn.relu, 2 / 400), (jn.leaky_relu(), 2 / 400), (jn.tanh, 2 / 600), (jn.sigmoid, 2 / 600)],
-    ids=["relu", "leaky_relu", "tanh", "sigmoid"],
+    [
+        *((activation, 2 / 400) for activation in (jn.relu, jn.leaky_relu(), jn.elu(), jn.gelu, jn.gelu_tanh, jn.silu)),
+        (jn.selu, 1 / 400),
+        *((activation, 2 / 600) for activation in (jn.tanh, jn.sigmoid, jn.softsign, jn.hard_tanh, jn.log_sigmoid)),
+    ],
+    ids=repr,
 )
-def test_rectifiers_start_with_he_and_others_with_glorot(activation, variance, key):
+def test_rectifiers_start_with_he_selu_with_lecun_and_others_with_glorot(activation, variance, key):
     W = jn.mlp((400, 200, 1), activation).init(key)[0].W
     assert W.shape == (200, 400)
     # 80,000 weights: the variance's standard error is 0.5% (kurtosis of a truncated normal or uniform is below 3).
     np.testing.assert_allclose(np.var(W), variance, rtol=0.02)
 
 
-@pytest.mark.parametrize("initializer", ["he", "glorot", "small_normal", "zeros"])
+@pytest.mark.parametrize("initializer", ["he", "glorot", "lecun", "small_normal", "zeros"])
 def test_initializers_take_outputs_as_the_first_axis(initializer, key):
     W = getattr(jn.initializers, initializer)(key, (100, 400))
-    variance = {"he": 2 / 400, "glorot": 2 / 500, "small_normal": 1e-4, "zeros": 0}[initializer]
+    variance = {"he": 2 / 400, "glorot": 2 / 500, "lecun": 1 / 400, "small_normal": 1e-4, "zeros": 0}[initializer]
     # 40,000 weights: a standard error of 0.7%.
     np.testing.assert_allclose(np.var(W), variance, rtol=0.03)
 

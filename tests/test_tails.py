@@ -152,6 +152,10 @@ ACTIVATIONS = {
     "relu": (jn.relu, lambda z: max(z, 0), lambda z: int(z > 0), lambda z: 0),
     "leaky_relu": (jn.leaky_relu(0.25), lambda z: z if z > 0 else z / 4, lambda z: 1 if z > 0 else 0.25, lambda z: 0),
     "identity": (jn.identity, lambda z: z, lambda z: 1, lambda z: 0),
+    "elu": (jn.elu(), lambda z: z if z > 0 else mpmath.expm1(z), lambda z: 1 if z > 0 else exp(z), lambda z: 1),
+    "log_sigmoid": (jn.log_sigmoid, lambda z: -log1p(exp(-z)), lambda z: sigmoid(-z), lambda z: 0),
+    "softsign": (jn.softsign, lambda z: z / (1 + abs(z)), lambda z: 1 / (1 + abs(z)) ** 2, lambda z: 0),
+    "hard_tanh": (jn.hard_tanh, lambda z: max(-1, min(1, z)), lambda z: int(abs(z) <= 1), lambda z: 0),
 }
 
 
@@ -166,6 +170,39 @@ def test_activations(name, ready):
     a_exact, slopes = exact(function, Z), exact(slope, Z)
     assert_within(UNITS, a, a_exact)
     assert_within(UNITS, dz, slopes, terms=slopes + np.abs(a_exact) * exact(change, Z))
+
+
+# Of self-gated activations a, g' and g'' with the sizes of their terms, at a z that is right to the last place: where
+# their exponentials fall steeply, a unit of z is many of theirs.
+SELF_GATED = {
+    "silu": lambda z: z * sigmoid(z),
+    "gelu": lambda z: z * mpmath.erfc(-z / sqrt(2)) / 2,
+    "gelu_tanh": lambda z: z * sigmoid(sqrt(8 / mpmath.pi) * (z + mpf("0.044715") * z**3)),
+}
+
+
+@both_ways
+@pytest.mark.parametrize("name", SELF_GATED)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_self_gated_activations(name, dtype, ready):
+    layer, function = getattr(jn, name), SELF_GATED[name]
+    z = jnp.asarray(Z[np.abs(Z) < 1e3], dtype)
+    exact_z, eps = np.float64(z), float(jnp.finfo(dtype).eps)
+    near = np.clip(exact_z, -120, 120)
+    forward, backward, second = map(ready, (layer.forward, layer.backward, layer.second))
+    a, cache = forward((), z)
+    _, slope = backward((), cache, jnp.ones_like(a))
+    bend = second((), cache, jnp.ones_like(a))
+    for order, actual in enumerate(map(np.float64, (a, slope, bend))):
+        expected = exact(lambda z, order=order: mpmath.diff(function, z, order, h=mpf(10) ** -20), near)
+        steep = exact(lambda z, order=order: z * mpmath.diff(function, z, order + 1, h=mpf(10) ** -20), near)
+        # Beyond 120 nothing changes any more, but for a, which then is z or 0. Below float32's normal numbers there is
+        # nothing of the gate, by which z is multiplied.
+        expected = np.where(near == exact_z, expected, np.where(exact_z > 0, [exact_z, 1, 0][order], 0.0))
+        size = np.maximum(np.abs(expected) + UNITS * np.abs(steep), TINY / eps * np.maximum(1, np.abs(exact_z)))
+        assert np.isfinite(actual).all()
+        worst = np.abs(actual - expected) / (eps * size)
+        assert worst.max() <= UNITS, f"{order}: {worst.max():.3g} units at {exact_z[worst.argmax()]}"
 
 
 @both_ways

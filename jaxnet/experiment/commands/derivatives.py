@@ -115,7 +115,9 @@ class _Rest(NamedTuple):
 
 def _network(case):
     """The network, and the names of the signals at its edges, from the input to the output."""
-    activation = activations.leaky_relu() if case.activation == "leaky_relu" else getattr(activations, case.activation)
+    made = getattr(activations, case.activation)
+    # Some have an option, such as leaky_relu.
+    activation = made if isinstance(made, Layer) else made()
     layers, names = [], ["dX"]
     for number, (inputs, outputs) in enumerate(pairwise(case.sizes), start=1):
         layers.append(dense(inputs, outputs))

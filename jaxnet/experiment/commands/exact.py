@@ -100,12 +100,54 @@ def _softplus(z: Decimal) -> Decimal:
     return (1 + z.exp()).ln()
 
 
+def _elu(z: Decimal) -> Decimal:
+    return z if z > 0 else z.exp() - 1
+
+
+def _selu(z: Decimal) -> Decimal:
+    scale, alpha = map(Decimal.from_float, (1.0507009873554805, 1.6732632423543772))
+    return scale * (z if z > 0 else alpha * (z.exp() - 1))
+
+
+def _gelu(z: Decimal) -> Decimal:
+    """z (1/2 + f(z) (z + z^3 / 3 + z^5 / (3 5) + ...)) with the normal density f: all terms have the sign of z."""
+    term = total = z
+    odd = 1
+    while total and abs(term / total) > Decimal(10) ** -DIGITS:
+        odd += 2
+        term *= z * z / odd
+        total += term
+    return z * (Decimal("0.5") + total * (-z * z / 2).exp() / (2 * _pi()).sqrt())
+
+
+def _gelu_tanh(z: Decimal) -> Decimal:
+    return z * _sigmoid((8 / _pi()).sqrt() * (z + Decimal.from_float(0.044715) * z**3))
+
+
+def _pi() -> Decimal:
+    """16 arctan(1/5) - 4 arctan(1/239). Source: Machin, 1706."""
+
+    def arctan(n):
+        terms = (Decimal((-1) ** k) / ((2 * k + 1) * Decimal(n) ** (2 * k + 1)) for k in range(DIGITS))
+        return sum(terms, Decimal(0))
+
+    return 16 * arctan(5) - 4 * arctan(239)
+
+
 ACTIVATIONS: dict[str, Callable[[Decimal], Decimal]] = {
     "sigmoid": _sigmoid,
     "tanh": _tanh,
     "relu": lambda z: max(z, Decimal(0)),
     "leaky_relu": lambda z: z if z > 0 else z * Decimal.from_float(0.01),
+    "elu": _elu,
+    "selu": _selu,
+    "gelu": _gelu,
+    "gelu_tanh": _gelu_tanh,
+    "silu": lambda z: z * _sigmoid(z),
     "softplus": _softplus,
+    "hard_tanh": lambda z: max(Decimal(-1), min(Decimal(1), z)),
+    "softsign": lambda z: z / (1 + abs(z)),
+    "log_sigmoid": lambda z: -_softplus(-z),
     "identity": lambda z: z,
 }
 

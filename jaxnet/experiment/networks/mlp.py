@@ -23,7 +23,8 @@ class MlpOptions:
     activation: Activation = "relu"
     """After each hidden layer."""
     init: Init = "auto"
-    """How weights start; auto: He before relu and leaky_relu, Glorot elsewhere."""
+    """How weights start; auto: He before relu and what is like it (leaky_relu, elu, gelu, gelu_tanh, silu), LeCun
+    before selu, Glorot elsewhere."""
 
     def __post_init__(self) -> None:
         if not all(1 <= width < 2**24 for width in self.hidden):
@@ -48,7 +49,7 @@ def _settled(options, output_activation):
     layers = len(options.hidden) + 1
     if options.init != "auto":
         return {"init": [options.init] * layers}
-    names = {initializers.he: "he", initializers.glorot: "glorot"}
+    names = {initializers.he: "he", initializers.glorot: "glorot", initializers.lecun: "lecun"}
     followers = [options.activation] * len(options.hidden) + [output_activation]
     return {"init": [names[suited_to(ACTIVATIONS[follower])] for follower in followers]}
 

@@ -14,6 +14,7 @@ from short_runs import train
 import jaxnet as jn
 from jaxnet.experiment.commands.train import device, recipe_of
 from jaxnet.experiment.console.errors import Failure
+from jaxnet.experiment.networks.choices import ACTIVATIONS
 from jaxnet.experiment.options.train_config import Feedback, Optimizer, TrainConfig
 from jaxnet.experiment.storage import model
 from jaxnet.experiment.training import objective
@@ -100,16 +101,16 @@ def test_weight_decay_spares_what_has_a_weights_shape_and_is_none():
     assert (update == 0).all()
 
 
-@pytest.mark.parametrize("init", ["zeros", "small-normal", "he", "glorot"])
+@pytest.mark.parametrize("init", ["zeros", "small-normal", "he", "glorot", "lecun"])
 def test_every_start_is_used(init):
     config = TrainConfig(data="iris", init=init, hidden=(300,), activation="tanh")
     W = config.network((4,), 3, "identity").net.init(jax.random.key(0))[0].W
-    expected = {"zeros": 0, "small-normal": 0.01, "he": np.sqrt(2 / 4), "glorot": np.sqrt(2 / 304)}[init]
+    expected = {"zeros": 0, "small-normal": 0.01, "he": np.sqrt(2 / 4), "glorot": np.sqrt(2 / 304), "lecun": 0.5}[init]
     # 1,200 weights: a standard error of 2%.
     np.testing.assert_allclose(np.std(W), expected, rtol=0.1)
 
 
-@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "tanh", "sigmoid", "softplus", "identity"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_activation_learns(activation, tmp_path):
     out, _, metrics = train(tmp_path, data="iris", activation=activation, epochs=15)
     assert metrics[-1]["train_loss"] < 0.95 * metrics[0]["train_loss"]

@@ -1,4 +1,4 @@
-"""The nonlinear part of a layer of neurons: a = g(z), element by element, with dz = da * g'(z).
+"""Activations whose derivative is told by their output: the lesson's, and softplus.
 
 Each caches its output a, not its input: every derivative here is a function of a, and a is kept anyway as the next
 layer's input. A slope is then that of the output as it was rounded: near the ends of a sigmoid at 1, or of a tanh, it
@@ -11,30 +11,9 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
 
 from jaxnet.layer import Layer
-
-__all__ = [
-    "identity",
-    "leaky_relu",
-    "relu",
-    "sigmoid",
-    "softplus",
-    "tanh",
-]
-
-
-def __dir__() -> list[str]:
-    return __all__
-
-
-Signal = Float[Array, "..."]
-Mask = Bool[Array, "..."]
-
-
-def _no_parameters(key):
-    return ()
+from jaxnet.layers.activations.elementwise import Mask, Signal, elementwise, nowhere_curved
 
 
 def sigmoid_forward(params: tuple[()], z: Signal) -> tuple[Signal, Signal]:
@@ -117,23 +96,19 @@ def identity_backward(params: tuple[()], cache: tuple[()], da: Signal) -> tuple[
     return params, da
 
 
-def nowhere_curved(params: tuple[()], cache: Signal | Mask | tuple[()], da: Signal) -> None:
-    """g'' = 0: the function is linear, or linear in pieces."""
-
-
-sigmoid = Layer(_no_parameters, sigmoid_forward, sigmoid_backward, sigmoid_second, "elementwise")
+sigmoid = elementwise(sigmoid_forward, sigmoid_backward, sigmoid_second)
 """a = 1 / (1 + e^-z), in (0, 1); g' = a (1 - a). Source: the lesson, S4."""
 
-tanh = Layer(_no_parameters, tanh_forward, tanh_backward, tanh_second, "elementwise")
+tanh = elementwise(tanh_forward, tanh_backward, tanh_second)
 """a = tanh(z), in (-1, 1); g' = 1 - a^2. Source: the lesson, S4."""
 
-relu = Layer(_no_parameters, relu_forward, relu_backward, nowhere_curved, "elementwise")
+relu = elementwise(relu_forward, relu_backward, nowhere_curved)
 """a = max(0, z); g' = 1 for z > 0, else 0. Source: the lesson, S4."""
 
-softplus = Layer(_no_parameters, softplus_forward, softplus_backward, softplus_second, "elementwise")
+softplus = elementwise(softplus_forward, softplus_backward, softplus_second)
 """a = log(1 + e^z), in (0, inf), a smooth ReLU; g' = 1 - e^-a. Source: Dugas et al., 2000."""
 
-identity = Layer(_no_parameters, identity_forward, identity_backward, nowhere_curved, "elementwise")
+identity = elementwise(identity_forward, identity_backward, nowhere_curved)
 """a = z: no activation. Source: the lesson, S4 and S5."""
 
 
@@ -151,4 +126,4 @@ def leaky_relu(slope: float = 0.01) -> Layer:
     if not (hasattr(slope, "__float__") and 0 < slope < 1):
         raise ValueError(f"leaky_relu: expected a slope in (0, 1), got {slope!r}")
     forward, backward = partial(leaky_relu_forward, slope), partial(leaky_relu_backward, slope)
-    return Layer(_no_parameters, forward, backward, nowhere_curved, "elementwise")
+    return elementwise(forward, backward, nowhere_curved)
