@@ -28,9 +28,11 @@ from jaxnet.layers.activations import (
 from jaxnet.layers.avg_pool import avg_pool
 from jaxnet.layers.dense import Dense, dense
 from jaxnet.layers.embedding import Embedding, embedding, unembedding
+from jaxnet.layers.gated import geglu, glu, swiglu
 from jaxnet.layers.global_pool import global_max, global_mean
 from jaxnet.layers.group_norm import GroupNorm, group_norm, instance_norm
 from jaxnet.layers.layer_norm import LayerNorm, layer_norm
+from jaxnet.layers.log_softmax import log_softmax
 from jaxnet.layers.max_pool import max_pool
 from jaxnet.layers.part import pad, take
 from jaxnet.layers.position_table import PositionTable, position_table
@@ -74,10 +76,12 @@ __all__ = [
     "fan_out",
     "feedback",
     "flatten",
+    "geglu",
     "gelu",
     "gelu_tanh",
     "global_max",
     "global_mean",
+    "glu",
     "group_norm",
     "hard_tanh",
     "identity",
@@ -86,6 +90,7 @@ __all__ = [
     "layer_norm",
     "leaky_relu",
     "log_sigmoid",
+    "log_softmax",
     "losses",
     "make_epoch",
     "make_step",
@@ -113,6 +118,7 @@ __all__ = [
     "softplus",
     "softsign",
     "summary",
+    "swiglu",
     "take",
     "tanh",
     "testing",

@@ -19,6 +19,13 @@ ACTIVATIONS = {
     "softplus": functional.softplus,
     "softsign": functional.softsign,
 }
+# Each number of the output depends on several ones of the input.
+BETWEEN_FEATURES = {
+    "geglu": lambda x: x[..., :2] * functional.gelu(x[..., 2:]),
+    "glu": functional.glu,
+    "log_softmax": lambda x: functional.log_softmax(x, -1),
+    "swiglu": lambda x: x[..., :2] * functional.silu(x[..., 2:]),
+}
 
 
 def results(function, *inputs):
@@ -36,7 +43,8 @@ def results(function, *inputs):
 def everything():
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float64)
-    return {name: results(function, 2 * torch.randn(3, 4)) for name, function in ACTIVATIONS.items()}
+    kept = {name: results(function, 2 * torch.randn(3, 4)) for name, function in ACTIVATIONS.items()}
+    return kept | {name: results(function, 2 * torch.randn(3, 2, 4)) for name, function in BETWEEN_FEATURES.items()}
 
 
 if __name__ == "__main__":

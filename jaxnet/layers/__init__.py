@@ -13,6 +13,8 @@ from jaxnet.layers.position_table import PositionTable, position_table
 from jaxnet.layers.position_waves import rotary, sinusoidal
 from jaxnet.layers.rms_norm import RMSNorm, rms_norm
 from jaxnet.layers.shape import flatten, reshape, transpose
+from jaxnet.layers.gated import geglu, glu, swiglu
+from jaxnet.layers.log_softmax import log_softmax
 
 __all__ = [
     "Dense",
@@ -41,4 +43,3 @@ __all__ = [
     "take",
     "transpose",
     "unembedding",
-]

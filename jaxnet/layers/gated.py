@@ -1,0 +1,68 @@
+"""Gated linear units: of two halves one gates the other, y = v * g(u), for x = (v, u) side by side.
+
+    dv = dy * g(u),  du = dy * v * g'(u)
+
+Behind one dense layer of twice as many neurons, `chain(dense(d, 2 * h), swiglu, dense(h, d))`. The first half is the
+value and the second the gate, as PyTorch's `GLU` has it. The cache is x alone: g(u) is computed again.
+"""
+
+from functools import partial
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxnet import gates
+from jaxnet.gates import Gate
+from jaxnet.layer import Layer
+
+Signal = Float[Array, "*mt n"]
+Cotangent = Float[Array, "*mt h"]
+
+
+def glu_forward(params: tuple[()], x: Signal) -> tuple[Cotangent, Signal]:
+    """y = v * sigmoid(u), for x = (v, u) side by side."""
+    return _gated_forward("glu", gates.sigmoid, x)
+
+
+def swiglu_forward(params: tuple[()], x: Signal) -> tuple[Cotangent, Signal]:
+    """y = v * silu(u), for x = (v, u) side by side."""
+    return _gated_forward("swiglu", gates.silu, x)
+
+
+def geglu_forward(params: tuple[()], x: Signal) -> tuple[Cotangent, Signal]:
+    """y = v * gelu(u), for x = (v, u) side by side."""
+    return _gated_forward("geglu", gates.gelu, x)
+
+
+def gated_backward(gate: Gate, params: tuple[()], x: Signal, dy: Cotangent) -> tuple[tuple[()], Signal]:
+    """dv = dy * g(u), du = dy * v * g'(u)."""
+    v, u = _halves(x)
+    return params, jnp.concatenate([dy * gate.value(u), dy * v * gate.slope(u)], axis=-1)
+
+
+def _gated_forward(name, gate, x):
+    x = jnp.asarray(x)
+    if x.ndim == 0 or x.shape[-1] % 2:
+        raise ValueError(f"{name}: expected x of shape (m, ..., 2 h), two halves, got {x.shape}")
+    v, u = _halves(x)
+    return v * gate.value(u), x
+
+
+def _halves(x):
+    # Not jnp.split: XLA's CPU compiler gets vmapped reverse scans wrong there (jax 0.10.2).
+    half = x.shape[-1] // 2
+    return x[..., :half], x[..., half:]
+
+
+def _no_parameters(key):
+    return ()
+
+
+glu = Layer(_no_parameters, glu_forward, partial(gated_backward, gates.sigmoid))
+"""y = v * sigmoid(u) for x = (v, u), (m, ..., 2 h) to (m, ..., h). Source: Dauphin et al., 2016."""
+
+swiglu = Layer(_no_parameters, swiglu_forward, partial(gated_backward, gates.silu))
+"""y = v * silu(u) for x = (v, u), (m, ..., 2 h) to (m, ..., h). Source: Shazeer, GLU Variants, 2020."""
+
+geglu = Layer(_no_parameters, geglu_forward, partial(gated_backward, gates.gelu))
+"""y = v * gelu(u) for x = (v, u), (m, ..., 2 h) to (m, ..., h). Source: Shazeer, GLU Variants, 2020."""
