@@ -27,6 +27,7 @@ from jaxnet.layers.activations import (
 )
 from jaxnet.layers.avg_pool import avg_pool
 from jaxnet.layers.dense import Dense, dense
+from jaxnet.layers.dropout import drop_path, dropout
 from jaxnet.layers.embedding import Embedding, embedding, unembedding
 from jaxnet.layers.gated import geglu, glu, swiglu
 from jaxnet.layers.global_pool import global_max, global_mean
@@ -71,6 +72,8 @@ __all__ = [
     "curvature",
     "dense",
     "draw",
+    "drop_path",
+    "dropout",
     "elu",
     "embedding",
     "fan_out",

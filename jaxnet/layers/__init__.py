@@ -3,18 +3,19 @@
 from jaxnet.layers import activations
 from jaxnet.layers.avg_pool import avg_pool
 from jaxnet.layers.dense import Dense, dense
+from jaxnet.layers.dropout import drop_path, dropout
 from jaxnet.layers.embedding import Embedding, embedding, unembedding
+from jaxnet.layers.gated import geglu, glu, swiglu
 from jaxnet.layers.global_pool import global_max, global_mean
 from jaxnet.layers.group_norm import GroupNorm, group_norm, instance_norm
 from jaxnet.layers.layer_norm import LayerNorm, layer_norm
+from jaxnet.layers.log_softmax import log_softmax
 from jaxnet.layers.max_pool import max_pool
 from jaxnet.layers.part import pad, take
 from jaxnet.layers.position_table import PositionTable, position_table
 from jaxnet.layers.position_waves import rotary, sinusoidal
 from jaxnet.layers.rms_norm import RMSNorm, rms_norm
 from jaxnet.layers.shape import flatten, reshape, transpose
-from jaxnet.layers.gated import geglu, glu, swiglu
-from jaxnet.layers.log_softmax import log_softmax
 
 __all__ = [
     "Dense",
@@ -26,13 +27,18 @@ __all__ = [
     "activations",
     "avg_pool",
     "dense",
+    "drop_path",
+    "dropout",
     "embedding",
     "flatten",
+    "geglu",
     "global_max",
     "global_mean",
+    "glu",
     "group_norm",
     "instance_norm",
     "layer_norm",
+    "log_softmax",
     "max_pool",
     "pad",
     "position_table",
@@ -40,6 +46,8 @@ __all__ = [
     "rms_norm",
     "rotary",
     "sinusoidal",
+    "swiglu",
     "take",
     "transpose",
     "unembedding",
+]
