@@ -25,6 +25,7 @@ from jaxnet.layers.activations import (
     softsign,
     tanh,
 )
+from jaxnet.layers.attention import attention
 from jaxnet.layers.avg_pool import avg_pool
 from jaxnet.layers.dense import Dense, dense
 from jaxnet.layers.dropout import drop_path, dropout
@@ -41,6 +42,7 @@ from jaxnet.layers.position_waves import rotary, sinusoidal
 from jaxnet.layers.rms_norm import RMSNorm, rms_norm
 from jaxnet.layers.shape import flatten, reshape, transpose
 from jaxnet.losses import Loss
+from jaxnet.multi_head_attention import multi_head_attention
 from jaxnet.networks import mlp
 from jaxnet.overview import summary
 from jaxnet.precision import mixed_precision
@@ -65,6 +67,7 @@ __all__ = [
     "TrainState",
     "activations",
     "at_leaves",
+    "attention",
     "avg_pool",
     "bind",
     "branches",
@@ -101,6 +104,7 @@ __all__ = [
     "max_pool",
     "mixed_precision",
     "mlp",
+    "multi_head_attention",
     "optimizers",
     "pad",
     "per_example",

@@ -1,6 +1,7 @@
 """Layers, one idea a file, forward and backward adjacent."""
 
 from jaxnet.layers import activations
+from jaxnet.layers.attention import attention
 from jaxnet.layers.avg_pool import avg_pool
 from jaxnet.layers.dense import Dense, dense
 from jaxnet.layers.dropout import drop_path, dropout
@@ -25,6 +26,7 @@ __all__ = [
     "PositionTable",
     "RMSNorm",
     "activations",
+    "attention",
     "avg_pool",
     "dense",
     "drop_path",
