@@ -43,6 +43,8 @@ def test_examples_of_any_shape_are_rows_to_it():
     [
         ({"hidden": (8, 8), "activation": "leaky_relu"}, ["he", "he", "glorot"]),
         ({"hidden": (8,), "activation": "tanh"}, ["glorot", "glorot"]),
+        ({"hidden": (8,), "activation": "selu"}, ["lecun", "glorot"]),
+        ({"hidden": (8,), "activation": "gelu"}, ["he", "glorot"]),
         ({"hidden": (), "init": "zeros"}, ["zeros"]),
     ],
 )
