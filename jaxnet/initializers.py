@@ -39,7 +39,8 @@ def he(key: jax.Array, shape: Sequence[int], dtype: DTypeLike = float) -> Array:
 
 
 def lecun(key: jax.Array, shape: Sequence[int], dtype: DTypeLike = float) -> Array:
-    """W ~ N(0, 1 / in), truncated at two standard deviations: rows of length 1 or so, such as those of an embedding.
+    """W ~ N(0, 1 / in), truncated at two standard deviations: keeps the variance of sums, and
+    through SELU; rows of an embedding have lengths near 1.
 
     Source: LeCun et al., Efficient BackProp, 1998, equation 16.
     """
@@ -54,13 +55,4 @@ def glorot(key: jax.Array, shape: Sequence[int], dtype: DTypeLike = float) -> Ar
     equation 16.
     """
     initialise = jax.nn.initializers.glorot_uniform(in_axis=-1, out_axis=-2)
-    return initialise(key, shape, dtype)
-
-
-def lecun(key: jax.Array, shape: Sequence[int], dtype: DTypeLike = float) -> Array:
-    """W ~ N(0, 1 / in), truncated at two standard deviations: keeps the variance of sums, and through SELU.
-
-    Source: LeCun et al., Efficient BackProp, 1998, equation 16.
-    """
-    initialise = jax.nn.initializers.lecun_normal(in_axis=-1, out_axis=-2)
     return initialise(key, shape, dtype)
