@@ -39,8 +39,9 @@ def he(key: jax.Array, shape: Sequence[int], dtype: DTypeLike = float) -> Array:
 
 
 def lecun(key: jax.Array, shape: Sequence[int], dtype: DTypeLike = float) -> Array:
-    """W ~ N(0, 1 / in), truncated at two standard deviations: keeps the variance of sums, and
-    through SELU; rows of an embedding have lengths near 1.
+    """W ~ N(0, 1 / in), truncated at two standard deviations: keeps the variance of sums, and through SELU.
+
+    Rows of an embedding have lengths near 1.
 
     Source: LeCun et al., Efficient BackProp, 1998, equation 16.
     """

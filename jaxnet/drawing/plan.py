@@ -155,12 +155,11 @@ def _formulas(layer, learnt, given, taken):
     if len(given) == len(taken) == 1:
         (to,), ((of, used),) = given, taken
         equals = f"d{of.name} {'+=' if used else '='} d{to.name}"
-        if layer.kind == "linear" and [edge.shape for edge in learnt] == [
-            (*to.shape[-1:], *of.shape[-1:]),
-            to.shape[-1:],
-        ]:
-            W, b = (edge.name for edge in learnt)
-            return f"{equals} {W}", f"d{W} = (1/m) d{to.name}ᵀ {of.name}", f"d{b} = (1/m) Σ d{to.name}"
+        of_dense = [(*to.shape[-1:], *of.shape[-1:]), to.shape[-1:]]
+        if layer.kind == "linear" and learnt and [edge.shape for edge in learnt] == of_dense[: len(learnt)]:
+            W, *biases = (edge.name for edge in learnt)
+            of_biases = (f"d{b} = (1/m) Σ d{to.name}" for b in biases)
+            return f"{equals} {W}", f"d{W} = (1/m) d{to.name}ᵀ {of.name}", *of_biases
         if layer.kind == "elementwise" and not learnt:
             return (equals if layer.name == "identity" else f"{equals} * g'({of.name})",)
     return _backward(learnt, given, taken)

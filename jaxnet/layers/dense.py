@@ -19,36 +19,46 @@ class Dense(NamedTuple):
 
     Attributes:
       W: weights (o, i), a row for each neuron.
-      b: bias (o,).
+      b: bias (o,); None for a layer without one.
     """
 
     W: Any
-    b: Any
+    b: Any = None
 
 
 def dense_init(inputs, outputs, weight_init, bias_init, key):
     weight_key, bias_key = jax.random.split(key)
+    if bias_init is None:
+        return Dense(W=weight_init(weight_key, (outputs, inputs)))
     return Dense(W=weight_init(weight_key, (outputs, inputs)), b=bias_init(bias_key, (outputs,)))
 
 
 def dense_forward(
-    inputs: int, outputs: int, params: Dense, x: Float[Array, "*mt i"]
+    inputs: int, outputs: int, params: Dense, x: Float[Array, "*mt i"], *, bias: bool = True
 ) -> tuple[Float[Array, "*mt o"], Float[Array, "*mt i"]]:
     """z = x W^T + b, for samples as rows. The cache is x."""
     x = jnp.asarray(x)
-    _check_params(inputs, outputs, params)
+    _check_params(inputs, outputs, bias, params)
     _check_input(params, x)
+    if not bias:
+        return x @ params.W.T, x
     z = x @ params.W.T + jnp.expand_dims(params.b, range(x.ndim - 1))
     return z, x
 
 
 def dense_backward(
-    inputs: int, outputs: int, params: Dense, x: Float[Array, "m *t i"], dz: Float[Array, "m *t o"]
+    inputs: int,
+    outputs: int,
+    params: Dense,
+    x: Float[Array, "m *t i"],
+    dz: Float[Array, "m *t o"],
+    *,
+    bias: bool = True,
 ) -> tuple[Dense, Float[Array, "m *t i"]]:
     """From z_j = sum_i W_ji x_i + b_j of each example: dW_ji = dz_j x_i, db_j = dz_j, dx_i = sum_j dz_j W_ji."""
-    _check_params(inputs, outputs, params)
+    _check_params(inputs, outputs, bias, params)
     _check_cotangent(params, x, dz)
-    dparams = Dense(W=Outer(dz, x, jax.typeof(params.W).sharding), b=Each(dz))
+    dparams = Dense(W=Outer(dz, x, jax.typeof(params.W).sharding), b=Each(dz) if bias else None)
     # Laid out as x is: on a mesh with explicit axes, dz W over spread neurons is ambiguous.
     dx = jnp.matmul(dz, params.W, out_sharding=jax.typeof(x).sharding)
     return dparams, dx
@@ -62,6 +72,7 @@ def dense(
     inputs: SupportsIndex,
     outputs: SupportsIndex,
     *,
+    bias: bool = True,
     weight_init: Callable[..., Array] = initializers.glorot,
     bias_init: Callable[..., Array] = initializers.zeros,
 ) -> Layer:
@@ -70,11 +81,12 @@ def dense(
     Args:
       inputs: the number of features i of `x (m, ..., i)`, at least 1.
       outputs: the number of neurons o of `z (m, ..., o)`, at least 1.
+      bias: whether there is b. Without it z = x W^T.
       weight_init: `(key, (o, i)) -> W`, see `jaxnet.initializers`.
       bias_init: `(key, (o,)) -> b`.
 
     Returns:
-      A layer with parameters `Dense(W (o, i), b (o,))`.
+      A layer with parameters `Dense(W (o, i), b (o,))`; without a bias b is None.
 
     Raises:
       ValueError: when a size is not a positive integer; and, when the layer is traced, if the parameters are of other
@@ -83,10 +95,13 @@ def dense(
     Source: the lesson, S2 and S3.
     """
     sizes = positive_integer("dense", "inputs", inputs), positive_integer("dense", "outputs", outputs)
+    forward, backward = partial(dense_forward, *sizes), partial(dense_backward, *sizes)
+    if not bias:
+        forward, backward = partial(forward, bias=False), partial(backward, bias=False)
     return Layer(
-        partial(dense_init, *sizes, weight_init, bias_init),
-        partial(dense_forward, *sizes),
-        partial(dense_backward, *sizes),
+        partial(dense_init, *sizes, weight_init, bias_init if bias else None),
+        forward,
+        backward,
         dense_second,
         "linear",
     )
@@ -94,16 +109,18 @@ def dense(
 
 def _label(params):
     outputs, inputs = params.W.shape
-    return f"dense({inputs}, {outputs})"
+    return f"dense({inputs}, {outputs}{'' if params.b is not None else ', bias=False'})"
 
 
-def _check_params(inputs, outputs, params):
+def _check_params(inputs, outputs, bias, params):
+    label = f"dense({inputs}, {outputs}{'' if bias else ', bias=False'})"
     if not isinstance(params, Dense):
-        raise ValueError(f"dense({inputs}, {outputs}): expected parameters Dense(W, b), got a {type(params).__name__}")
-    W, b = jnp.shape(params.W), jnp.shape(params.b)
-    if (W, b) != ((outputs, inputs), (outputs,)):
+        raise ValueError(f"{label}: expected parameters Dense(W, b), got a {type(params).__name__}")
+    W, b = (None if leaf is None else jnp.shape(leaf) for leaf in params)
+    expected = (outputs,) if bias else None
+    if (W, b) != ((outputs, inputs), expected):
         raise ValueError(
-            f"dense({inputs}, {outputs}): expected parameters W {(outputs, inputs)} and b {(outputs,)}, "
+            f"{label}: expected parameters W {(outputs, inputs)} and b {expected}, "
             f"got W {W} and b {b}; they are another layer's"
         )
 

@@ -124,7 +124,9 @@ def _check_forms(name, params, dparams):
     if _structure(dparams) != _structure(params):
         return
     leaves = jax.tree_util.tree_leaves_with_path({"dparams": dparams}, is_leaf=_is_form)
-    for (path, leaf), parameter in zip(leaves, jax.tree.leaves(params), strict=True):
+    for (path, leaf), parameter in zip(leaves, jax.tree.leaves(params, is_leaf=_is_form), strict=True):
+        if parameter is None and leaf is None:
+            continue
         where, shape = f"{name}: {path_name(path)}", np.shape(parameter)
         if leaf is None:
             raise AssertionError(f"{where} is None; every parameter has gradients: {_forms(shape)}")

@@ -2,8 +2,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
+from trees import assert_trees_equal
 
 import jaxnet as jn
+from jaxnet import draw
+from jaxnet.experiment.devices.mesh import make_layout
+from jaxnet.parameters import sides_of
 
 messages = pytest.mark.usefixtures("without_shape_annotations")
 
@@ -17,6 +22,58 @@ def test_forward_is_x_times_w_transposed_plus_b(key):
     params = jn.Dense(W=jnp.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), b=jnp.array([0.5, -0.5]))
     z, _ = jn.dense(3, 2).forward(params, jnp.array([[1.0, 0.0, -1.0]]))
     np.testing.assert_array_equal(z, [[-1.5, -2.5]])
+
+
+def test_without_a_bias_there_is_no_parameter_in_its_place(key):
+    layer = jn.dense(3, 4, bias=False)
+    params, x = layer.init(key), jax.random.normal(key, (5, 2, 3))
+    assert repr(layer) == "dense(3, 4, bias=False)"
+    assert params.b is None
+    np.testing.assert_array_equal(params.W, jn.dense(3, 4).init(key).W)
+    np.testing.assert_array_equal(layer(params, x), x @ params.W.T)
+    jn.testing.check_layer(layer, x, key)
+
+
+NETS_WITHOUT_BIAS = {
+    "chain": jn.chain(jn.dense(3, 4, bias=False), jn.tanh, jn.dense(4, 3, bias=False)),
+    "repeat": jn.repeat(jn.recompute(jn.residual(jn.chain(jn.dense(3, 3, bias=False), jn.tanh))), 2),
+}
+
+
+@pytest.mark.parametrize("name", NETS_WITHOUT_BIAS)
+def test_without_biases_everything_is_read_as_ever(name, x64, key):
+    net, loss = NETS_WITHOUT_BIAS[name], jn.losses.half_squared_error
+    params, x = net.init(key), jax.random.normal(key, (5, 3))
+    y = jnp.cos(x)
+
+    def loss_of_one(params, x, y):
+        return loss.forward(net.apply(params, x[None]), y[None])[0]
+
+    z, cache = net.forward(params, x)
+    dparams, _ = net.backward(params, cache, loss.backward(z, y))
+    g = jax.vmap(jax.grad(loss_of_one), (None, 0, 0))(params, x, y)
+    flat = np.concatenate([np.reshape(leaf, (5, -1)) for leaf in jax.tree.leaves(g)], axis=1)
+    assert_trees_equal(jn.per_example.each(dparams), g)
+    np.testing.assert_allclose(jn.per_example.norms(dparams), np.sqrt((flat**2).sum(1)), rtol=1e-12)
+    np.testing.assert_allclose(jn.per_example.gram(dparams), flat @ flat.T, rtol=0, atol=1e-12)
+    mean, mixed = (jn.value_and_grad(of, loss)(params, x, y)[1] for of in (net, jn.mixed_precision(net, jnp.float32)))
+    assert jax.tree.structure(mean) == jax.tree.structure(mixed) == jax.tree.structure(params)
+    factors = jn.curvature.kflr(net, loss, params, x, y)
+    assert [leaf.shape[-1] for leaf in jax.tree.leaves(factors)] == ([4, 3, 3, 4] if name == "chain" else [3, 3])
+
+
+def test_without_a_bias_its_picture_and_its_places_on_a_mesh_have_none(key):
+    net, x = jn.chain(jn.dense(3, 4, bias=False), jn.dense(4, 2, bias=False)), jnp.ones((5, 3))
+    params = net.init(key)
+    text = str(draw(net, params, x))
+    assert "dW1 = (1/m) dZ1ᵀ X" in text
+    assert "db1" not in text
+    places = make_layout("model=2").of_params(net, params, sides_of(net, params, x))
+    assert places[0].b is None
+    assert [place.spec for place in jax.tree.leaves(places)] == [
+        PartitionSpec("model"),
+        PartitionSpec(None, "model"),
+    ]
 
 
 def test_backward_returns_factors_not_their_product(key):
@@ -100,6 +157,14 @@ def test_a_wrong_size_is_named(sizes, message):
 def test_wrong_parameters_are_named():
     with pytest.raises(ValueError, match=r"^dense\(3, 4\): expected parameters Dense\(W, b\), got a tuple$"):
         jn.dense(3, 4).forward((), np.ones((7, 3), np.float32))
+    for bias, b, expected, got in ((True, None, "(4,)", "None"), (False, jnp.ones(4), "None", "(4,)")):
+        label = "dense(3, 4)" if bias else "dense(3, 4, bias=False)"
+        with pytest.raises(ValueError) as error:
+            jn.dense(3, 4, bias=bias).forward(jn.Dense(jnp.ones((4, 3)), b), np.ones((7, 3), np.float32))
+        assert str(error.value) == (
+            f"{label}: expected parameters W (4, 3) and b {expected}, got W (4, 3) and b {got}; "
+            "they are another layer's"
+        )
 
 
 COMBINATORS = {
