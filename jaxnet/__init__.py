@@ -4,7 +4,7 @@ from jaxnet import curvature, feedback, initializers, losses, optimizers, per_ex
 from jaxnet.branches import branches
 from jaxnet.compose import chain, residual, signals
 from jaxnet.drawing import draw
-from jaxnet.factored import Each, Outer
+from jaxnet.factored import Each, Outer, Windows
 from jaxnet.fan_out import fan_out
 from jaxnet.gradient import value_and_grad, with_hand_derived_vjp
 from jaxnet.layer import Layer, at_leaves, bind
@@ -27,6 +27,7 @@ from jaxnet.layers.activations import (
 )
 from jaxnet.layers.attention import attention
 from jaxnet.layers.avg_pool import avg_pool
+from jaxnet.layers.conv import Conv, conv
 from jaxnet.layers.dense import Dense, dense
 from jaxnet.layers.dropout import drop_path, dropout
 from jaxnet.layers.embedding import Embedding, embedding, unembedding
@@ -54,6 +55,7 @@ from jaxnet.training import TrainState, make_epoch, make_step, make_steps
 __version__ = "0.1.0"
 
 __all__ = [
+    "Conv",
     "Dense",
     "Each",
     "Embedding",
@@ -65,6 +67,7 @@ __all__ = [
     "PositionTable",
     "RMSNorm",
     "TrainState",
+    "Windows",
     "activations",
     "at_leaves",
     "attention",
@@ -72,6 +75,7 @@ __all__ = [
     "bind",
     "branches",
     "chain",
+    "conv",
     "curvature",
     "dense",
     "draw",

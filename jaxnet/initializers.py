@@ -1,4 +1,7 @@
-"""How a weight matrix starts: JAX's initialisers, told that the outputs of `W (out, in)` are its first axis."""
+"""How a weight starts: JAX's initialisers, told that the outputs of `W (out, ..., in)` are its first axis.
+
+Axes between are a convolution's window: `in` and `out` below then count the channels times its places.
+"""
 
 from collections.abc import Sequence
 
@@ -34,7 +37,7 @@ def he(key: jax.Array, shape: Sequence[int], dtype: DTypeLike = float) -> Array:
 
     Source: He et al., Delving Deep into Rectifiers, 2015, equation 10.
     """
-    initialise = jax.nn.initializers.he_normal(in_axis=-1, out_axis=-2)
+    initialise = jax.nn.initializers.he_normal(in_axis=-1, out_axis=0)
     return initialise(key, shape, dtype)
 
 
@@ -55,5 +58,5 @@ def glorot(key: jax.Array, shape: Sequence[int], dtype: DTypeLike = float) -> Ar
     Source: Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks, 2010,
     equation 16.
     """
-    initialise = jax.nn.initializers.glorot_uniform(in_axis=-1, out_axis=-2)
+    initialise = jax.nn.initializers.glorot_uniform(in_axis=-1, out_axis=0)
     return initialise(key, shape, dtype)

@@ -37,6 +37,12 @@ def test_a_weight_tells_which_axes_its_outputs_and_inputs_are_and_nothing_else_i
     assert (Sides(0, 1).is_weight, Sides().is_weight) == (True, False)
 
 
+def test_a_convolutions_weight_has_its_inputs_behind_its_window(key):
+    net = jn.chain(jn.repeat(jn.conv(4, 4, (3, 2), groups=2), 2), jn.conv(4, 2, (1, 1), bias=False))
+    found = sides_of(net, jax.eval_shape(net.init, key), jax.ShapeDtypeStruct((2, 5, 3, 4), jnp.float32))
+    assert found == (jn.Conv(Sides(1, 4), Sides()), jn.Conv(Sides(0, 3), None))
+
+
 def test_in_mixed_precision_the_same_parameters_are_weights(key):
     params = jax.eval_shape(NET.init, key)
     assert sides_of(jn.mixed_precision(NET), params, X) == sides_of(NET, params, X)

@@ -13,6 +13,8 @@ from jaxnet.factored.outer import Outer
 from jaxnet.factored.rows import Rows
 from jaxnet.factored.stacked import Stacked
 from jaxnet.factored.sum import Sum
+from jaxnet.factored.window import Window
+from jaxnet.factored.windows import Windows
 
 __all__ = [
     "BUDGET",
@@ -24,6 +26,8 @@ __all__ = [
     "Rows",
     "Stacked",
     "Sum",
+    "Window",
+    "Windows",
     "formed",
     "forming",
     "map_leaves",

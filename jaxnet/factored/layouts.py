@@ -1,6 +1,7 @@
 """How what is read is laid out over the devices of an explicit mesh, and how it is summed over vmapped columns."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax import lax
@@ -30,3 +31,13 @@ def laid_out(function: Callable[..., Array], sharding: Sharding) -> Callable[...
     """The function, such as one that looks up rows, where explicit axes say of its outcome alone how it lies."""
     explicit = isinstance(sharding, NamedSharding) and AxisType.Explicit in sharding.mesh.axis_types
     return jax.sharding.auto_axes(function, out_sharding=sharding) if explicit else function
+
+
+def automatic(read: Callable[..., Any], *arrays: Array, out_sharding: Any) -> Any:
+    """What is read of the arrays, laid out so at the end; on a mesh with explicit axes JAX lays out what is between.
+
+    There, convolutions and slices of what is spread over devices would each need a layout of their own.
+    """
+    if out_sharding is None:
+        return read(*arrays)
+    return jax.sharding.auto_axes(read, out_sharding=out_sharding)(*arrays)

@@ -3,6 +3,7 @@
 from jaxnet.layers import activations
 from jaxnet.layers.attention import attention
 from jaxnet.layers.avg_pool import avg_pool
+from jaxnet.layers.conv import Conv, conv
 from jaxnet.layers.dense import Dense, dense
 from jaxnet.layers.dropout import drop_path, dropout
 from jaxnet.layers.embedding import Embedding, embedding, unembedding
@@ -19,6 +20,7 @@ from jaxnet.layers.rms_norm import RMSNorm, rms_norm
 from jaxnet.layers.shape import flatten, reshape, transpose
 
 __all__ = [
+    "Conv",
     "Dense",
     "Embedding",
     "GroupNorm",
@@ -28,6 +30,7 @@ __all__ = [
     "activations",
     "attention",
     "avg_pool",
+    "conv",
     "dense",
     "drop_path",
     "dropout",

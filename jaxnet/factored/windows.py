@@ -1,0 +1,199 @@
+"""The gradient of a convolution's weight, in its two factors: what came back, and what went forward."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, DTypeLike, Float
+
+from jaxnet.factored.form import Factored
+from jaxnet.factored.layouts import automatic, rows_of
+from jaxnet.factored.outer import Outer
+from jaxnet.factored.pytrees import registered, remade
+from jaxnet.factored.stacked import Stacked
+from jaxnet.factored.window import Window, grouped
+from jaxnet.norms import norm, scaled
+from jaxnet.weighting import weighted
+
+
+@registered(arrays=("dz", "x"), metadata=("window", "groups", "sharding", "dtype"))
+@dataclass(frozen=True)
+class Windows(Factored):
+    """The gradient of a weight (o, *window, i / groups) that goes over positions, one matrix for each group.
+
+    That of example i is the sum over the window's places of dz there times what of x it covers. The latter, the
+    patches, are put together for pairs of places and for Kronecker factors only: they take as many numbers as x for
+    each offset. With T places and K numbers in a patch, costs are those of an `Outer` (o / groups, K) for each group.
+
+    Attributes:
+      dz: (m, *places, o), what came back to the outputs.
+      x: (m, *positions, i), what went forward into the inputs.
+      window: how it goes over the positions.
+      groups: outputs and inputs are so many parts, each mapped by itself.
+      sharding, dtype: as for `Outer`.
+    """
+
+    dz: Float[Array, "m *p o"]
+    x: Float[Array, "m *q i"]
+    window: Window
+    groups: int = 1
+    sharding: jax.sharding.Sharding | None = None
+    dtype: Any = None
+
+    def __post_init__(self) -> None:
+        examples, *positions, _ = self.x.shape
+        fits = len(positions) == len(self.window.size)
+        fits = fits and self.dz.shape[:-1] == (examples, *self.window.places(tuple(positions)))
+        if not fits or self.dz.shape[-1] % self.groups or self.x.shape[-1] % self.groups:
+            raise ValueError(
+                f"Windows: expected dz (m, *places, o) and x (m, *positions, i) with the places that a {self.window} "
+                f"has, and o and i that {self.groups} groups divide, got {self.dz.shape} and {self.x.shape}"
+            )
+
+    @property
+    def examples(self) -> Any:
+        return self.dz.shape[0]
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        return 0, len(self.window.size) + 1
+
+    def total(self, weights: Float[Array, " m"] | None) -> Float[Array, "o *k c"]:
+        dz, x = self.dz, self.x
+        if weights is not None:
+            # In the type that has the weights' range, as in `Outer`.
+            if self.dtype is not None and jnp.finfo(dz.dtype).tiny > jnp.finfo(self.dtype).tiny:
+                dz, x = self._long(dz), self._long(x)
+            dz = weighted(weights, dz)
+        if self.groups == 1:
+            return automatic(lambda dz, x: self.window.gathered(dz, x, self.dtype), dz, x, out_sharding=self.sharding)
+        # XLA has a convolution for that too. It takes twenty times as long on CPUs, and on a mesh it counts twice what
+        # is split (jax 0.10.2).
+        return self._by_offset("mtgo,mtgc->goc", dz, x, (), self.sharding)
+
+    def each(self) -> Float[Array, "m o *k c"]:
+        sharding = None
+        if isinstance(self.sharding, NamedSharding):
+            rows, *_ = rows_of(self.dz, 1).spec
+            sharding = NamedSharding(self.sharding.mesh, PartitionSpec(rows, *self.sharding.spec))
+        dz, x = self._long(self.dz), self._long(self.x)
+        return self._by_offset("mtgo,mtgc->mgoc", dz, x, (self.examples,), sharding)
+
+    def summed_in(self, dtype: DTypeLike) -> "Windows":
+        return remade(self, dtype=jnp.dtype(dtype))
+
+    def norms(self, margin: float = 0.0) -> Float[Array, " m"]:
+        """Those of pairs of places, or |g_i| where that is cheaper; they may cancel: the margin is of `terms`."""
+        (o, k), t = self._shape(), self._places()
+        if t == 1 or t * (o + k) < o * k:
+            return self._outer().norms(margin)
+        return super().terms() + margin * self.terms()
+
+    def terms(self) -> Float[Array, " m"]:
+        """sum_t |dz_it| |patch_it|, of each group, whose gradients stand beside one another."""
+        dz, x = self._long(self.dz), self._long(self.x)
+
+        def read(dz, x):
+            *positions, channels = x.shape[1:]
+            lengths = norm(x.reshape(x.shape[0], *positions, self.groups, channels // self.groups), (x.ndim,))
+            of_patches = norm(jnp.stack(self.window.slices(lengths)), (0,))
+            of_dz = norm(grouped(dz, self.groups), (3,))
+            return norm((of_dz * of_patches.reshape(of_dz.shape)).sum(1), (1,))
+
+        return automatic(read, dz, x, out_sharding=rows_of(dz, 1))
+
+    def scaled(self) -> tuple["Windows", Float[Array, " m"]]:
+        axes = tuple(range(1, self.x.ndim))
+        (dz, dz_scale), (x, x_scale) = (scaled(self._long(signal), axes) for signal in (self.dz, self.x))
+        return remade(self, dz=dz, x=x, dtype=None), (dz_scale * x_scale).squeeze(axes)
+
+    def paired_by_factors(self, other: Factored) -> Float[Array, " m"] | None:
+        """sum_ts <dz_it, dz'_is> <patch_it, patch'_is>, the Gram matrices of the places."""
+        if not isinstance(other, Windows) or other.groups != self.groups:
+            return None
+        (o, k), t, s = self._shape(), self._places(), other._places()
+        return None if t * s * (o + k) > (t + s) * o * k else self._outer().paired(other._outer())
+
+    def dot(self, direction: Float[Array, "o *k c"]) -> Float[Array, " m"]:
+        """sum_t <dz_it, D patch_it>: the convolution by D, along dz."""
+        dz, x = self._long(self.dz), self._long(self.x)
+
+        def read(dz, x, direction):
+            z = self.window.products(x, direction.astype(x.dtype), self.groups)
+            return (dz * z).sum(axis=tuple(range(1, dz.ndim)))
+
+        return automatic(read, dz, x, direction, out_sharding=rows_of(dz, 1))
+
+    def inner(self, other: Factored) -> Float[Array, "m n"]:
+        """As that of `Outer`: the sum over pairs of places, or <g_i, h_j> where that is smaller."""
+        if not isinstance(other, Windows) or other.groups != self.groups:
+            return super().inner(other)
+        small = 2 * self._places() * other._places() <= math.prod(self._shape())
+        return self._outer().inner(other._outer()) if small else super().inner(other)
+
+    def square_total(self, weights: Float[Array, " m"] | None, columns: str | None = None) -> Float[Array, "o *k c"]:
+        """As that of `Outer`: sums of products of pairs of places, or g_i^2 where that is smaller."""
+        (o, k), t = self._shape(), self._places()
+        if t > 1 and t**2 * (o + k) > o * k:
+            return super().square_total(weights, columns)
+        squares = self._outer().square_total(weights, columns)
+        return automatic(lambda squares: squares.reshape(self._of_weight()), squares, out_sharding=self.sharding)
+
+    def kronecker_factors(
+        self, weights: Float[Array, " m"] | None, columns: str | None = None
+    ) -> tuple[Float[Array, "..."], ...]:
+        """As those of `Outer`, among a group's outputs and in a patch; of several groups, with a leading axis."""
+        return self._outer().kronecker_factors(weights, columns)
+
+    def rotated(self, bases: tuple[Float[Array, "..."], ...]) -> Factored:
+        return self._outer().rotated(bases)
+
+    def price(self, moments: bool = False) -> int | None:
+        """As that of `Outer`, for all groups: o K numbers, but none where the factors, or their pairs, hold as many."""
+        (o, k), t, numbers = self._shape(), self._places(), math.prod(self._of_weight())
+        if t == 1 or not (moments or 2 * t**2 * (o + k) > 3 * o * k):
+            return None
+        held = math.prod(self.dz.shape[1:]) + math.prod(self.x.shape[1:])
+        return 0 if held >= numbers or (moments and t**2 * (o + k) > o * k) else numbers
+
+    def _by_offset(self, axes, dz, x, leading, sharding):
+        """A product for each offset of the window, over slices of x, side by side."""
+
+        def read(dz, x):
+            dz, layout = grouped(dz, self.groups), {"preferred_element_type": self.dtype}
+            slices = (grouped(covered, self.groups) for covered in self.window.slices(x))
+            of_offsets = [jnp.einsum(axes, dz, covered, **layout) for covered in slices]
+            return jnp.stack(of_offsets, axis=-2).reshape(*leading, *self._of_weight())
+
+        return automatic(read, dz, x, out_sharding=sharding)
+
+    def _outer(self) -> Outer | Stacked:
+        """The same gradients as of matrices (o / g, K) and of patches; stacked where there are several groups."""
+        dz, x = self._long(self.dz), self._long(self.x)
+
+        def read(dz, x):
+            patches = jnp.concatenate([grouped(covered, self.groups) for covered in self.window.slices(x)], axis=-1)
+            return tuple(jnp.moveaxis(of_groups, 2, 0) for of_groups in (grouped(dz, self.groups), patches))
+
+        rows = rows_of(dz, 3)
+        layout = NamedSharding(rows.mesh, PartitionSpec(None, *rows.spec))
+        whole = None if self.sharding is None else NamedSharding(rows.mesh, PartitionSpec(None, None))
+        dz, patches = automatic(read, dz, x, out_sharding=(layout, layout))
+        of_groups = Outer(dz, patches, whole)
+        return jax.tree.map(lambda array: array[0], of_groups) if self.groups == 1 else Stacked(of_groups)
+
+    def _long(self, signal):
+        return signal if self.dtype is None else signal.astype(self.dtype)
+
+    def _places(self):
+        return math.prod(self.dz.shape[1:-1])
+
+    def _shape(self):
+        inputs = self.x.shape[-1] // self.groups
+        return self.dz.shape[-1] // self.groups, math.prod(self.window.size) * inputs
+
+    def _of_weight(self):
+        return self.dz.shape[-1], *self.window.size, self.x.shape[-1] // self.groups
