@@ -28,6 +28,7 @@ from jaxnet.layers.activations import (
 from jaxnet.layers.attention import attention
 from jaxnet.layers.avg_pool import avg_pool
 from jaxnet.layers.conv import Conv, conv
+from jaxnet.layers.conv_transpose import ConvTranspose, conv_transpose
 from jaxnet.layers.dense import Dense, dense
 from jaxnet.layers.dropout import drop_path, dropout
 from jaxnet.layers.embedding import Embedding, embedding, unembedding
@@ -56,6 +57,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Conv",
+    "ConvTranspose",
     "Dense",
     "Each",
     "Embedding",
@@ -76,6 +78,7 @@ __all__ = [
     "branches",
     "chain",
     "conv",
+    "conv_transpose",
     "curvature",
     "dense",
     "draw",

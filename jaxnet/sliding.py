@@ -44,6 +44,27 @@ class Sliding(NamedTuple):
             )
         return window
 
+    def back_from(self, where: str, places: tuple[int, ...]) -> tuple[tuple[int, ...], Window]:
+        """So many positions that the window has these places on them, and the window there.
+
+        With a stride there are several such numbers: as many times the places as the stride with 'SAME', else the
+        least.
+
+        Raises:
+          ValueError: when there are none, in the name of `where`.
+        """
+        steps = list(zip(places, self.stride, strict=True))
+        if self.padding == "SAME":
+            positions = tuple(n * step for n, step in steps)
+        else:
+            span = Window(self.size, self.stride, (), self.dilation).span
+            pairs = ((0, 0),) * len(places) if isinstance(self.padding, str) else self.padding
+            each = zip(steps, span, pairs, strict=True)
+            positions = tuple((n - 1) * step + reach - before - after for (n, step), reach, (before, after) in each)
+        if min(positions) < 1:
+            raise ValueError(f"{where}: expected padding to leave at least one position, got {positions}")
+        return positions, self.on(where, positions)
+
     def options(self) -> list[str]:
         """What differs from the defaults, as it was given."""
         shown_defaults = (("stride", (1,) * len(self.size)), ("padding", "SAME"), ("dilation", (1,) * len(self.size)))

@@ -33,6 +33,14 @@ def laid_out(function: Callable[..., Array], sharding: Sharding) -> Callable[...
     return jax.sharding.auto_axes(function, out_sharding=sharding) if explicit else function
 
 
+def rows_and(signal: Array, sharding: Any) -> NamedSharding | None:
+    """The layout of a parameter's gradient for each example, spread as those of the signal are; None for none."""
+    if not isinstance(sharding, NamedSharding):
+        return None
+    rows, *_ = rows_of(signal, 1).spec
+    return NamedSharding(sharding.mesh, PartitionSpec(rows, *sharding.spec))
+
+
 def automatic(read: Callable[..., Any], *arrays: Array, out_sharding: Any) -> Any:
     """What is read of the arrays, laid out so at the end; on a mesh with explicit axes JAX lays out what is between.
 

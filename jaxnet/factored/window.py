@@ -58,6 +58,10 @@ class Window(NamedTuple):
             )
         return covered
 
+    def patches(self, x: Float[Array, "m *q i"], groups: int) -> Float[Array, "m t g k"]:
+        """What the window covers at each place, of each group: in the order of the weight's axes behind its first."""
+        return jnp.concatenate([grouped(covered, groups) for covered in self.slices(x)], axis=-1)
+
     def products(self, x: Float[Array, "m *q i"], W: Float[Array, "o *k c"], groups: int) -> Float[Array, "m *p o"]:
         """z_po = sum_kc W_okc x_(p stride + k dilation - before)c, with as many channels c of its group for each o."""
         return lax.conv_general_dilated(
@@ -84,13 +88,9 @@ class Window(NamedTuple):
             (span - 1 - before, q - n + before)
             for span, (before, _), q, n in zip(self.span, self.padding, positions, stretched, strict=True)
         ]
-        # (o, *k, c) of each group becomes (c, *k, o) of it.
-        outputs, *size, channels = W.shape
-        of_groups = jnp.flip(W, range(1, 1 + axes)).reshape(groups, outputs // groups, *size, channels)
-        turned = jnp.swapaxes(of_groups, 1, -1).reshape(groups * channels, *size, outputs // groups)
         return lax.conv_general_dilated(
             dz,
-            turned,
+            turned(jnp.flip(W, range(1, 1 + axes)), groups),
             (1,) * axes,
             padding,
             lhs_dilation=self.stride,
@@ -109,14 +109,14 @@ class Window(NamedTuple):
         axes = len(self.size)
         stretched = [(n - 1) * s + 1 for n, s in zip(dz.shape[1:-1], self.stride, strict=True)]
         each = zip(self.span, self.padding, x.shape[1:-1], stretched, strict=True)
-        turned = (axes + 1, 0, *range(1, axes + 1))
+        examples_last = (axes + 1, 0, *range(1, axes + 1))
         return lax.conv_general_dilated(
             x,
             dz,
             self.dilation,
             [(before, n + span - 1 - before - q) for span, (before, _), q, n in each],
             rhs_dilation=self.stride,
-            dimension_numbers=lax.ConvDimensionNumbers(turned, turned, turned),
+            dimension_numbers=lax.ConvDimensionNumbers(*(examples_last,) * 3),
             preferred_element_type=dtype,
         )
 
@@ -126,6 +126,12 @@ def grouped(signal: Float[Array, "m *p c"], groups: int) -> Float[Array, "m t g 
     return signal.reshape(signal.shape[0], math.prod(signal.shape[1:-1]), groups, signal.shape[-1] // groups)
 
 
+def turned(W: Float[Array, "o *k c"], groups: int) -> Float[Array, "i *k d"]:
+    """What maps outputs to inputs in each group: (o, *k, i / groups) becomes (i, *k, o / groups)."""
+    outputs, *size, channels = W.shape
+    of_groups = W.reshape(groups, outputs // groups, *size, channels)
+    return jnp.swapaxes(of_groups, 1, -1).reshape(groups * channels, *size, outputs // groups)
+
+
 def _channels_last(axes):
-    order = (0, axes + 1, *range(1, axes + 1))
-    return lax.ConvDimensionNumbers(order, order, order)
+    return lax.ConvDimensionNumbers(*((0, axes + 1, *range(1, axes + 1)),) * 3)

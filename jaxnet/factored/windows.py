@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, DTypeLike, Float
 
 from jaxnet.factored.form import Factored
-from jaxnet.factored.layouts import automatic, rows_of
+from jaxnet.factored.layouts import automatic, rows_and, rows_of
 from jaxnet.factored.outer import Outer
 from jaxnet.factored.pytrees import registered, remade
 from jaxnet.factored.stacked import Stacked
@@ -19,7 +19,7 @@ from jaxnet.norms import norm, scaled
 from jaxnet.weighting import weighted
 
 
-@registered(arrays=("dz", "x"), metadata=("window", "groups", "sharding", "dtype"))
+@registered(arrays=("dz", "x"), metadata=("window", "groups", "sharding", "dtype", "spreads"))
 @dataclass(frozen=True)
 class Windows(Factored):
     """The gradient of a weight (o, *window, i / groups) that goes over positions, one matrix for each group.
@@ -34,6 +34,7 @@ class Windows(Factored):
       window: how it goes over the positions.
       groups: outputs and inputs are so many parts, each mapped by itself.
       sharding, dtype: as for `Outer`.
+      spreads: dz is what went forward and x what came back, as in `conv_transpose`, whose outputs are the last axis.
     """
 
     dz: Float[Array, "m *p o"]
@@ -42,6 +43,7 @@ class Windows(Factored):
     groups: int = 1
     sharding: jax.sharding.Sharding | None = None
     dtype: Any = None
+    spreads: bool = False
 
     def __post_init__(self) -> None:
         examples, *positions, _ = self.x.shape
@@ -59,27 +61,22 @@ class Windows(Factored):
 
     @property
     def sides(self) -> tuple[int, int]:
-        return 0, len(self.window.size) + 1
+        last = len(self.window.size) + 1
+        return (last, 0) if self.spreads else (0, last)
 
     def total(self, weights: Float[Array, " m"] | None) -> Float[Array, "o *k c"]:
         dz, x = self.dz, self.x
         if weights is not None:
-            # In the type that has the weights' range, as in `Outer`.
             if self.dtype is not None and jnp.finfo(dz.dtype).tiny > jnp.finfo(self.dtype).tiny:
-                dz, x = self._long(dz), self._long(x)
+                dz, x = self._long(dz), self._long(x)  # for the weights' range, as in `Outer`
             dz = weighted(weights, dz)
         if self.groups == 1:
             return automatic(lambda dz, x: self.window.gathered(dz, x, self.dtype), dz, x, out_sharding=self.sharding)
-        # XLA has a convolution for that too. It takes twenty times as long on CPUs, and on a mesh it counts twice what
-        # is split (jax 0.10.2).
+        # XLA's convolution for that takes twenty times as long on CPUs, and on a mesh it is wrong (jax 0.10.2).
         return self._by_offset("mtgo,mtgc->goc", dz, x, (), self.sharding)
 
     def each(self) -> Float[Array, "m o *k c"]:
-        sharding = None
-        if isinstance(self.sharding, NamedSharding):
-            rows, *_ = rows_of(self.dz, 1).spec
-            sharding = NamedSharding(self.sharding.mesh, PartitionSpec(rows, *self.sharding.spec))
-        dz, x = self._long(self.dz), self._long(self.x)
+        dz, x, sharding = self._long(self.dz), self._long(self.x), rows_and(self.dz, self.sharding)
         return self._by_offset("mtgo,mtgc->mgoc", dz, x, (self.examples,), sharding)
 
     def summed_in(self, dtype: DTypeLike) -> "Windows":
@@ -137,7 +134,7 @@ class Windows(Factored):
     def square_total(self, weights: Float[Array, " m"] | None, columns: str | None = None) -> Float[Array, "o *k c"]:
         """As that of `Outer`: sums of products of pairs of places, or g_i^2 where that is smaller."""
         (o, k), t = self._shape(), self._places()
-        if t > 1 and t**2 * (o + k) > o * k:
+        if self.spreads or (t > 1 and t**2 * (o + k) > o * k):
             return super().square_total(weights, columns)
         squares = self._outer().square_total(weights, columns)
         return automatic(lambda squares: squares.reshape(self._of_weight()), squares, out_sharding=self.sharding)
@@ -146,10 +143,13 @@ class Windows(Factored):
         self, weights: Float[Array, " m"] | None, columns: str | None = None
     ) -> tuple[Float[Array, "..."], ...]:
         """As those of `Outer`, among a group's outputs and in a patch; of several groups, with a leading axis."""
-        return self._outer().kronecker_factors(weights, columns)
+        outer = self._outer(came_back_first=True)
+        factors = outer.kronecker_factors(weights, columns)
+        return factors[::-1] if self.spreads else factors
 
     def rotated(self, bases: tuple[Float[Array, "..."], ...]) -> Factored:
-        return self._outer().rotated(bases)
+        turned = self._outer().rotated(bases)
+        return turned.formed() if self.spreads else turned
 
     def price(self, moments: bool = False) -> int | None:
         """As that of `Outer`, for all groups: o K numbers, but none where the factors, or their pairs, hold as many."""
@@ -170,19 +170,19 @@ class Windows(Factored):
 
         return automatic(read, dz, x, out_sharding=sharding)
 
-    def _outer(self) -> Outer | Stacked:
-        """The same gradients as of matrices (o / g, K) and of patches; stacked where there are several groups."""
+    def _outer(self, came_back_first: bool = False) -> Outer | Stacked:
+        """The same gradients as of matrices (o / g, K), or (K, o / g); stacked where there are several groups."""
         dz, x = self._long(self.dz), self._long(self.x)
 
         def read(dz, x):
-            patches = jnp.concatenate([grouped(covered, self.groups) for covered in self.window.slices(x)], axis=-1)
-            return tuple(jnp.moveaxis(of_groups, 2, 0) for of_groups in (grouped(dz, self.groups), patches))
+            signals = grouped(dz, self.groups), self.window.patches(x, self.groups)
+            return tuple(jnp.moveaxis(signal, 2, 0) for signal in signals)
 
         rows = rows_of(dz, 3)
         layout = NamedSharding(rows.mesh, PartitionSpec(None, *rows.spec))
         whole = None if self.sharding is None else NamedSharding(rows.mesh, PartitionSpec(None, None))
         dz, patches = automatic(read, dz, x, out_sharding=(layout, layout))
-        of_groups = Outer(dz, patches, whole)
+        of_groups = Outer(patches, dz, whole) if came_back_first and self.spreads else Outer(dz, patches, whole)
         return jax.tree.map(lambda array: array[0], of_groups) if self.groups == 1 else Stacked(of_groups)
 
     def _long(self, signal):
@@ -192,8 +192,7 @@ class Windows(Factored):
         return math.prod(self.dz.shape[1:-1])
 
     def _shape(self):
-        inputs = self.x.shape[-1] // self.groups
-        return self.dz.shape[-1] // self.groups, math.prod(self.window.size) * inputs
+        return self.dz.shape[-1] // self.groups, math.prod(self._of_weight()[1:])
 
     def _of_weight(self):
         return self.dz.shape[-1], *self.window.size, self.x.shape[-1] // self.groups

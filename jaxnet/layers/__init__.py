@@ -4,6 +4,7 @@ from jaxnet.layers import activations
 from jaxnet.layers.attention import attention
 from jaxnet.layers.avg_pool import avg_pool
 from jaxnet.layers.conv import Conv, conv
+from jaxnet.layers.conv_transpose import ConvTranspose, conv_transpose
 from jaxnet.layers.dense import Dense, dense
 from jaxnet.layers.dropout import drop_path, dropout
 from jaxnet.layers.embedding import Embedding, embedding, unembedding
@@ -21,6 +22,7 @@ from jaxnet.layers.shape import flatten, reshape, transpose
 
 __all__ = [
     "Conv",
+    "ConvTranspose",
     "Dense",
     "Embedding",
     "GroupNorm",
@@ -31,6 +33,7 @@ __all__ = [
     "attention",
     "avg_pool",
     "conv",
+    "conv_transpose",
     "dense",
     "drop_path",
     "dropout",

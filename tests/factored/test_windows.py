@@ -232,6 +232,45 @@ def test_over_columns_squares_are_summed_and_in_any_basis(name, x64):
         assert_close(ours.reshape(theirs.shape), theirs, name)
 
 
+@pytest.mark.parametrize("name", ["two axes, all at once", "one axis, pairs", "a single place"])
+def test_where_x_is_what_came_back_the_columns_are_in_it(name, x64):
+    """B and A change places: of what came back it is the patches that are sent, and dz that stays."""
+    case, columns = CASES[name], 3
+    rng = np.random.default_rng(0)
+    dz, x = signals(case, rng, columns)
+    dz = dz[0]
+    rows, inputs = case.outputs // case.groups, np.prod(case.window.size) * case.inputs // case.groups
+    bases = [np.linalg.qr(rng.standard_normal((case.groups, n, n)))[0] for n in (rows, inputs)]
+    given = tuple(jnp.asarray(basis[0] if case.groups == 1 else basis) for basis in bases)
+
+    @jax.jit
+    def everything(dz, x):
+        def read(x):
+            form = form_of(case, dz, x, spreads=True)
+            return (
+                form.square_total(jnp.asarray(WEIGHTS), "columns"),
+                form.squares("columns"),
+                form.rotated(given).square_total(None, "columns"),
+                form.kronecker_factors(None, "columns"),
+            )
+
+        g = jax.vmap(lambda x: gradients(case, dz, x))(x)
+        return jax.vmap(read, axis_name="columns", out_axes=None)(x), g
+
+    (*actual, factors), g = jax.device_get(everything(dz, x))
+    matrices = g.reshape(columns, EXAMPLES, case.groups, rows, inputs)
+    turned = np.einsum("gop,vmgoi,gij->vmgpj", bases[0], matrices, bases[1])
+    squares = (g**2).sum(0)
+    for ours, theirs in zip(actual, (np.tensordot(WEIGHTS, squares, 1), squares, (turned**2).sum((0, 1))), strict=True):
+        assert_close(ours.reshape(theirs.shape), theirs, name)
+    of_columns = [by_group(case, dz, of_column) for of_column in x]
+    places = of_columns[0][0].shape[1]
+    of_dz = np.einsum("mtgo,mtgp->gop", of_columns[0][0], of_columns[0][0]) / (EXAMPLES * places)
+    of_patches = sum(np.einsum("mtgk,mtgl->gkl", covered, covered) for _, covered in of_columns) / EXAMPLES
+    for ours, theirs in zip(factors, (of_dz, of_patches), strict=True):
+        assert_close(ours, theirs[0] if case.groups == 1 else theirs, "factors")
+
+
 @pytest.mark.parametrize("name", ["two axes, all at once", "one axis, pairs"])
 def test_in_a_stack_and_in_a_sum_it_is_read_as_the_gradients_are(name, x64):
     case, layers = CASES[name], 2

@@ -124,7 +124,7 @@ def test_forward_and_gradients_are_pytorchs(name, x64):
     z, cache = layer.forward(jn.Conv(W, b), x)
     dparams, dx = layer.backward(jn.Conv(W, b), cache, jnp.asarray(conv_by_torch.cotangent(z.shape)))
     total = per_example.total(dparams)
-    expected = json.loads(conv_by_torch.VALUES.read_text())[name]
+    expected = json.loads(conv_by_torch.VALUES.read_text())[f"conv, {name}"]
     for what, actual in {"z": z, "dW": total.W, "db": total.b, "dx": dx}.items():
         np.testing.assert_allclose(actual, expected[what], rtol=0, atol=1e-10, err_msg=what)
 
