@@ -421,3 +421,34 @@ def test_numpy_arrays_are_taken_for_parameters_and_input(key):
     dparams, _ = layer.backward(params, cache, np.ones((3, 5, 4), np.float32))
     assert z.shape == (3, 5, 4)
     assert per_example.mean(dparams).W.shape == (4, 3, 2)
+
+
+def test_its_gradient_costs_what_autodiffs_does_and_a_clipped_one_little_more():
+    """Counted by the compiler, never run."""
+    net = jn.chain(
+        jn.conv(1, 16, (3, 3)), jn.relu, jn.conv(16, 32, (3, 3), stride=2), jn.relu, jn.conv(32, 32, (3, 3), stride=2)
+    )
+    params, x = jax.eval_shape(net.init, jax.random.key(0)), jax.ShapeDtypeStruct((32, 28, 28, 1), jnp.float32)
+    y = jax.eval_shape(net.apply, params, x)
+
+    def mean_loss(params, x, y):
+        return LOSS.forward(net.apply(params, x), y).mean()
+
+    by_autodiff, by_hand, clipped = (
+        jax.jit(gradient).lower(params, x, y).compile()
+        for gradient in (
+            jax.value_and_grad(mean_loss),
+            jn.value_and_grad(net, LOSS),
+            jn.value_and_grad(net, LOSS, read=per_example.clipped(1.0)),
+        )
+    )
+    operations, memory = (
+        [read(program) for program in (by_autodiff, by_hand, clipped)]
+        for read in (
+            lambda program: program.cost_analysis()["flops"],
+            lambda program: program.memory_analysis().temp_size_in_bytes,
+        )
+    )
+    assert operations[1] <= 1.001 * operations[0]
+    assert operations[2] <= 1.05 * operations[0]
+    assert memory[1] <= memory[0]
