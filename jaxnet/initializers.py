@@ -48,7 +48,7 @@ def lecun(key: jax.Array, shape: Sequence[int], dtype: DTypeLike = float) -> Arr
 
     Source: LeCun et al., Efficient BackProp, 1998, equation 16.
     """
-    initialise = jax.nn.initializers.lecun_normal(in_axis=-1, out_axis=-2)
+    initialise = jax.nn.initializers.lecun_normal(in_axis=-1, out_axis=0)
     return initialise(key, shape, dtype)
 
 
