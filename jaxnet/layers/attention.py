@@ -22,11 +22,13 @@ import math
 from functools import partial
 from typing import Any, NamedTuple, SupportsIndex
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
 from jaxnet.arguments import positive_integer
+from jaxnet.factored.layouts import rows_of
 from jaxnet.layer import Layer
 
 Triple = tuple[Float[Array, "m t d"], Float[Array, "m s e"], Float[Array, "m s f"]]
@@ -154,8 +156,14 @@ def _by_heads(heads, kv_heads, x):
     return _split(q, kv_heads, heads // kv_heads), _split(k, kv_heads), _split(v, kv_heads)
 
 
-def _split(signal, *parts):
-    return signal.reshape(*signal.shape[:2], *parts, -1)
+def _split(signal, kv_heads, *grouped):
+    """The features by heads. Over devices each has whole heads, or else all of them."""
+    sharding = jax.typeof(signal).sharding
+    spread = sharding.spec[-1]
+    names = spread if isinstance(spread, tuple) else (spread,) if spread else ()
+    if kv_heads % math.prod(sharding.mesh.shape[name] for name in names):
+        signal = jax.sharding.reshard(signal, rows_of(signal, signal.ndim))
+    return signal.reshape(*signal.shape[:2], kv_heads, *grouped, -1)
 
 
 def _no_parameters(key):

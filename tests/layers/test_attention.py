@@ -117,15 +117,18 @@ def test_where_scores_are_large_probabilities_still_sum_to_1(key):
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
-def test_over_a_mesh_it_is_what_one_device_has(kind, x64, key):
-    net, loss = jn.chain(projected(causal=True), jn.dense(4, 2)), jn.losses.half_squared_error
+@pytest.mark.parametrize("kv_heads", [2, 1], ids=["whole heads", "split heads"])
+@pytest.mark.parametrize("spec", [(), ("model",)], ids=["batch", "batch and neurons"])
+def test_over_a_mesh_it_is_what_one_device_has(kind, kv_heads, spec, x64, key):
+    net = jn.chain(jn.multi_head_attention(4, 2, kv_heads=kv_heads, causal=True), jn.dense(4, 2))
+    loss = jn.losses.half_squared_error
     params, x = jax.device_get((net.init(key), jax.random.normal(key, (8, 4, 4))))
     y = np.ones((8, 4, 2))
     expected = jax.device_get(jax.jit(jn.value_and_grad(net, loss))(params, x, y))
     mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(kind,) * 2)
     with jax.set_mesh(mesh):
         spread = [jax.device_put(array, NamedSharding(mesh, PartitionSpec("data"))) for array in (x, y)]
-        weights = jax.tree.map(lambda leaf: jax.device_put(leaf, NamedSharding(mesh, PartitionSpec())), params)
+        weights = jax.tree.map(lambda leaf: jax.device_put(leaf, NamedSharding(mesh, PartitionSpec(*spec))), params)
         actual = jax.device_get(jax.jit(jn.value_and_grad(net, loss))(weights, *spread))
     for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-15)
