@@ -91,7 +91,7 @@ def arguments(draw):
     return positions, (*channels, window), options
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(arguments())
 def test_whatever_its_options_are_gradients_and_signals_are_those_of_jax(case):
     positions, sizes, options = case
