@@ -410,3 +410,17 @@ def test_a_small_last_batch_is_damped_more(problem, key):
     as_told = compiled_update(other, params, x, y, weights)(grads, other.init(params))
     assert_equal(as_default[0], as_told[0])
     assert 0.25 <= float(as_default[1].damping) <= 0.3 / 0.95
+
+
+def test_kfac_refuses_a_convolution_in_one_line(key):
+    net = jn.chain(jn.conv(2, 3, (2,)), jn.tanh)
+    x, optimizer = jnp.ones((4, 5, 2)), optimizers.kfac(net, jn.losses.half_squared_error)
+    state, step = (
+        jn.TrainState.create(net.init(key), optimizer),
+        jn.make_step(net, jn.losses.half_squared_error, optimizer),
+    )
+    with pytest.raises(ValueError) as error:
+        step(state, x, jnp.zeros((4, 5, 3)))
+    assert str(error.value).splitlines()[0] == (
+        "kfac: expected a network without convolutions; curvature.kfac has their factors"
+    )

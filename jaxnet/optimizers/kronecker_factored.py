@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from jaxnet import curvature
 from jaxnet.arguments import instance_of, positive_integer
 from jaxnet.curvature.kronecker import factors_by
-from jaxnet.factored import Factored, Stacked
+from jaxnet.factored import Factored, Stacked, Windows
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
 from jaxnet.optimizers.preconditioner import blank_factors, factors_of, inverses_of, precondition
@@ -91,7 +91,8 @@ def kfac(
       without a learning rate `value` and `value_fn`, as `make_step` and `make_epoch` give them.
 
     Raises:
-      ValueError: when an argument is out of its range; when first updated, if the network has repeated layers.
+      ValueError: when an argument is out of its range; when first updated, if the network has repeated layers or
+        convolutions.
 
     Source: Martens and Grosse, Optimizing neural networks with Kronecker-factored approximate curvature, 2015, sections
     3 (factors), 6.3 (pi), 6.4 and 7 (alpha and mu), 6.5 (lambda); for a matrix that is no weight Ren and Goldfarb,
@@ -118,7 +119,7 @@ def kfac(
     def update(grads, state, params=None, *, x, y, weights=None, value=None, value_fn=None, **_):
         if params is None:
             raise ValueError("kfac: expected update(grads, state, params, x=x, y=y), got no params")
-        _refuse_repeated(net, params, x)
+        _refuse_unknown_forms(net, params, x)
         next_key, sample_key = jax.random.split(state.key)
         damping_now = state.damping
         if learning_rate is None and weights is not None:
@@ -170,14 +171,17 @@ def _check_ranges(learning_rate, damping, least_damping, momentum, decay):
             raise ValueError(f"kfac: expected {name} to be {expected}, got {value}")
 
 
-def _refuse_repeated(net, params, x):
+def _refuse_unknown_forms(net, params, x):
     """A stack of biases has the shape of a weight matrix, and only its gradients' form tells what it is."""
 
     def refuse(params, x):
         z, cache = net.forward(params, x)
         dparams, _ = net.backward(params, cache, z)
-        if any(isinstance(form, Stacked) for form in jax.tree.leaves(dparams, is_leaf=_is_form)):
+        forms = {type(form) for form in jax.tree.leaves(dparams, is_leaf=_is_form)}
+        if Stacked in forms:
             raise ValueError("kfac: expected a network without repeated layers; use chain(*[layer] * n)")
+        if Windows in forms:
+            raise ValueError("kfac: expected a network without convolutions; curvature.kfac has their factors")
 
     jax.eval_shape(refuse, params, x)
 
