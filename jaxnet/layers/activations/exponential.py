@@ -33,8 +33,10 @@ def elu_second(alpha: float, params: tuple[()], a: Signal, da: Signal) -> Signal
 
 
 def selu_forward(params: tuple[()], z: Signal) -> tuple[Signal, Signal]:
-    """a = scale elu(z)."""
-    a = SELU_SCALE * jax.nn.elu(z, SELU_ALPHA)
+    """a = scale z for z > 0, scale alpha (e^z - 1) elsewhere."""
+    # The scale is inside: elu(z) and scale elu(z) would be two arrays to the compiler.
+    below = SELU_SCALE * SELU_ALPHA * jnp.expm1(jnp.where(z > 0, 0, z))
+    a = jnp.where(z > 0, SELU_SCALE * z, below)
     return a, a
 
 
