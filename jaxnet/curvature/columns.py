@@ -39,12 +39,13 @@ def sampled(loss: Loss, key: jax.Array, samples: int = 1) -> Columns:
     """`(z, y) -> S`: signals of labels drawn from the model, v = samples, scaled by their root.
 
     Args:
-      loss: whose `sample` draws, whatever the given labels y are.
+      loss: whose `sample` draws, whatever the given labels y are; which positions count is as y has it.
       key: of the draws.
       samples: draws for each example, at least 1; the error falls with their root.
 
     Raises:
-      ValueError: when samples is not positive; when traced, if y is not such as the loss draws.
+      ValueError: when samples is not positive; when traced, if y is not such as the loss draws, or the loss is no
+        log-likelihood and draws none.
 
     Source: Martens and Grosse, Optimizing neural networks with Kronecker-factored approximate curvature, 2015,
     section 5.
@@ -54,8 +55,11 @@ def sampled(loss: Loss, key: jax.Array, samples: int = 1) -> Columns:
 
     def columns(z, y):
         drawn = jax.vmap(loss.sample, (0, None))(jax.random.split(key, samples), z)
-        if drawn.shape[1:] != jnp.shape(y):
-            raise ValueError(f"curvature.sampled: expected y of shape {drawn.shape[1:]}, got {jnp.shape(y)}")
+        expected, got = jax.tree.map(lambda leaf: leaf.shape[1:], drawn), jax.tree.map(jnp.shape, y)
+        if expected != got:
+            raise ValueError(f"curvature.sampled: expected y of shape {expected}, got {got}")
+        if loss.given is not None:
+            drawn = jax.vmap(loss.given, (0, None))(drawn, y)
         signals = jax.vmap(loss.backward, (None, 0))(z, drawn)
         return signals / samples**0.5
 

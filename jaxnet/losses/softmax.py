@@ -49,9 +49,9 @@ def softmax_cross_entropy_with_integer_labels_forward(
 ) -> Float[Array, " m"]:
     """L = log(sum_k e^(z_k)) - z_y, which is -log a_y with a = softmax(z)."""
     z, y = integer_labels(z, y)
-    labelled = _labelled(z, y)
-    cross_entropy = jnp.where(labelled, -_log_softmax(z), 0).sum(-1)
-    return sum_by_example(jnp.where(labelled.any(-1), cross_entropy, jnp.nan))
+    at_label = labelled(z, y)
+    cross_entropy = jnp.where(at_label, -_log_softmax(z), 0).sum(-1)
+    return sum_by_example(jnp.where(at_label.any(-1), cross_entropy, jnp.nan))
 
 
 def softmax_cross_entropy_with_integer_labels_backward(
@@ -62,7 +62,7 @@ def softmax_cross_entropy_with_integer_labels_backward(
     _, e, rest = _exponentials(z)
     minus_others = (e - 1) - rest
     # The sum is taken for each output, not for each row: XLA then computes dz once for all that read it.
-    return jnp.where(_labelled(z, y), minus_others, e) / (e - minus_others)
+    return jnp.where(labelled(z, y), minus_others, e) / (e - minus_others)
 
 
 def softmax_cross_entropy_with_integer_labels_root_hessian(
@@ -130,7 +130,7 @@ def _log_softmax(z):
     return shifted - jnp.log1p(rest)
 
 
-def _labelled(z, y):
+def labelled(z, y):
     """Where each label's output is: a mask, as outputs may be spread over devices; none for a label out of range."""
     classes = lax.broadcasted_iota(y.dtype, z.shape, z.ndim - 1, out_sharding=jax.typeof(z).sharding)
     return classes == y[..., None]

@@ -7,7 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 
 # What y may be at most where it stands for probabilities; rows of another sum than 1 are weighted by it.
-PROBABILITIES = {"sigmoid_binary_cross_entropy": 1.0, "binary_cross_entropy": 1.0, "softmax_cross_entropy": math.inf}
+# Counts of any size have the same bounds as weights.
+PROBABILITIES = {
+    "binary_cross_entropy": 1.0,
+    "poisson_nll_loss": math.inf,
+    "sigmoid_binary_cross_entropy": 1.0,
+    "sigmoid_focal_loss": 1.0,
+    "softmax_cross_entropy": math.inf,
+}
 
 
 def like_outputs(name, z, y):
@@ -22,8 +29,7 @@ def like_outputs(name, z, y):
     return z, y.astype(z.dtype)
 
 
-def integer_labels(z, y):
-    name = "softmax_cross_entropy_with_integer_labels"
+def integer_labels(z, y, name="softmax_cross_entropy_with_integer_labels", ignore=None):
     given = y
     z, y = jnp.asarray(z), jnp.asarray(y)
     _check_floating(name, z)
@@ -35,8 +41,15 @@ def integer_labels(z, y):
         raise ValueError(
             f"{name}: expected y of shape {z.shape[:-1]}, the outputs' without the last axis, got {y.shape}"
         )
+    if ignore is not None and not jnp.iinfo(y.dtype).min <= ignore <= jnp.iinfo(y.dtype).max:
+        raise ValueError(f"{name}: expected labels of a type that holds ignore={ignore}, got {y.dtype}")
     last = z.shape[-1] - 1
-    _check_values(given, lambda y: (y >= 0) & (y <= last), f"{name}: expected labels from 0 to {last}")
+    or_ignored = "" if ignore is None else f", or {ignore}"
+    _check_values(
+        given,
+        lambda y: ((y >= 0) & (y <= last)) | (ignore is not None and y == ignore),
+        f"{name}: expected labels from 0 to {last}{or_ignored}",
+    )
     return z, y
 
 

@@ -33,7 +33,7 @@ def special_points(z: Any, y: Any = None) -> tuple[np.ndarray, np.ndarray, np.nd
 
     Args:
       z: (m, *f).
-      y: targets (m, ...); None where there are none.
+      y: targets (m, ...), or a pytree of them; None where there are none.
 
     Returns:
       (n, *f) points; (n,) numbers of examples; (n,) indices into an example's numbers, flat.
@@ -54,9 +54,10 @@ def special_points(z: Any, y: Any = None) -> tuple[np.ndarray, np.ndarray, np.nd
         tie.flat[-1] = tie.flat[0]
         add(one, number)
         add(tie, number)
-        if y is not None and is_floating(y) and y.shape == z.shape:
-            for offset in (0.0, 1.0, -1.0):
-                add(np.asarray(y)[number] + offset, number)
+        for target in jax.tree.leaves(y):
+            if is_floating(target) and target.shape == z.shape:
+                for offset in (0.0, 1.0, -1.0):
+                    add(np.asarray(target)[number] + offset, number)
     size = z[0].size
     coordinates = np.unique(np.linspace(0, size - 1, min(size, COORDINATES)).astype(int))
     points = np.repeat(np.stack(rows), len(coordinates), axis=0)
