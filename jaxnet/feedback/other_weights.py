@@ -73,7 +73,8 @@ def mirror(
     """Weight mirroring: the way back learns the way forward from noise.
 
     B := (1 - decay) B + rate (1/n) sum_i y_i x_i^T. Each weight matrix is fed noise x ~ N(0, I) and answers y = W x;
-    since E[y x^T] = W, B tends to (rate / decay) W. Alternate it with training through `alignment(net, weights)`.
+    since E[y x^T] = W, B tends to (rate / decay) W. A convolution's matrix has a row for each output, over all that its
+    window covers. Alternate it with training through `alignment(net, weights)`.
 
     Args:
       net: any network.
@@ -98,8 +99,13 @@ def mirror(
     def step(sides, key, B, W):
         if not sides.is_weight:
             return B
-        x = jax.random.normal(key, (examples, *W.shape[:-2], W.shape[-1]), W.dtype)
-        y = jnp.einsum("n...i,...oi->n...o", x, W)
-        return (1 - decay) * B + (rate / examples) * jnp.einsum("n...o,n...i->...oi", y, x)
+        # A row for each output, of all that it weighs: of a convolution, all that its window covers.
+        stacked = min(sides.outputs, sides.inputs)
+        by_outputs = jnp.moveaxis(W, sides.outputs, stacked)
+        rows = by_outputs.reshape(*by_outputs.shape[: stacked + 1], -1)
+        x = jax.random.normal(key, (examples, *rows.shape[:-2], rows.shape[-1]), W.dtype)
+        y = jnp.einsum("n...i,...oi->n...o", x, rows)
+        answer = jnp.einsum("n...o,n...i->...oi", y, x).reshape(by_outputs.shape)
+        return (1 - decay) * B + (rate / examples) * jnp.moveaxis(answer, stacked, sides.outputs)
 
     return jax.tree.map(step, sides_of(net, params, x), keys, weights, params)
