@@ -5,17 +5,20 @@ from typing import Any
 import jax.numpy as jnp
 
 
-def require_parameters(where: str, kind: type, shape: tuple[int, ...], params: Any) -> None:
-    """Refuses parameters of another layer: of another kind, or of another shape, which all of them have."""
+def require_parameters(
+    where: str, kind: type, shape: tuple[int, ...], params: Any, absent: tuple[str, ...] = ()
+) -> None:
+    """Refuses parameters of another layer: of another kind, or of another shape, which all have but absent ones."""
     names = kind._fields  # type: ignore[attr-defined]
     if not isinstance(params, kind):
         call = f"{kind.__name__}({', '.join(names)})"
         raise ValueError(f"{where}: expected parameters {call}, got a {type(params).__name__}")
-    shapes = [jnp.shape(leaf) for leaf in params]  # type: ignore[attr-defined]
-    if any(its_shape != shape for its_shape in shapes):
+    shapes = [None if leaf is None else jnp.shape(leaf) for leaf in params]  # type: ignore[attr-defined]
+    expected_shapes = [None if name in absent else shape for name in names]
+    if shapes != expected_shapes:
         expected, got = (
             " and ".join(f"{name} {of}" for name, of in zip(names, of_all, strict=True))
-            for of_all in ([shape] * len(shapes), shapes)
+            for of_all in (expected_shapes, shapes)
         )
         raise ValueError(f"{where}: expected parameters {expected}, got {got}; they are another layer's")
 

@@ -24,22 +24,28 @@ class GroupNorm(NamedTuple):
 
     Attributes:
       gain: (channels,), what each channel is multiplied by; 1 at the start.
-      bias: (channels,), what is added to it; 0 at the start.
+      bias: (channels,), what is added to it; 0 at the start. None for a layer without one.
     """
 
     gain: Any
-    bias: Any
+    bias: Any = None
 
 
-def group_norm_init(channels, key):
-    return GroupNorm(gain=jnp.ones(channels), bias=jnp.zeros(channels))
+def group_norm_init(channels, bias, key):
+    return GroupNorm(gain=jnp.ones(channels), bias=jnp.zeros(channels) if bias else None)
 
 
 def group_norm_forward(
-    groups: int, channels: int, params: GroupNorm, x: Float[Array, "m *t c"], *, epsilon: float = EPSILON
+    groups: int,
+    channels: int,
+    params: GroupNorm,
+    x: Float[Array, "m *t c"],
+    *,
+    epsilon: float = EPSILON,
+    bias: bool = True,
 ) -> tuple[Float[Array, "m *t c"], tuple[Float[Array, "m *t c"], Float[Array, "m *_ 1"]]]:
     """y = n * gain + bias with n = (x - mean x) r, over positions and a group's channels. The cache is n and r."""
-    return _forward(f"group_norm({groups}, {channels})", groups, channels, params, x, epsilon)
+    return _forward(_label("group_norm", (groups, channels), bias), groups, channels, params, x, epsilon, bias)
 
 
 def group_norm_backward(
@@ -48,16 +54,18 @@ def group_norm_backward(
     params: GroupNorm,
     cache: tuple[Float[Array, "m *t c"], Float[Array, "m *_ 1"]],
     dy: Float[Array, "m *t c"],
+    *,
+    bias: bool = True,
 ) -> tuple[GroupNorm, Float[Array, "m *t c"]]:
     """dgain_j = dy_j n_j, dbias_j = dy_j, dn_j = dy_j gain_j; then from n to x, as `standardised` derives it."""
-    return _backward(f"group_norm({groups}, {channels})", groups, channels, params, cache, dy)
+    return _backward(_label("group_norm", (groups, channels), bias), groups, channels, params, cache, dy, bias)
 
 
 def instance_norm_forward(
-    channels: int, params: GroupNorm, x: Float[Array, "m *t c"], *, epsilon: float = EPSILON
+    channels: int, params: GroupNorm, x: Float[Array, "m *t c"], *, epsilon: float = EPSILON, bias: bool = True
 ) -> tuple[Float[Array, "m *t c"], tuple[Float[Array, "m *t c"], Float[Array, "m *_ 1"]]]:
     """y = n * gain + bias with n = (x - mean x) r, over each channel's positions. The cache is n and r."""
-    return _forward(f"instance_norm({channels})", channels, channels, params, x, epsilon)
+    return _forward(_label("instance_norm", (channels,), bias), channels, channels, params, x, epsilon, bias)
 
 
 def instance_norm_backward(
@@ -65,14 +73,16 @@ def instance_norm_backward(
     params: GroupNorm,
     cache: tuple[Float[Array, "m *t c"], Float[Array, "m *_ 1"]],
     dy: Float[Array, "m *t c"],
+    *,
+    bias: bool = True,
 ) -> tuple[GroupNorm, Float[Array, "m *t c"]]:
     """As `group_norm_backward`, with a group for each channel."""
-    return _backward(f"instance_norm({channels})", channels, channels, params, cache, dy)
+    return _backward(_label("instance_norm", (channels,), bias), channels, channels, params, cache, dy, bias)
 
 
-def _forward(where, groups, channels, params, x, epsilon):
+def _forward(where, groups, channels, params, x, epsilon, bias):
     x = jnp.asarray(x)
-    require_parameters(where, GroupNorm, (channels,), params)
+    require_parameters(where, GroupNorm, (channels,), params, () if bias else ("bias",))
     require_features(where, channels, x, params.gain.dtype)
     if x.ndim < 2 or math.prod(x.shape[1:]) == groups:
         raise ValueError(
@@ -84,17 +94,20 @@ def _forward(where, groups, channels, params, x, epsilon):
     normed, scale = standardised(apart, _axes(apart), epsilon)
     normed = laid_out(normed.reshape(x.shape), jax.typeof(x).sharding)
     # 3. y = n * gain + bias
-    gain, bias = (jnp.expand_dims(leaf, range(x.ndim - 1)).astype(normed.dtype) for leaf in params)
-    return (normed * gain + bias).astype(x.dtype), (normed.astype(x.dtype), scale)
+    y = normed * jnp.expand_dims(params.gain, range(x.ndim - 1)).astype(normed.dtype)
+    if bias:
+        y = y + jnp.expand_dims(params.bias, range(x.ndim - 1)).astype(normed.dtype)
+    return y.astype(x.dtype), (normed.astype(x.dtype), scale)
 
 
-def _backward(where, groups, channels, params, cache, dy):
+def _backward(where, groups, channels, params, cache, dy, bias):
     kept, scale = cache
-    require_parameters(where, GroupNorm, (channels,), params)
+    require_parameters(where, GroupNorm, (channels,), params, () if bias else ("bias",))
     require_cotangent(where, kept.shape, dy)
     normed, long_dy = kept.astype(scale.dtype), dy.astype(scale.dtype)
     # 3. y = n * gain + bias
-    dparams = GroupNorm(gain=of_features(params.gain, long_dy * normed), bias=of_features(params.bias, long_dy))
+    of_bias = of_features(params.bias, long_dy) if bias else None
+    dparams = GroupNorm(gain=of_features(params.gain, long_dy * normed), bias=of_bias)
     dnormed = long_dy * jnp.expand_dims(params.gain, range(dy.ndim - 1)).astype(scale.dtype)
     # 2. n = (x - mean x) r
     dnormed = laid_out(dnormed, jax.typeof(kept).sharding)
@@ -120,7 +133,7 @@ def _axes(apart):
     return (*range(1, apart.ndim - 2), apart.ndim - 1)
 
 
-def group_norm(groups: SupportsIndex, channels: SupportsIndex, *, epsilon: float = EPSILON) -> Layer:
+def group_norm(groups: SupportsIndex, channels: SupportsIndex, *, epsilon: float = EPSILON, bias: bool = True) -> Layer:
     """Group normalisation: y = (x - mean x) / sqrt(var x + epsilon) * gain + bias, over a group's channels.
 
     Mean and variance are over all positions, too, and of one example. Batch norm mixes examples, so that an example's
@@ -131,11 +144,12 @@ def group_norm(groups: SupportsIndex, channels: SupportsIndex, *, epsilon: float
         divisor.
       channels: the number of features of `x (m, ..., channels)`; the axes between are positions.
       epsilon: added to the variance, in its units, above 0. Numbers that are all equal give the bias.
+      bias: whether there is one. Without it y = (x - mean x) / sqrt(var x + epsilon) * gain.
 
     Returns:
-      A layer with parameters `GroupNorm(gain (channels,), bias (channels,))`, whose gradients take 2 channels numbers
-      for an example, however many positions it has. Mean and variance are taken in float32 at least. It keeps
-      n = (x - mean x) / sqrt(var x + epsilon), of x's size and type, and a number for each group.
+      A layer with parameters `GroupNorm(gain (channels,), bias (channels,))`; without a bias it is None. Gradients take
+      2 channels numbers for an example, however many positions it has. Mean and variance are taken in float32 at least.
+      It keeps n = (x - mean x) / sqrt(var x + epsilon), of x's size and type, and a number for each group.
 
     Raises:
       ValueError: when groups or channels is not a positive integer, groups no divisor of channels, or epsilon not a
@@ -148,17 +162,18 @@ def group_norm(groups: SupportsIndex, channels: SupportsIndex, *, epsilon: float
     channels = positive_integer("group_norm", "channels", channels)
     if channels % groups:
         raise ValueError(f"group_norm: expected groups to divide the {channels} channels, got {groups}")
-    options = _options("group_norm", epsilon)
-    forward = partial(group_norm_forward, groups, channels, **options)
-    return Layer(partial(group_norm_init, channels), forward, partial(group_norm_backward, groups, channels))
+    options, of_both = _options("group_norm", epsilon, bias)
+    forward = partial(group_norm_forward, groups, channels, **options, **of_both)
+    backward = partial(group_norm_backward, groups, channels, **of_both)
+    return Layer(partial(group_norm_init, channels, bias), forward, backward)
 
 
-def instance_norm(channels: SupportsIndex, *, epsilon: float = EPSILON) -> Layer:
+def instance_norm(channels: SupportsIndex, *, epsilon: float = EPSILON, bias: bool = True) -> Layer:
     """Instance normalisation: `group_norm` with a group for each channel, whose statistics are over its positions.
 
     Args:
       channels: the number of features of `x (m, ..., channels)`, which has positions.
-      epsilon: as for `group_norm`.
+      epsilon, bias: as for `group_norm`.
 
     Returns:
       A layer with parameters `GroupNorm(gain (channels,), bias (channels,))`, at the costs of `group_norm`.
@@ -169,11 +184,17 @@ def instance_norm(channels: SupportsIndex, *, epsilon: float = EPSILON) -> Layer
     Source: Ulyanov, Vedaldi and Lempitsky, Instance normalization, 2016, equation 2.
     """
     channels = positive_integer("instance_norm", "channels", channels)
-    options = _options("instance_norm", epsilon)
-    forward = partial(instance_norm_forward, channels, **options)
-    return Layer(partial(group_norm_init, channels), forward, partial(instance_norm_backward, channels))
+    options, of_both = _options("instance_norm", epsilon, bias)
+    forward = partial(instance_norm_forward, channels, **options, **of_both)
+    return Layer(
+        partial(group_norm_init, channels, bias), forward, partial(instance_norm_backward, channels, **of_both)
+    )
 
 
-def _options(where, epsilon) -> dict[str, Any]:
+def _options(where, epsilon, bias) -> tuple[dict[str, Any], dict[str, Any]]:
     epsilon = positive_number(where, "epsilon", epsilon)
-    return {} if epsilon == EPSILON else {"epsilon": epsilon}
+    return {} if epsilon == EPSILON else {"epsilon": epsilon}, {} if bias else {"bias": False}
+
+
+def _label(name, sizes, bias):
+    return f"{name}({', '.join(map(str, sizes))}{'' if bias else ', bias=False'})"

@@ -20,59 +20,68 @@ class LayerNorm(NamedTuple):
 
     Attributes:
       gain: (d,), what each feature is multiplied by; 1 at the start.
-      bias: (d,), what is added to it; 0 at the start.
+      bias: (d,), what is added to it; 0 at the start. None for a layer without one.
     """
 
     gain: Any
-    bias: Any
+    bias: Any = None
 
 
-def layer_norm_init(d, key):
-    return LayerNorm(gain=jnp.ones(d), bias=jnp.zeros(d))
+def layer_norm_init(d, bias, key):
+    return LayerNorm(gain=jnp.ones(d), bias=jnp.zeros(d) if bias else None)
 
 
 def layer_norm_forward(
-    d: int, params: LayerNorm, x: Float[Array, "*mt d"], *, epsilon: float = EPSILON
+    d: int, params: LayerNorm, x: Float[Array, "*mt d"], *, epsilon: float = EPSILON, bias: bool = True
 ) -> tuple[Float[Array, "*mt d"], tuple[Float[Array, "*mt d"], Float[Array, "*mt 1"]]]:
     """y = n * gain + bias with n = (x - mean x) r, r = (var x + epsilon)^(-1/2). The cache is n and r."""
     x = jnp.asarray(x)
-    require_parameters(f"layer_norm({d})", LayerNorm, (d,), params)
-    require_features(f"layer_norm({d})", d, x, params.gain.dtype)
+    _check_params(d, bias, params)
+    require_features(_label(d, bias), d, x, params.gain.dtype)
     # 1. n = (x - mean x) r
     normed, scale = standardised(x, FEATURES, epsilon)
     # 2. y = n * gain + bias
-    gain, bias = (jnp.expand_dims(leaf, range(x.ndim - 1)).astype(normed.dtype) for leaf in params)
-    return (normed * gain + bias).astype(x.dtype), (normed.astype(x.dtype), scale)
+    y = normed * jnp.expand_dims(params.gain, range(x.ndim - 1)).astype(normed.dtype)
+    if bias:
+        y = y + jnp.expand_dims(params.bias, range(x.ndim - 1)).astype(normed.dtype)
+    return y.astype(x.dtype), (normed.astype(x.dtype), scale)
 
 
 def layer_norm_backward(
-    d: int, params: LayerNorm, cache: tuple[Float[Array, "m *t d"], Float[Array, "m *t 1"]], dy: Float[Array, "m *t d"]
+    d: int,
+    params: LayerNorm,
+    cache: tuple[Float[Array, "m *t d"], Float[Array, "m *t 1"]],
+    dy: Float[Array, "m *t d"],
+    *,
+    bias: bool = True,
 ) -> tuple[LayerNorm, Float[Array, "m *t d"]]:
     """dgain_j = dy_j n_j, dbias_j = dy_j, dn_j = dy_j gain_j; then from n to x, as `standardised` derives it."""
     kept, scale = cache
-    require_parameters(f"layer_norm({d})", LayerNorm, (d,), params)
-    require_cotangent(f"layer_norm({d})", kept.shape, dy)
+    _check_params(d, bias, params)
+    require_cotangent(_label(d, bias), kept.shape, dy)
     normed, long_dy = kept.astype(scale.dtype), dy.astype(scale.dtype)
     # 2. y = n * gain + bias
-    dparams = LayerNorm(gain=of_features(params.gain, long_dy * normed), bias=of_features(params.bias, long_dy))
+    of_bias = of_features(params.bias, long_dy) if bias else None
+    dparams = LayerNorm(gain=of_features(params.gain, long_dy * normed), bias=of_bias)
     dnormed = long_dy * jnp.expand_dims(params.gain, range(dy.ndim - 1)).astype(scale.dtype)
     # 1. n = (x - mean x) r
     dx = from_standardised(normed, scale, dnormed, FEATURES)
     return dparams, laid_out(dx.astype(dy.dtype), jax.typeof(kept).sharding)
 
 
-def layer_norm(d: SupportsIndex, *, epsilon: float = EPSILON) -> Layer:
+def layer_norm(d: SupportsIndex, *, epsilon: float = EPSILON, bias: bool = True) -> Layer:
     """Layer normalisation: y = (x - mean x) / sqrt(var x + epsilon) * gain + bias, over the features of each position.
 
     Args:
       d: the number of features of `x (m, ..., d)`, at least 1.
       epsilon: added to the variance, in its units, above 0. Features that are all equal give the bias.
+      bias: whether there is one. Without it y = (x - mean x) / sqrt(var x + epsilon) * gain.
 
     Returns:
-      A layer with parameters `LayerNorm(gain (d,), bias (d,))`, whose gradients take 2 d numbers for an example,
-      however many positions it has. Mean and variance are taken in float32 at least; features may be of any size, as
-      long as their sum is a number of that type. It keeps n = (x - mean x) / sqrt(var x + epsilon), of x's size and
-      type, and a number for each position.
+      A layer with parameters `LayerNorm(gain (d,), bias (d,))`; without a bias it is None. Gradients take 2 d numbers
+      for an example, however many positions it has. Mean and variance are taken in float32 at least; features may be of
+      any size, as long as their sum is a number of that type. It keeps n = (x - mean x) / sqrt(var x + epsilon), of x's
+      size and type, and a number for each position.
 
     Raises:
       ValueError: when d is not a positive integer or epsilon not a positive number; and, when the layer is traced, if
@@ -83,5 +92,14 @@ def layer_norm(d: SupportsIndex, *, epsilon: float = EPSILON) -> Layer:
     d = positive_integer("layer_norm", "d", d)
     epsilon = positive_number("layer_norm", "epsilon", epsilon)
     options: dict[str, Any] = {} if epsilon == EPSILON else {"epsilon": epsilon}
-    forward = partial(layer_norm_forward, d, **options)
-    return Layer(partial(layer_norm_init, d), forward, partial(layer_norm_backward, d))
+    of_both: dict[str, Any] = {} if bias else {"bias": False}
+    forward = partial(layer_norm_forward, d, **options, **of_both)
+    return Layer(partial(layer_norm_init, d, bias), forward, partial(layer_norm_backward, d, **of_both))
+
+
+def _label(d, bias):
+    return f"layer_norm({d})" if bias else f"layer_norm({d}, bias=False)"
+
+
+def _check_params(d, bias, params):
+    require_parameters(_label(d, bias), LayerNorm, (d,), params, () if bias else ("bias",))

@@ -30,6 +30,9 @@ CHECKED = NORMS | {
     "group_norm, without positions": (jn.group_norm(2, 6), (6,)),
     "group_norm, another epsilon": (jn.group_norm(2, 4, epsilon=0.5), (3, 4)),
     "instance_norm, another epsilon": (jn.instance_norm(2, epsilon=0.5), (5, 2)),
+    "layer_norm, without a bias": (jn.layer_norm(4, bias=False), (3, 4)),
+    "group_norm, without a bias": (jn.group_norm(2, 4, bias=False), (3, 4)),
+    "instance_norm, without a bias": (jn.instance_norm(4, bias=False), (3, 4)),
 }
 INSIDE = {
     "chain": lambda norm: jn.chain(jn.dense(6, 6), norm, jn.tanh),
