@@ -35,13 +35,16 @@ from jaxnet.layers.embedding import Embedding, embedding, unembedding
 from jaxnet.layers.gated import geglu, glu, swiglu
 from jaxnet.layers.global_pool import global_max, global_mean
 from jaxnet.layers.group_norm import GroupNorm, group_norm, instance_norm
+from jaxnet.layers.gru import GRU, gru
 from jaxnet.layers.layer_norm import LayerNorm, layer_norm
 from jaxnet.layers.log_softmax import log_softmax
+from jaxnet.layers.lstm import LSTM, lstm
 from jaxnet.layers.max_pool import max_pool
 from jaxnet.layers.part import pad, take
 from jaxnet.layers.position_table import PositionTable, position_table
 from jaxnet.layers.position_waves import rotary, sinusoidal
 from jaxnet.layers.rms_norm import RMSNorm, rms_norm
+from jaxnet.layers.rnn import RNN, rnn
 from jaxnet.layers.shape import flatten, reshape, transpose
 from jaxnet.losses import Loss
 from jaxnet.multi_head_attention import multi_head_attention
@@ -56,6 +59,9 @@ from jaxnet.training import TrainState, make_epoch, make_step, make_steps
 __version__ = "0.1.0"
 
 __all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
     "Conv",
     "ConvTranspose",
     "Dense",
@@ -96,6 +102,7 @@ __all__ = [
     "global_mean",
     "glu",
     "group_norm",
+    "gru",
     "hard_tanh",
     "identity",
     "initializers",
@@ -105,6 +112,7 @@ __all__ = [
     "log_sigmoid",
     "log_softmax",
     "losses",
+    "lstm",
     "make_epoch",
     "make_step",
     "make_steps",
@@ -122,6 +130,7 @@ __all__ = [
     "reshape",
     "residual",
     "rms_norm",
+    "rnn",
     "rotary",
     "selu",
     "shared",

@@ -12,6 +12,7 @@ __all__ = [
     "glorot",
     "he",
     "lecun",
+    "orthogonal",
     "small_normal",
     "zeros",
 ]
@@ -59,4 +60,15 @@ def glorot(key: jax.Array, shape: Sequence[int], dtype: DTypeLike = float) -> Ar
     equation 16.
     """
     initialise = jax.nn.initializers.glorot_uniform(in_axis=-1, out_axis=0)
+    return initialise(key, shape, dtype)
+
+
+def orthogonal(key: jax.Array, shape: Sequence[int], dtype: DTypeLike = float) -> Array:
+    """W with W^T W = 1, drawn evenly: keeps the length of a state, and of its cotangent, from one time to the next.
+
+    Where W (out, in) is no square, its rows or its columns are orthonormal, whichever are fewer.
+
+    Source: Saxe et al., Exact solutions to the nonlinear dynamics of learning in deep linear neural networks, 2014.
+    """
+    initialise = jax.nn.initializers.orthogonal(column_axis=0)
     return initialise(key, shape, dtype)

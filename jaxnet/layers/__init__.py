@@ -11,16 +11,22 @@ from jaxnet.layers.embedding import Embedding, embedding, unembedding
 from jaxnet.layers.gated import geglu, glu, swiglu
 from jaxnet.layers.global_pool import global_max, global_mean
 from jaxnet.layers.group_norm import GroupNorm, group_norm, instance_norm
+from jaxnet.layers.gru import GRU, gru
 from jaxnet.layers.layer_norm import LayerNorm, layer_norm
 from jaxnet.layers.log_softmax import log_softmax
+from jaxnet.layers.lstm import LSTM, lstm
 from jaxnet.layers.max_pool import max_pool
 from jaxnet.layers.part import pad, take
 from jaxnet.layers.position_table import PositionTable, position_table
 from jaxnet.layers.position_waves import rotary, sinusoidal
 from jaxnet.layers.rms_norm import RMSNorm, rms_norm
+from jaxnet.layers.rnn import RNN, rnn
 from jaxnet.layers.shape import flatten, reshape, transpose
 
 __all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
     "Conv",
     "ConvTranspose",
     "Dense",
@@ -44,14 +50,17 @@ __all__ = [
     "global_mean",
     "glu",
     "group_norm",
+    "gru",
     "instance_norm",
     "layer_norm",
     "log_softmax",
+    "lstm",
     "max_pool",
     "pad",
     "position_table",
     "reshape",
     "rms_norm",
+    "rnn",
     "rotary",
     "sinusoidal",
     "swiglu",
