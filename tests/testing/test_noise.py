@@ -64,6 +64,35 @@ def test_a_mistake_of_a_billionth_in_one_element_is_refused(of, key):
         check_layer(attention(mistake=1e-9, of=of, in_one=True), X, key)
 
 
+def by_output(mistake=0.0):
+    """The same with D = <dy, y>, which does not cancel to the last digit where softmax has levelled out.
+
+    The mistake is made far out alone.
+    """
+    plain = attention()
+
+    def attention_backward(p, cache, dy):
+        x, q, k, a = cache
+        y = jnp.einsum("mts,msd->mtd", a, x)
+        ds = a * (jnp.einsum("mtd,msd->mts", dy, x) - (dy * y)[..., ::-1].sum(-1, keepdims=True))
+        dq, dk = jnp.einsum("mts,msd->mtd", ds, k), jnp.einsum("mts,mtd->msd", ds, q)
+        dx = jnp.einsum("mts,mtd->msd", a, dy) + dq @ p["Q"] + dk @ p["K"]
+        wrong = mistake * (jnp.abs(x).max() > 4 * np.abs(X).max()).astype(x.dtype) * dy
+        return {"Q": jn.Outer(dq, x), "K": jn.Outer(dk, x), "bq": jn.Each(dq), "bk": jn.Each(dk + wrong)}, dx
+
+    return plain._replace(backward=attention_backward)
+
+
+def test_far_out_a_key_bias_passes_whose_terms_cancel_to_the_last_digit_for_autodiff_alone():
+    check_layer(by_output(), 3 * X, jax.random.key(3), short_types=())
+
+
+@pytest.mark.parametrize("mistake", [1e-9, 1.0])
+def test_far_out_a_wrong_key_bias_is_refused(mistake):
+    with pytest.raises(AssertionError, match=r"^check_layer: attention, float64, with each .*\n  dparams\['bk'\]\["):
+        check_layer(by_output(mistake), 3 * X, jax.random.key(3), short_types=())
+
+
 FUNCTIONS = {
     "sin": (jnp.sin, (7,)),
     "log of a softmax": (jax.nn.log_softmax, (3, 4)),
