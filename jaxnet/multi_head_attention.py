@@ -21,6 +21,8 @@ def multi_head_attention(
     causal: bool = False,
     window: SupportsIndex | None = None,
     kv_heads: SupportsIndex | None = None,
+    block: SupportsIndex | None = None,
+    dropout: float = 0.0,
     weight_init: Callable[..., Array] = initializers.glorot,
     bias_init: Callable[..., Array] = initializers.zeros,
 ) -> Layer:
@@ -33,6 +35,7 @@ def multi_head_attention(
       d: the features of x and y.
       heads: how many, a divisor of d.
       causal, window, kv_heads: as for `attention`. With kv_heads, Wk and Wv are (d kv_heads / heads, d).
+      block, dropout: as for `attention`.
       weight_init, bias_init: as for `dense`.
 
     Returns:
@@ -47,7 +50,7 @@ def multi_head_attention(
     d, heads = positive_integer(where, "d", d), positive_integer(where, "heads", heads)
     if d % heads:
         raise ValueError(f"{where}: expected heads to divide d {d}, got {heads}")
-    attend = attention(heads, causal=causal, window=window, kv_heads=kv_heads)
+    attend = attention(heads, causal=causal, window=window, kv_heads=kv_heads, block=block, dropout=dropout)
     of_keys = d // heads * (heads if kv_heads is None else positive_integer("attention", "kv_heads", kv_heads))
 
     def projection(outputs):

@@ -11,8 +11,13 @@ Backward, in reverse, from the cotangent dy_t; p does not change with b:
     3. and 2.: dz_ts = p_ts (dp_ts - D_t), with D_t = sum_s p_ts dp_ts = <dy_t, y_t>
     1. dq_t = sum_s dz_ts k_s / sqrt(c) and dk_s = sum_t dz_ts q_t / sqrt(c)
 
+Dropout, in training, puts p_ts m_ts / keep in the place of p_ts in step 4, with a mask m; backward then has its dv with
+that, and its dp_ts times m_ts / keep. D_t = <dy_t, y_t> stays. With many positions the same is done block by block:
+`jaxnet/attending/in_blocks.py`.
+
 The cache is q, k, v, y, b and n: two numbers for each head and position, and not the probabilities, which are computed
-once more. In one number, l = b + log n, the digits of log n would be lost where b is large, and the sum of p with them.
+once more, as the mask is drawn once more. In one number, l = b + log n, the digits of log n would be lost where b is
+large, and the sum of p with them.
 Scores and their sums are in float32 where the input is shorter.
 
 Source: Dao et al., FlashAttention, 2022, appendix B.
@@ -25,13 +30,17 @@ from typing import Any, NamedTuple, SupportsIndex
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from jaxnet.arguments import positive_integer
-from jaxnet.factored.layouts import rows_of
+from jaxnet.arguments import positive_integer, shown
+from jaxnet.attending.heads import by_heads, check_input, scale, scores, split
+from jaxnet.attending.in_blocks import backward_in_blocks, block_of, forward_in_blocks
+from jaxnet.attending.sight import Sight, divisor, masked, thinned
 from jaxnet.layer import Layer
 
 Triple = tuple[Float[Array, "m t d"], Float[Array, "m s e"], Float[Array, "m s f"]]
+WithLengths = tuple[Float[Array, "m t d"], Float[Array, "m s e"], Float[Array, "m s f"], Int[Array, " m"]]
+BesideLengths = tuple[Float[Array, "m t d"], Float[Array, "m s e"], Float[Array, "m s f"], None]
 
 
 class AttentionCache(NamedTuple):
@@ -43,25 +52,43 @@ class AttentionCache(NamedTuple):
     y: Array
     largest: Array
     total: Array
+    lengths: Array | None = None
 
 
 def attention_forward(
-    heads: int, params: tuple[()], x: Triple, *, causal: bool = False, window: int | None = None, kv_heads: int = 0
+    heads: int,
+    params: tuple[()],
+    x: Triple | WithLengths,
+    *,
+    causal: bool = False,
+    window: int | None = None,
+    kv_heads: int = 0,
+    block: int | None = None,
+    dropout: float = 0.0,
+    key: jax.Array | None = None,
 ) -> tuple[Float[Array, "m t g"], AttentionCache]:
     """y_t = sum_s p_ts v_s with p = softmax(q k^T / sqrt(c)), in each head."""
-    _check_input(_label(heads, kv_heads), heads, kv_heads or heads, causal or window is not None, x)
-    q, k, v = _by_heads(heads, kv_heads, x)
-    # 1. z = q k^T / sqrt(c)
-    z = _scores(q, k, causal, window)
-    # 2. b = max z, n = sum e^(z - b)
-    largest = lax.stop_gradient(z.max(-1))
-    e = jnp.exp(z - largest[..., None])
-    total = e.sum(-1)
-    # 3. p = e^(z - b) / n
-    p = (e / total[..., None]).astype(v.dtype)
-    # 4. y = p v
-    y = jnp.einsum("mkgts,mskf->mtkgf", p, v).reshape(*x[0].shape[:2], -1)
-    return y, AttentionCache(*x, y, largest, total)
+    check_input(_label(heads, kv_heads), heads, kv_heads or heads, causal or window is not None, x)
+    lengths = x[3] if len(x) == 4 else None
+    sight = Sight(causal, window, lengths, dropout, key)
+    q, k, v = by_heads(heads, kv_heads, x)
+    positions = jnp.arange(q.shape[1]), jnp.arange(k.shape[1])
+    size = block_of(block, q.shape[1], k.shape[1])
+    if size is not None:
+        y, largest, total = forward_in_blocks(size, sight, (q, k, v))
+    else:
+        # 1. z = q k^T / sqrt(c)
+        z = masked(sight, scores(q, k), *positions)
+        # 2. b = max z, n = sum e^(z - b)
+        largest = lax.stop_gradient(z.max(-1, initial=jnp.finfo(z.dtype).min))
+        e = jnp.exp(z - largest[..., None])
+        total = e.sum(-1) if sight.lengths is None else divisor(e.sum(-1))
+        # 3. p = e^(z - b) / n
+        p = thinned(sight, e / total[..., None], *positions).astype(v.dtype)
+        # 4. y = p v
+        y = jnp.einsum("mkgts,mskf->mtkgf", p, v)
+    y = y.reshape(*y.shape[:2], math.prod(y.shape[2:]))
+    return y, AttentionCache(*x[:3], y, largest, total, lengths)
 
 
 def attention_backward(
@@ -73,23 +100,32 @@ def attention_backward(
     causal: bool = False,
     window: int | None = None,
     kv_heads: int = 0,
-) -> tuple[tuple[()], Triple]:
+    block: int | None = None,
+    dropout: float = 0.0,
+    key: jax.Array | None = None,
+) -> tuple[tuple[()], Triple | BesideLengths]:
     """dz = p (dp - D) with D_t = <dy_t, y_t>; dq = dz k / sqrt(c), dk = dz^T q / sqrt(c), dv = p^T dy."""
     x = cache[:3]
-    q, k, v = _by_heads(heads, kv_heads, x)
-    dy, y = (_split(signal, *q.shape[2:4]) for signal in (dy, cache.y))
-    p = jnp.exp(_scores(q, k, causal, window) - cache.largest[..., None]) / cache.total[..., None]
-    # 4. y = p v
-    dv = jnp.einsum("mkgts,mtkgf->mskf", p.astype(v.dtype), dy)
-    dp = jnp.einsum("mtkgf,mskf->mkgts", dy, v, preferred_element_type=p.dtype)
-    # 3. and 2. p = e^(z - b) / n
-    row_sums = jnp.einsum("mtkgf,mtkgf->mkgt", dy, y, preferred_element_type=p.dtype)
-    dz = (p * (dp - row_sums[..., None]) * _scale(q)).astype(q.dtype)
-    # 1. z = q k^T / sqrt(c)
-    dq = jnp.einsum("mkgts,mskc->mtkgc", dz, k)
-    dk = jnp.einsum("mkgts,mtkgc->mskc", dz, q)
-    of_q, of_k, of_v = (d.reshape(signal.shape) for d, signal in zip((dq, dk, dv), x, strict=True))
-    return params, (of_q, of_k, of_v)
+    q, k, v = by_heads(heads, kv_heads, x)
+    dy, y = (split(signal, *q.shape[2:4]) for signal in (dy, cache.y))
+    sight = Sight(causal, window, cache.lengths, dropout, key)
+    positions = jnp.arange(q.shape[1]), jnp.arange(k.shape[1])
+    size = block_of(block, q.shape[1], k.shape[1])
+    if size is not None:
+        gradients = backward_in_blocks(size, sight, (q, k, v), (y, cache.largest, cache.total), dy)
+    else:
+        p = jnp.exp(masked(sight, scores(q, k), *positions) - cache.largest[..., None]) / cache.total[..., None]
+        # 4. y = p v
+        dv = jnp.einsum("mkgts,mtkgf->mskf", thinned(sight, p, *positions).astype(v.dtype), dy)
+        dp = jnp.einsum("mtkgf,mskf->mkgts", dy, v, preferred_element_type=p.dtype)
+        dp = thinned(sight, dp, *positions)
+        # 3. and 2. p = e^(z - b) / n
+        row_sums = jnp.einsum("mtkgf,mtkgf->mkgt", dy, y, preferred_element_type=p.dtype)
+        dz = (p * (dp - row_sums[..., None]) * scale(q)).astype(q.dtype)
+        # 1. z = q k^T / sqrt(c)
+        gradients = jnp.einsum("mkgts,mskc->mtkgc", dz, k), jnp.einsum("mkgts,mtkgc->mskc", dz, q), dv
+    of_q, of_k, of_v = (d.reshape(signal.shape) for d, signal in zip(gradients, x, strict=True))
+    return params, (of_q, of_k, of_v) if cache.lengths is None else (of_q, of_k, of_v, None)
 
 
 def attention(
@@ -98,11 +134,17 @@ def attention(
     causal: bool = False,
     window: SupportsIndex | None = None,
     kv_heads: SupportsIndex | None = None,
+    block: SupportsIndex | None = None,
+    dropout: float = 0.0,
 ) -> Layer:
     """Attention of queries q to keys k and values v, a tuple: y = softmax(q k^T / sqrt(c)) v, in each head by itself.
 
     Head h has the features from h c on, c = d / heads of them. It takes O(t s d) operations for an example, and keeps
     O(t d + s d) numbers. There are no parameters: `multi_head_attention` has projections.
+
+    The input is (q, k, v), or (q, k, v, lengths) for examples of several lengths, filled up: keys and values from an
+    example's length on are as if they were not there, whatever finite numbers they are. The output for queries from
+    there on is to be left out of the loss. A query that sees no key has the output 0.
 
     Args:
       heads: how many, a divisor of d; q is (m, t, d), and y (m, t, d) where v is as wide as k.
@@ -110,60 +152,42 @@ def attention(
       window: how many positions back one looks at most, itself included, and without causal as far ahead; None for all.
       kv_heads: heads of keys and values, a divisor of heads; each serves heads / kv_heads of q's. By default as many as
         heads. k is (m, s, kv_heads c), and v (m, s, kv_heads f) with any f.
+      block: how many positions are taken at once. More go in blocks: the memory then grows with t + s, not with t s,
+        and blocks that see nothing of each other take no time. By default blocks of 256 where t s is more than 1024^2.
+      dropout: the probability, in [0, 1), of a probability p_ts to be left out; the others are larger by as much. It is
+        drawn as `bind` says, on the way back once more: a mask of t s numbers is not kept.
 
     Returns:
-      A layer from (q, k, v) to y (m, t, heads f).
+      A layer from (q, k, v) or (q, k, v, lengths) to y (m, t, heads f). The derivative by lengths is None.
 
     Raises:
-      ValueError: when a number is not a positive integer, or kv_heads does not divide heads; when traced, if the shapes
-        are others, or with causal or a window k is not as long as q.
+      ValueError: when a number is not a positive integer, dropout not in [0, 1), or kv_heads does not divide heads;
+        when traced, if the shapes are others, or with causal or a window k is not as long as q.
 
     Source: Vaswani et al., Attention Is All You Need, 2017; Ainslie et al., GQA, 2023; Beltagy et al., Longformer,
-    2020.
+    2020; Dao et al., FlashAttention, 2022, for blocks.
     """
     heads = positive_integer("attention", "heads", heads)
     # Those that are given, which are then what is printed.
     options: dict[str, Any] = {"causal": True} if causal else {}
-    if window is not None:
-        options["window"] = positive_integer("attention", "window", window)
-    if kv_heads is not None:
-        options["kv_heads"] = positive_integer("attention", "kv_heads", kv_heads)
-        if heads % options["kv_heads"]:
-            raise ValueError(f"attention: expected kv_heads to divide heads {heads}, got {kv_heads}")
+    for name, given in (("window", window), ("kv_heads", kv_heads), ("block", block)):
+        if given is not None:
+            options[name] = positive_integer("attention", name, given)
+    if heads % options.get("kv_heads", 1):
+        raise ValueError(f"attention: expected kv_heads to divide heads {heads}, got {kv_heads}")
+    if not (hasattr(dropout, "__float__") and 0 <= dropout < 1):
+        raise ValueError(f"attention: expected dropout in [0, 1), got {shown(dropout)}")
+    return _layer(heads, options | ({"dropout": float(dropout)} if dropout else {}))
+
+
+def _layer(heads, options):
     forward, backward = (partial(f, heads, **options) for f in (attention_forward, attention_backward))
-    return Layer(_no_parameters, forward, backward)
+    keyed = partial(_keyed, heads, options) if "dropout" in options else None
+    return Layer(_no_parameters, forward, backward, keyed=keyed)
 
 
-def _scores(q, k, causal, window):
-    long = jnp.float32 if jnp.finfo(q.dtype).bits < 32 else q.dtype
-    z = jnp.einsum("mtkgc,mskc->mkgts", q, k, preferred_element_type=long) * _scale(q)
-    # How far back s is from t; each position looks at itself at least.
-    back = jnp.arange(q.shape[1])[:, None] - jnp.arange(k.shape[1])[None]
-    seen = back >= 0 if causal else jnp.ones_like(back, bool)
-    if window is not None:
-        seen &= jnp.abs(back) < window
-    return jnp.where(seen[None, None, None], z, -jnp.inf) if causal or window else z
-
-
-def _scale(q):
-    return 1 / math.sqrt(q.shape[-1])
-
-
-def _by_heads(heads, kv_heads, x):
-    """q (m, t, k, g, c), k (m, s, k, c) and v (m, s, k, f), with g heads of q for each of k's and v's."""
-    q, k, v = x
-    kv_heads = kv_heads or heads
-    return _split(q, kv_heads, heads // kv_heads), _split(k, kv_heads), _split(v, kv_heads)
-
-
-def _split(signal, kv_heads, *grouped):
-    """The features by heads. Over devices each has whole heads, or else all of them."""
-    sharding = jax.typeof(signal).sharding
-    spread = sharding.spec[-1]
-    names = spread if isinstance(spread, tuple) else (spread,) if spread else ()
-    if kv_heads % math.prod(sharding.mesh.shape[name] for name in names):
-        signal = jax.sharding.reshard(signal, rows_of(signal, signal.ndim))
-    return signal.reshape(*signal.shape[:2], kv_heads, *grouped, -1)
+def _keyed(heads, options, key):
+    return _layer(heads, options | {"key": key})
 
 
 def _no_parameters(key):
@@ -172,21 +196,3 @@ def _no_parameters(key):
 
 def _label(heads, kv_heads):
     return f"attention({heads}, kv_heads={kv_heads})" if kv_heads else f"attention({heads})"
-
-
-def _check_input(label, heads, kv_heads, aligned, x):
-    """Refuses what is no (q, k, v), and shapes that do not fit the heads or one another."""
-    if not isinstance(x, tuple) or len(x) != 3 or {jnp.ndim(leaf) for leaf in x} != {3}:
-        got = ", ".join(str(jnp.shape(leaf)) for leaf in x) if isinstance(x, tuple) else f"a {type(x).__name__}"
-        raise ValueError(f"{label}: expected a tuple of q (m, t, d), k (m, s, e) and v (m, s, f), got {got}")
-    (m, t, d), k, v = (leaf.shape for leaf in x)
-    fits = d % heads == 0 and k == (m, k[1], d // heads * kv_heads) and v == (m, k[1], v[2]) and v[2] % kv_heads == 0
-    if not fits:
-        raise ValueError(
-            f"{label}: expected q (m, t, {heads} c), k (m, s, {kv_heads} c) and v (m, s, {kv_heads} f), "
-            f"got {(m, t, d)}, {k} and {v}"
-        )
-    if aligned and k[1] != t:
-        raise ValueError(
-            f"{label}: expected k to be as long as q, since causal and window compare positions, got {k[1]} and {t}"
-        )

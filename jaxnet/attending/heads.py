@@ -1,0 +1,67 @@
+"""Queries, keys and values by heads, and the shapes that they must have."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, DTypeLike
+
+from jaxnet.factored.layouts import rows_of
+
+
+def by_heads(heads: int, kv_heads: int, x: tuple[Array, ...]) -> tuple[Array, Array, Array]:
+    """q (m, t, k, g, c), k (m, s, k, c) and v (m, s, k, f), with g heads of q for each of k's and v's."""
+    q, k, v = x[:3]
+    kv_heads = kv_heads or heads
+    return split(q, kv_heads, heads // kv_heads), split(k, kv_heads), split(v, kv_heads)
+
+
+def split(signal: Array, kv_heads: int, *grouped: int) -> Array:
+    """The features by heads. Over devices each has whole heads, or else all of them."""
+    sharding = jax.typeof(signal).sharding
+    spread = sharding.spec[-1]
+    names = spread if isinstance(spread, tuple) else (spread,) if spread else ()
+    if kv_heads % math.prod(sharding.mesh.shape[name] for name in names):
+        signal = jax.sharding.reshard(signal, rows_of(signal, signal.ndim))
+    # Not -1, which says nothing where there are no numbers.
+    heads = kv_heads, *grouped
+    return signal.reshape(*signal.shape[:2], *heads, signal.shape[2] // math.prod(heads))
+
+
+def scores(q: Array, k: Array) -> Array:
+    """z = q k^T / sqrt(c), (m, k, g, t, s), in float32 at least."""
+    return jnp.einsum("mtkgc,mskc->mkgts", q, k, preferred_element_type=long_type(q)) * scale(q)
+
+
+def long_type(q: Array) -> DTypeLike:
+    """In which scores are, and sums of them: float32 where q's is shorter."""
+    return jnp.float32 if jnp.finfo(q.dtype).bits < 32 else q.dtype
+
+
+def scale(q: Array) -> float:
+    """1 / sqrt(c)."""
+    return 1 / math.sqrt(q.shape[-1])
+
+
+def check_input(label: str, heads: int, kv_heads: int, aligned: bool, x: Any) -> None:
+    """Refuses what is no (q, k, v) or (q, k, v, lengths), and shapes that do not fit the heads or one another."""
+    if not isinstance(x, tuple) or len(x) not in (3, 4) or {jnp.ndim(leaf) for leaf in x[:3]} != {3}:
+        got = ", ".join(str(jnp.shape(leaf)) for leaf in x) if isinstance(x, tuple) else f"a {type(x).__name__}"
+        raise ValueError(f"{label}: expected a tuple of q (m, t, d), k (m, s, e) and v (m, s, f), got {got}")
+    (m, t, d), k, v = (leaf.shape for leaf in x[:3])
+    fits = d % heads == 0 and k == (m, k[1], d // heads * kv_heads) and v == (m, k[1], v[2]) and v[2] % kv_heads == 0
+    if not fits:
+        raise ValueError(
+            f"{label}: expected q (m, t, {heads} c), k (m, s, {kv_heads} c) and v (m, s, {kv_heads} f), "
+            f"got {(m, t, d)}, {k} and {v}"
+        )
+    if aligned and k[1] != t:
+        raise ValueError(
+            f"{label}: expected k to be as long as q, since causal and window compare positions, got {k[1]} and {t}"
+        )
+    if len(x) == 4 and (jnp.shape(x[3]) != (m,) or not jnp.issubdtype(jnp.result_type(x[3]), jnp.integer)):
+        raise ValueError(
+            f"{label}: expected lengths of whole numbers, one for each of {m} examples, "
+            f"got {jnp.result_type(x[3])}{jnp.shape(x[3])}"
+        )

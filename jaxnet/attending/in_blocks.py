@@ -1,0 +1,182 @@
+"""Attention without the matrix of all probabilities: block by block of queries and of keys.
+
+A scan goes through the pairs of a block of queries and a block of keys, one after the other; pairs in which no query
+sees a key, as above the diagonal of causal attention, are left out. Of the scores only those of one pair are there, so
+that memory grows with the positions, and not with their square.
+
+Forward keeps for each query t the maximum b_t so far, the sum n_t and the sum of values, of e^(z - b) as it is so far.
+A further block of keys has scores z_ts, and with the maximum c_t = max(b_t, max_s z_ts):
+
+    n_t <- e^(b_t - c_t) n_t + sum_s e^(z_ts - c_t)
+    y_t <- e^(b_t - c_t) y_t + sum_s e^(z_ts - c_t) v_s         b_t <- c_t
+
+and y_t / n_t at the end. The maximum starts at the least number, not at -inf, which would leave inf - inf of a block in
+which t sees nothing. Backward has b and n of all keys, and so each block's probabilities at once: its share of dq, dk
+and dv is that of `attention_backward`, and the shares add up. Sums that run are in float32 at least.
+
+Source: Dao et al., FlashAttention, 2022, algorithms 1 and 4; Milakov and Gimelshein, Online normalizer calculation for
+softmax, 2018.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from jaxnet.attending.heads import long_type, scale, scores
+from jaxnet.attending.sight import Sight, divisor, masked, thinned
+
+# Of probabilities by default: those of 1,024 positions, 4 MB a head in float32.
+AT_ONCE = 1024**2
+# Positions of a block by default, 256 KB of probabilities a head.
+BLOCK = 256
+
+Signals = tuple[Float[Array, "m t k g c"], Float[Array, "m s k c"], Float[Array, "m s k f"]]
+
+
+def block_of(block: int | None, t: int, s: int) -> int | None:
+    """How many positions a block has; None where all fit in one."""
+    if block is None:
+        return BLOCK if t * s > AT_ONCE else None
+    return block if max(t, s) > block and min(t, s) else None
+
+
+def forward_in_blocks(
+    block: int, sight: Sight, signals: Signals
+) -> tuple[Float[Array, "m t k g f"], Float[Array, "m k g t"], Float[Array, "m k g t"]]:
+    """y, and the scores' maxima and sums of exponentials."""
+    t, s = signals[0].shape[1], signals[1].shape[1]
+    blocks = _Blocks(block, t, s)
+    q, (k, v) = blocks.padded_queries(signals[0]), map(blocks.padded_keys, signals[1:])
+    of_rows = jnp.moveaxis(jnp.zeros_like(q[..., 0], long_type(q)), 1, -1)
+    of_values = jnp.broadcast_to(of_rows[..., None], (*of_rows.shape, v.shape[-1]))
+
+    def step(running, pair):
+        i, j = pair
+        rows, columns = blocks.rows(i), blocks.columns(j)
+        b, n, y = (blocks.of_queries(part, i, 3) for part in running)
+        # 1. z = q k^T / sqrt(c)
+        z = masked(sight, scores(blocks.of_queries(q, i), blocks.of_keys(k, j)), rows, columns, blocks.end)
+        # 2. c = max(b, max z), n = e^(b - c) n + sum e^(z - c)
+        c = lax.stop_gradient(jnp.maximum(b, z.max(-1)))
+        e, before = jnp.exp(z - c[..., None]), jnp.exp(b - c)
+        n = before * n + e.sum(-1)
+        # 3. and 4. y = e^(b - c) y + e^(z - c) v
+        e = thinned(sight, e, rows, columns).astype(v.dtype)
+        more = jnp.einsum("mkgts,mskf->mkgtf", e, blocks.of_keys(v, j), preferred_element_type=y.dtype)
+        news = c, n, before[..., None] * y + more
+        return tuple(blocks.with_queries(old, new, i) for old, new in zip(running, news, strict=True)), None
+
+    start = jnp.full_like(of_rows, jnp.finfo(of_rows.dtype).min), of_rows, of_values
+    (b, n, y), _ = lax.scan(step, start, blocks.pairs(sight))
+    n = divisor(n)
+    y = (y / n[..., None]).astype(v.dtype)
+    return jnp.moveaxis(y[..., :t, :], -2, 1), b[..., :t], n[..., :t]
+
+
+def backward_in_blocks(
+    block: int,
+    sight: Sight,
+    signals: Signals,
+    kept: tuple[Float[Array, "m t k g f"], Float[Array, "m k g t"], Float[Array, "m k g t"]],
+    dy: Float[Array, "m t k g f"],
+) -> Signals:
+    """dq, dk and dv, from what forward returned."""
+    t, s = signals[0].shape[1], signals[1].shape[1]
+    blocks = _Blocks(block, t, s)
+    y, b, n = kept
+    row_sums = jnp.einsum("mtkgf,mtkgf->mkgt", dy, y, preferred_element_type=b.dtype)
+    q, (k, v) = blocks.padded_queries(signals[0]), map(blocks.padded_keys, signals[1:])
+    dy = blocks.padded_queries(dy)
+    # Of queries that only fill up: dy = 0, and any probabilities that are numbers.
+    b, n, row_sums = (blocks.padded_queries(part, 3, value) for part, value in ((b, 0), (n, 1), (row_sums, 0)))
+
+    def step(running, pair):
+        i, j = pair
+        rows, columns = blocks.rows(i), blocks.columns(j)
+        q_i, dy_i = blocks.of_queries(q, i), blocks.of_queries(dy, i)
+        k_j, v_j = blocks.of_keys(k, j), blocks.of_keys(v, j)
+        b_i, n_i, D_i = (blocks.of_queries(part, i, 3)[..., None] for part in (b, n, row_sums))
+        p = jnp.exp(masked(sight, scores(q_i, k_j), rows, columns, blocks.end) - b_i) / n_i
+        # 4. y = p v
+        dv = _sum("mkgts,mtkgf->mskf", thinned(sight, p, rows, columns).astype(v.dtype), dy_i, p)
+        dp = thinned(sight, _sum("mtkgf,mskf->mkgts", dy_i, v_j, p), rows, columns)
+        # 3. and 2. p = e^(z - b) / n
+        dz = (p * (dp - D_i) * scale(q)).astype(q.dtype)
+        # 1. z = q k^T / sqrt(c)
+        dq, dk = _sum("mkgts,mskc->mtkgc", dz, k_j, p), _sum("mkgts,mtkgc->mskc", dz, q_i, p)
+        of_q, of_k, of_v = running
+        of_q = blocks.with_queries(of_q, blocks.of_queries(of_q, i) + dq, i, 1)
+        of_k, of_v = (blocks.with_keys(old, blocks.of_keys(old, j) + more, j) for old, more in ((of_k, dk), (of_v, dv)))
+        return (of_q, of_k, of_v), None
+
+    start = tuple(jnp.zeros_like(signal, b.dtype) for signal in (q, k, v))
+    (dq, dk, dv), _ = lax.scan(step, start, blocks.pairs(sight))
+    return dq[:, :t].astype(q.dtype), dk[:, :s].astype(k.dtype), dv[:, :s].astype(v.dtype)
+
+
+class _Blocks(NamedTuple):
+    """Blocks of so many positions, of t queries and s keys; the last are filled up."""
+
+    block: int
+    t: int
+    s: int
+
+    @property
+    def sizes(self):
+        return tuple(max(1, min(self.block, length)) for length in (self.t, self.s))
+
+    @property
+    def end(self):
+        """Where keys end that are not there; None where they fill their blocks."""
+        return self.s if self.s % self.sizes[1] else None
+
+    def pairs(self, sight):
+        """The blocks of queries and of keys that see each other, (2, n)."""
+        rows, columns = (np.arange(0, length, size) for length, size in zip((self.t, self.s), self.sizes, strict=True))
+        i, j = np.meshgrid(np.arange(len(rows)), np.arange(len(columns)), indexing="ij")
+        # How far back the first key is from the last query, and the last key from the first query.
+        farthest = rows[i] + self.sizes[0] - 1 - columns[j]
+        nearest = rows[i] - columns[j] - self.sizes[1] + 1
+        seen = np.ones_like(i, bool)
+        if sight.causal:
+            seen &= farthest >= 0
+        if sight.window is not None:
+            seen &= (nearest < sight.window) & (farthest > -sight.window)
+        return jnp.asarray(i[seen], jnp.int32), jnp.asarray(j[seen], jnp.int32)
+
+    def rows(self, i):
+        return i * self.sizes[0] + jnp.arange(self.sizes[0], dtype=i.dtype)
+
+    def columns(self, j):
+        return j * self.sizes[1] + jnp.arange(self.sizes[1], dtype=j.dtype)
+
+    def of_queries(self, array, i, axis=1):
+        return lax.dynamic_slice_in_dim(array, i * self.sizes[0], self.sizes[0], axis)
+
+    def of_keys(self, array, j):
+        return lax.dynamic_slice_in_dim(array, j * self.sizes[1], self.sizes[1], 1)
+
+    def with_queries(self, array, part, i, axis=3):
+        return lax.dynamic_update_slice_in_dim(array, part, i * self.sizes[0], axis)
+
+    def with_keys(self, array, part, j):
+        return lax.dynamic_update_slice_in_dim(array, part, j * self.sizes[1], 1)
+
+    def padded_queries(self, array, axis=1, value=0):
+        return _padded(array, axis, self.sizes[0], value)
+
+    def padded_keys(self, array):
+        return _padded(array, 1, self.sizes[1], 0)
+
+
+def _padded(array, axis, size, value):
+    widths = [(0, 0, 0)] * array.ndim
+    widths[axis] = (0, -array.shape[axis] % size, 0)
+    return lax.pad(array, jnp.asarray(value, array.dtype), widths)
+
+
+def _sum(letters, one, other, like):
+    return jnp.einsum(letters, one, other, preferred_element_type=like.dtype)
