@@ -2,6 +2,7 @@
 
 from jaxnet import curvature, feedback, initializers, losses, optimizers, per_example, testing
 from jaxnet.branches import branches
+from jaxnet.carried import carried, carried_residual
 from jaxnet.compose import chain, residual, signals
 from jaxnet.drawing import draw
 from jaxnet.factored import Each, Outer, Windows
@@ -41,6 +42,7 @@ from jaxnet.layers.log_softmax import log_softmax
 from jaxnet.layers.lstm import LSTM, lstm
 from jaxnet.layers.max_pool import max_pool
 from jaxnet.layers.part import pad, take
+from jaxnet.layers.pick import pick
 from jaxnet.layers.position_table import PositionTable, position_table
 from jaxnet.layers.position_waves import rotary, sinusoidal
 from jaxnet.layers.rms_norm import RMSNorm, rms_norm
@@ -82,6 +84,8 @@ __all__ = [
     "avg_pool",
     "bind",
     "branches",
+    "carried",
+    "carried_residual",
     "chain",
     "conv",
     "conv_transpose",
@@ -123,6 +127,7 @@ __all__ = [
     "optimizers",
     "pad",
     "per_example",
+    "pick",
     "position_table",
     "recompute",
     "relu",

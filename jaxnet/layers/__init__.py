@@ -17,6 +17,7 @@ from jaxnet.layers.log_softmax import log_softmax
 from jaxnet.layers.lstm import LSTM, lstm
 from jaxnet.layers.max_pool import max_pool
 from jaxnet.layers.part import pad, take
+from jaxnet.layers.pick import pick
 from jaxnet.layers.position_table import PositionTable, position_table
 from jaxnet.layers.position_waves import rotary, sinusoidal
 from jaxnet.layers.rms_norm import RMSNorm, rms_norm
@@ -57,6 +58,7 @@ __all__ = [
     "lstm",
     "max_pool",
     "pad",
+    "pick",
     "position_table",
     "reshape",
     "rms_norm",
