@@ -48,7 +48,7 @@ def forward_in_blocks(
 ) -> tuple[Float[Array, "m t k g f"], Float[Array, "m k g t"], Float[Array, "m k g t"]]:
     """y, and the scores' maxima and sums of exponentials."""
     t, s = signals[0].shape[1], signals[1].shape[1]
-    blocks = _Blocks(block, t, s)
+    blocks = Blocks(block, t, s)
     q, (k, v) = blocks.padded_queries(signals[0]), map(blocks.padded_keys, signals[1:])
     of_rows = jnp.moveaxis(jnp.zeros_like(q[..., 0], long_type(q)), 1, -1)
     of_values = jnp.broadcast_to(of_rows[..., None], (*of_rows.shape, v.shape[-1]))
@@ -85,7 +85,7 @@ def backward_in_blocks(
 ) -> Signals:
     """dq, dk and dv, from what forward returned."""
     t, s = signals[0].shape[1], signals[1].shape[1]
-    blocks = _Blocks(block, t, s)
+    blocks = Blocks(block, t, s)
     y, b, n = kept
     row_sums = jnp.einsum("mtkgf,mtkgf->mkgt", dy, y, preferred_element_type=b.dtype)
     q, (k, v) = blocks.padded_queries(signals[0]), map(blocks.padded_keys, signals[1:])
@@ -117,8 +117,8 @@ def backward_in_blocks(
     return dq[:, :t].astype(q.dtype), dk[:, :s].astype(k.dtype), dv[:, :s].astype(v.dtype)
 
 
-class _Blocks(NamedTuple):
-    """Blocks of so many positions, of t queries and s keys; the last are filled up."""
+class Blocks(NamedTuple):
+    """Blocks of so many positions, of t queries and s keys; the last are filled up, and no key is seen from s on."""
 
     block: int
     t: int

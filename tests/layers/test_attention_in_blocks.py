@@ -6,10 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxnet as jn
 from jaxnet import curvature
+from jaxnet.attending.in_blocks import Blocks
+from jaxnet.attending.sight import Sight
 
 # heads, options, and the shapes of q, k and v besides the examples; lengths where there are four.
 CASES = {
@@ -86,6 +90,20 @@ def scans_of(name, key, block):
 )
 def test_blocks_that_see_nothing_of_each_other_are_left_out(name, block, pairs, key):
     assert scans_of(name, key, block) == [pairs]
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 13), st.booleans(), st.none() | st.integers(1, 13))
+@settings(max_examples=100)
+def test_blocks_that_see_something_of_each_other_are_all_there(t, s, block, causal, window):
+    back = np.arange(t)[:, None] - np.arange(s)[None]
+    seen = (back >= 0) | (not causal)
+    seen &= np.abs(back) < (window or t + s)
+    blocks = Blocks(block, t, s)
+    expected = sorted({(i // blocks.sizes[0], j // blocks.sizes[1]) for i, j in np.argwhere(seen)})
+    pairs = sorted(zip(*np.asarray(blocks.pairs(Sight(causal, window, None, 0.0, None))), strict=True))
+    assert set(expected) <= set(pairs)
+    # One more at most for each block of queries: of the last, those that only fill up may see a key.
+    assert len(pairs) <= len(expected) + -(-t // blocks.sizes[0]) * (t % blocks.sizes[0] > 0 or s % blocks.sizes[1] > 0)
 
 
 def test_by_default_more_positions_than_1024_go_in_blocks_of_256(key):
