@@ -12,10 +12,11 @@ from jaxnet.curvature.diagonals import (
     ggn_diagonal_per_example,
     ggn_diagonal_sampled,
 )
+from jaxnet.curvature.eigen import Eigen, ekfac
 from jaxnet.curvature.hessian import hessian_diagonal
 from jaxnet.curvature.jacobians import jacobian, neural_tangent_kernel
 from jaxnet.curvature.kfra import kfra
-from jaxnet.curvature.kronecker import Eigen, ekfac, kfac, kflr, kronecker
+from jaxnet.curvature.kronecker import kfac, kflr, kronecker
 from jaxnet.curvature.products import fisher_vector_product, ggn_vector_product, hessian_vector_product
 from jaxnet.factored import Diagonal
 

@@ -153,12 +153,16 @@ class Factored(abc.ABC):
         """sum_i vec(g_i) vec(g_i)^T for a parameter of p numbers, row-major; over columns as in `square_total`."""
         return _block(self.each(), columns)
 
-    def kronecker_factors(self, weights: Float[Array, " m"] | None, columns: str | None = None) -> tuple[Any, ...]:
+    def kronecker_factors(
+        self, weights: Float[Array, " m"] | None, columns: str | None = None, reduce: bool = False
+    ) -> tuple[Any, ...]:
         """Matrices whose Kronecker product stands for sum_i weights_i vec(g_i) vec(g_i)^T; here that matrix itself.
 
         Args:
           weights: (m,), at least 0; None stands for 1/m.
           columns: as in `square_total`.
+          reduce: of a weight, whether an example counts once, with its signals summed and its inputs averaged over
+            positions, in place of once for each position.
 
         Returns:
           For each factor a matrix, or a `Diagonal`.

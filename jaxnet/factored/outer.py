@@ -145,9 +145,14 @@ class Outer(Factored):
         return Outer(over_columns(dz**2, columns), a**2, self.sharding).each()
 
     def kronecker_factors(
-        self, weights: Float[Array, " m"] | None, columns: str | None = None
+        self, weights: Float[Array, " m"] | None, columns: str | None = None, reduce: bool = False
     ) -> tuple[Float[Array, "o o"], Float[Array, "i i"]]:
-        """sum_it weights_i dz_it dz_it^T and (1/T) sum_it weights_i a_it a_it^T, T positions: KFAC-expand."""
+        """sum_it weights_i dz_it dz_it^T and (1/T) sum_it weights_i a_it a_it^T, T positions: KFAC-expand.
+
+        KFAC-reduce is the same of sum_t dz_it and (1/T) sum_t a_it, as of one position.
+        """
+        if reduce:
+            return self._pooled().kronecker_factors(weights, columns)
         dz, a = self._with_positions()
         among_outputs, among_inputs = (
             jnp.einsum("mto,mtp->op", s if weights is None else weighted(weights, s), s, out_sharding=nowhere(s))
@@ -171,6 +176,10 @@ class Outer(Factored):
             return None
         free = t**2 * (o + i) > o * i if moments else self._factors_are_large()
         return 0 if free else o * i
+
+    def _pooled(self):
+        dz, a = self._with_positions()
+        return Outer(dz.sum(1), a.mean(1), self.sharding)
 
     def _product(self, dz, a):
         """dz^T a over all axes but the last."""

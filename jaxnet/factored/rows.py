@@ -137,18 +137,22 @@ class Rows(Factored):
         return self._each(over_columns(sums**2, columns), rows)
 
     def kronecker_factors(
-        self, weights: Float[Array, " m"] | None, columns: str | None = None
+        self, weights: Float[Array, " m"] | None, columns: str | None = None, reduce: bool = False
     ) -> tuple[Diagonal, Float[Array, "d d"]]:
-        """(1/T) sum_it weights_i [id_it = v], and sum_it weights_i dz_it dz_it^T: KFAC-expand of unit vectors."""
+        """(1/T) sum_it weights_i [id_it = v], and sum_it weights_i dz_it dz_it^T: KFAC-expand of unit vectors.
+
+        KFAC-reduce averages an example's unit vectors: of that factor the diagonal, sum_i weights_i (n_iv / T)^2 for n
+        positions with the id v. The other is that of sum_t dz_it.
+        """
         dz, _ = self._with_positions()
+        dz = dz.sum(1, keepdims=True) if reduce else dz
         examples = self.examples if weights is None else 1
         among_outputs = jnp.einsum(
             "mtd,mte->de", dz if weights is None else weighted(weights, dz), dz, out_sharding=nowhere(dz)
         )
-        ones = jnp.ones_like(self._long()[..., :1])
-        counts = self._in_rows(ones if weights is None else weighted(weights, ones), self.ids, nowhere(dz))
-        counts = counts[:, 0] / (examples * self._positions())
-        return Diagonal(counts), over_columns(among_outputs, columns) / examples
+        shares, ids = self._shares(reduce)
+        counts = self._in_rows(shares if weights is None else weighted(weights, shares), ids, nowhere(dz))
+        return Diagonal(counts[:, 0] / examples), over_columns(among_outputs, columns) / examples
 
     def matrix_factors(
         self, weights: Float[Array, " m"] | None, columns: str | None = None
@@ -173,6 +177,14 @@ class Rows(Factored):
             return self._each(dz, ids), jnp.broadcast_to(jnp.arange(self.size)[None], (dz.shape[0], self.size))
         first = jnp.argmax(ids[:, :, None] == ids[:, None], axis=-1)
         return laid_out(jax.vmap(partial(_added_up, positions)), rows_of(dz, 3))(dz, first), ids
+
+    def _shares(self, reduce):
+        """What each position adds to the factor among ids: 1/T, or, once for an id in an example, (n / T)^2."""
+        ones, positions = jnp.ones_like(self._long()[..., :1]), self._positions()
+        if not reduce:
+            return ones / positions, self.ids
+        sums, rows = replace(self, dz=ones)._by_row()
+        return (sums / positions) ** 2, rows
 
     def _in_rows(self, values, ids, sharding=None):
         """Added up in the rows of a table, over examples and positions."""

@@ -78,9 +78,11 @@ class Stacked(Factored):
     def squares(self, columns: str | None = None) -> Float[Array, "m n ..."]:
         return jax.vmap(lambda layer: layer.squares(columns), out_axes=1)(self.layers)
 
-    def kronecker_factors(self, weights: Float[Array, " m"] | None, columns: str | None = None) -> tuple[Any, ...]:
+    def kronecker_factors(
+        self, weights: Float[Array, " m"] | None, columns: str | None = None, reduce: bool = False
+    ) -> tuple[Any, ...]:
         """Those of each layer, stacked: (B (n, o, o), A (n, i, i)) for weights (n, o, i)."""
-        return jax.vmap(lambda layer: layer.kronecker_factors(weights, columns))(self.layers)
+        return jax.vmap(lambda layer: layer.kronecker_factors(weights, columns, reduce))(self.layers)
 
     def rotated(self, bases: tuple[Any, ...]) -> "Stacked":
         return Stacked(jax.vmap(lambda layer, of_layer: layer.rotated(of_layer))(self.layers, bases))

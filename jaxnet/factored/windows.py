@@ -140,11 +140,11 @@ class Windows(Factored):
         return automatic(lambda squares: squares.reshape(self._of_weight()), squares, out_sharding=self.sharding)
 
     def kronecker_factors(
-        self, weights: Float[Array, " m"] | None, columns: str | None = None
+        self, weights: Float[Array, " m"] | None, columns: str | None = None, reduce: bool = False
     ) -> tuple[Float[Array, "..."], ...]:
         """As those of `Outer`, among a group's outputs and in a patch; of several groups, with a leading axis."""
         outer = self._outer(came_back_first=True)
-        factors = outer.kronecker_factors(weights, columns)
+        factors = outer.kronecker_factors(weights, columns, reduce)
         return factors[::-1] if self.spreads else factors
 
     def rotated(self, bases: tuple[Float[Array, "..."], ...]) -> Factored:
