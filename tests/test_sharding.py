@@ -133,6 +133,26 @@ def test_curvature_is_that_of_one_device(layout, x64, key, mesh):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-10 * np.abs(theirs).max())
 
 
+def test_the_kernel_and_the_jacobian_of_outputs_with_positions_are_those_of_one_device(x64, key, mesh):
+    net, rows, of_weights = jn.mlp((6, 8, 4), jn.tanh), PartitionSpec("data"), PartitionSpec("model")
+    params, x = net.init(key), jax.random.normal(key, (8, 2, 6))
+
+    def quantities(params, x):
+        kernel = jn.curvature.neural_tangent_kernel(net, params, x)
+        trace = jn.curvature.neural_tangent_kernel(net, params, x, trace=True)
+        return kernel, trace, jn.curvature.jacobian(net, params, x)
+
+    def over_devices(spec, leaf):
+        return jax.device_put(np.asarray(leaf), NamedSharding(mesh, spec))
+
+    sharded = jax.tree.map(lambda leaf: over_devices(of_weights, leaf), params)
+    actual = jax.device_get(jax.jit(quantities)(sharded, over_devices(rows, x)))
+    with jax.set_mesh(jax.make_mesh((1,), ("one",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])):
+        expected = jax.device_get(jax.jit(quantities)(*jax.tree.map(np.asarray, (params, x))))
+    assert_trees_equal(actual, expected)
+    np.testing.assert_allclose(expected[1], np.einsum("mntftf->mn", expected[0]), **EXACT)
+
+
 LOSSES = {name: loss for name, loss in vars(jn.losses).items() if isinstance(loss, jn.Loss)}
 
 
