@@ -27,7 +27,9 @@ from jaxnet.weighting import check_weights, counting
 Norm: TypeAlias = float | Float[Array, ""]
 
 
-def clipped_mean(dparams: PyTree[Any], max_norm: PyTree[Norm], budget: int = BUDGET) -> PyTree[Array]:
+def clipped_mean(
+    dparams: PyTree[Any], max_norm: PyTree[Norm], budget: int = BUDGET, *, mask: PyTree[bool] | None = None
+) -> PyTree[Array]:
     """The mean of the examples' gradients, each shortened to a length of at most C: (1/m) sum_i min(1, C / |g_i|) g_i.
 
     One backward pass: the norms are read, then the total is, with the factors as weights: one product of matrices,
@@ -42,21 +44,30 @@ def clipped_mean(dparams: PyTree[Any], max_norm: PyTree[Norm], budget: int = BUD
         each part's gradient by its own norm. A C that is 0 in the gradient's type makes the outcome NaN, and under
         `jax.jit`, where its value is not known, so does any that is not positive.
       budget: as for `per_example.formed`.
+      mask: which parameters are trained, as optax has masks: True or False for each, in a pytree that begins as the
+        parameters do. What is left out, such as frozen layers, has no share in an example's norm, and gradient 0.
 
     Returns:
       Gradients with the structure and shapes of the parameters.
 
     Raises:
-      ValueError: when C is out of its range or of another structure, or there is no example.
+      ValueError: when C is out of its range, C or the mask of another structure, or there is no example.
 
     Source: Abadi et al., Deep learning with differential privacy, 2016, algorithm 1; in factored form Lee and Kifer,
     Scaling up differentially private deep learning with fast per-example gradient clipping, 2020.
     """
     check_max_norm("per_example.clipped_mean", max_norm)
-    return _read("per_example.clipped_mean", max_norm, None, budget, dparams, None)
+    check_mask("per_example.clipped_mean", mask)
+    return _read("per_example.clipped_mean", max_norm, None, budget, mask, dparams, None)
 
 
-def clipped(max_norm: PyTree[Norm], batch_size: int | float | None = None, budget: int = BUDGET) -> Reading:
+def clipped(
+    max_norm: PyTree[Norm],
+    batch_size: int | float | None = None,
+    budget: int = BUDGET,
+    *,
+    mask: PyTree[bool] | None = None,
+) -> Reading:
     """`clipped_mean` as the `read` of `value_and_grad`: sum_i w_i min(1, C / |g_i|) g_i, with 1/m for no weights.
 
     Where no example is clipped, that is the gradient of J = sum_i w_i L_i.
@@ -70,20 +81,23 @@ def clipped(max_norm: PyTree[Norm], batch_size: int | float | None = None, budge
         differential privacy is scaled to, where all weights are alike or 0: an example more or less then moves the
         outcome by its share alone.
       budget: as for `per_example.formed`.
+      mask: as for `clipped_mean`. Noise for privacy, and steps, then are to leave out the same parameters:
+        `optax.masked(..., mask)`.
 
     Returns:
       `(dparams, weights) -> grads`, which has `value_and_grad` form gradients inside `repeat`'s scan, too. An example
       of weight 0 is left out, whatever its factors hold; a weight may be negative.
 
     Raises:
-      ValueError: when C or B is out of its range; when called, if there is no example and no B, or if the weights are
-        not one for each example.
+      ValueError: when C, B or the mask is out of its range; when called, if there is no example and no B, or if the
+        weights are not one for each example.
     """
     check_max_norm("per_example.clipped", max_norm)
     if batch_size is not None and not (hasattr(batch_size, "__float__") and batch_size >= 1):
         raise ValueError(f"per_example.clipped: expected batch_size to be at least 1, got {shown(batch_size)}")
 
-    return Reading(partial(_read, "per_example.clipped", max_norm, batch_size, budget))
+    check_mask("per_example.clipped", mask)
+    return Reading(partial(_read, "per_example.clipped", max_norm, batch_size, budget, mask))
 
 
 def check_max_norm(name: str, max_norm: PyTree[Norm]) -> None:
@@ -101,7 +115,19 @@ def check_max_norm(name: str, max_norm: PyTree[Norm]) -> None:
         raise ValueError(f"{name}: expected {where} to be one positive and finite number, got {got}")
 
 
-def _read(name, max_norm, batch_size, budget, dparams, weights):
+def check_mask(name: str, mask: PyTree[bool] | None) -> None:
+    """Refuses a mask of anything but True and False, which have to be known when traced."""
+    for path, trained in [] if mask is None else jax.tree_util.tree_leaves_with_path(mask):
+        if not isinstance(trained, bool | np.bool_):
+            where = f"mask{jax.tree_util.keystr(path)}"
+            raise ValueError(f"{name}: expected {where} to be True or False, got {shown(trained)}")
+
+
+def _read(name, max_norm, batch_size, budget, mask, dparams, weights):
+    if mask is not None:
+        trained = _trained(name, mask, dparams)
+        grads = _read(name, max_norm, batch_size, budget, None, trained, weights)
+        return map_leaves(lambda leaf, of_leaf: _zeros(leaf) if of_leaf is None else of_leaf, dparams, grads)
     leaves = jax.tree.leaves(dparams, is_leaf=lambda leaf: isinstance(leaf, Factored))
     if not leaves:
         return dparams
@@ -119,6 +145,23 @@ def _read(name, max_norm, batch_size, budget, dparams, weights):
     dparams = formed(dparams, budget)
     each_norm = zip(_parts(name, of_parts, dparams), jax.tree.leaves(max_norm), strict=True)
     return jax.tree.unflatten(of_parts, [_clipped_total(part, most, weights, share) for part, most in each_norm])
+
+
+def _trained(name, mask, dparams):
+    """The parameters' gradients, with None where the mask is False."""
+    of_parts: Any = jax.tree.structure(mask)
+    try:
+        parts = of_parts.flatten_up_to(dparams)
+    except ValueError:
+        raise ValueError(f"{name}: expected a mask that begins as the parameters do, got {of_parts}") from None
+    flags = jax.tree.leaves(mask)
+    nothing = [part if flag else map_leaves(lambda leaf: None, part) for part, flag in zip(parts, flags, strict=True)]
+    return jax.tree.unflatten(of_parts, nothing)
+
+
+def _zeros(leaf):
+    # As the gradient lies on a mesh; what is multiplied by nothing, jax.jit leaves out.
+    return jnp.zeros_like(leaf.total(None))
 
 
 def _parts(name, of_parts, dparams):

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -344,3 +345,53 @@ def test_misuse_is_named(misuse, message):
     with pytest.raises(ValueError) as error:
         jax.jit(partial(misuse))()
     assert str(error.value) == message
+
+
+def test_what_a_mask_leaves_out_has_no_share_in_the_norm_and_no_gradient(x64, key):
+    net, loss = jn.mlp((3, 4, 4, 2), jn.tanh), jn.losses.half_squared_error
+    params, x = net.init(key), jax.random.normal(key, (5, 3))
+    y, weights = jnp.cos(x[:, :2]), jnp.array([0.5, 0.0, -1.0, 0.25, 0.25])
+    frozen_first = (False, True, jn.Dense(W=True, b=False), True, True)
+
+    @jax.jit
+    def both(params):
+        z, cache = net.forward(params, x)
+        dparams, _ = net.backward(params, cache, loss.backward(z, y))
+        trained = (dparams[2].W, dparams[4])
+        read = per_example.clipped(0.3, mask=frozen_first)
+        by_parts = (9.0, 9.0, jn.Dense(W=0.3, b=0.3), 9.0, 0.2)
+        return (
+            (read(dparams, weights), per_example.clipped(0.3)(trained, weights)),
+            (per_example.clipped_mean(dparams, 0.3, mask=frozen_first), per_example.clipped_mean(trained, 0.3)),
+            (
+                per_example.clipped_mean(dparams, by_parts, mask=frozen_first),
+                per_example.clipped_mean(trained, (0.3, 0.2)),
+            ),
+        )
+
+    for actual, (of_W, of_last) in both(params):
+        expected = jax.tree.map(jnp.zeros_like, params)
+        expected = (*expected[:2], jn.Dense(W=of_W, b=expected[2].b), (), of_last)
+        chex.assert_trees_all_equal(actual, expected)
+
+
+@pytest.mark.usefixtures("without_shape_annotations")
+def test_masks_of_another_kind_are_refused_by_name(key):
+    net = jn.mlp((3, 2), jn.tanh)
+    x = jnp.ones((2, 3))
+    params = net.init(key)
+
+    def gradient(mask):
+        read = per_example.clipped(1.0, mask=mask)
+        return jn.value_and_grad(net, jn.losses.half_squared_error, read=read)(params, x, x[:, :2])
+
+    for mask, message in (
+        ((1.0,), "per_example.clipped: expected mask[0] to be True or False, got 1.0"),
+        (
+            (True, False),
+            "per_example.clipped: expected a mask that begins as the parameters do, got PyTreeDef((*, *))",
+        ),
+    ):
+        with pytest.raises(ValueError) as error:
+            gradient(mask)
+        assert str(error.value) == message
