@@ -44,6 +44,14 @@ def with_rows_that_count(weights: Float[Array, " m"], tree: Any) -> Any:
     return jax.tree.map(replaced, tree)
 
 
+def rows_that_count(name: str, weights: Float[Array, " m"] | None, x: Any, y: Any) -> tuple[Any, Any]:
+    """x and y as they are; or with `with_rows_that_count`, for weights that are one for each example."""
+    if weights is None:
+        return x, y
+    check_weights(name, weights, (examples_of(x),))
+    return with_rows_that_count(weights, (x, y))
+
+
 def along_examples(weights: Shaped[Array, " m"], signal: Shaped[Array, "m ..."]) -> Shaped[Array, "m ..."]:
     """Weights (m,) with as many axes as the signal."""
     return jnp.expand_dims(weights, tuple(range(1, signal.ndim)))

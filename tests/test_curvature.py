@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
-from own_layers import tied
+from own_layers import tied, total
 
 import jaxnet as jn
 from jaxnet import curvature
@@ -383,8 +383,9 @@ def test_misuse_is_named(key):
     assert message(lambda: curvature.kfac(net, loss, params, x, y[:3], key)) == (
         "curvature.sampled: expected y of shape (5,), got (3,)"
     )
-    assert message(lambda: curvature.kfra(net, loss, params, x[:, None], y)) == (
-        "curvature.kfra: expected x (m, i) without positions, got shape (5, 1, 4)"
+    fork = jn.chain(jn.branches(jn.dense(4, 3), jn.dense(4, 3)), total)
+    assert message(lambda: curvature.kfra(fork, loss, fork.init(key), x, y)) == (
+        "curvature.kfra: expected layers of one array, got total; use kflr; in layer [1] of the chain, total"
     )
     unknown = jn.chain(jn.dense(4, 4), jn.residual(jn.dense(4, 4)), jn.dense(4, 3))
     assert message(lambda: curvature.kfra(unknown, loss, unknown.init(key), x, y)) == (

@@ -255,6 +255,7 @@ EMPTY = {
             "ggn_diagonal_per_example",
             "ggn_blocks",
             "hessian_diagonal",
+            "hessian_diagonal_per_example",
             "kflr",
             "kfra",
             "ekfac",

@@ -13,7 +13,7 @@ from jaxnet.curvature.diagonals import (
     ggn_diagonal_sampled,
 )
 from jaxnet.curvature.eigen import Eigen, ekfac
-from jaxnet.curvature.hessian import hessian_diagonal
+from jaxnet.curvature.hessian import hessian_diagonal, hessian_diagonal_per_example
 from jaxnet.curvature.jacobians import jacobian, neural_tangent_kernel
 from jaxnet.curvature.kfra import kfra
 from jaxnet.curvature.kronecker import kfac, kflr, kronecker
@@ -35,6 +35,7 @@ __all__ = [
     "ggn_diagonal_sampled",
     "ggn_vector_product",
     "hessian_diagonal",
+    "hessian_diagonal_per_example",
     "hessian_vector_product",
     "jacobian",
     "kfac",

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from jaxnet.factored import Factored
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
 
@@ -99,3 +100,8 @@ def send_back(
         return read(dparams)
 
     return jax.vmap(of_one_column, axis_name=AXIS, out_axes=out_axes)(columns(z, y))
+
+
+def averaged(leaf: Factored, weights: Float[Array, " m"] | None, total: Array) -> Array:
+    """A sum over examples as their mean: divided by m where no weights, in place of 1/m, are in it."""
+    return total / leaf.examples if weights is None else total

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from jaxnet.curvature.columns import AXIS, exact, sampled, send_back
+from jaxnet.curvature.columns import AXIS, averaged, exact, sampled, send_back
 from jaxnet.curvature.kronecker import Positions, factors_by, is_diagonal, of_form
 from jaxnet.factored import Diagonal, map_leaves
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
-from jaxnet.weighting import with_rows_that_count
+from jaxnet.weighting import rows_that_count
 
 
 class Eigen(NamedTuple):
@@ -62,21 +62,19 @@ def ekfac(
     read_factors = of_form("curvature.ekfac", positions)
     factors = factors_by(read_factors, "curvature.ekfac", net, columns, params, x, y, weights)
     bases = jax.tree.map(_eigenvectors, factors, is_leaf=is_diagonal)
-    if weights is not None:
-        x, y = with_rows_that_count(weights, (x, y))
+    x, y = rows_that_count("curvature.ekfac", weights, x, y)
 
     def read(dparams):
-        return map_leaves(lambda leaf, of_leaf: _mean_square(leaf.rotated(of_leaf), weights), dparams, bases)
+        return map_leaves(
+            lambda leaf, of_leaf: averaged(leaf, weights, leaf.rotated(of_leaf).square_total(weights, AXIS)),
+            dparams,
+            bases,
+        )
 
     values = send_back(net, columns, params, x, y, read)
     return jax.tree.map(
         lambda leaf, of_leaf, value, like: Eigen(of_leaf, value.reshape(like.shape)), params, bases, values, params
     )
-
-
-def _mean_square(leaf, weights):
-    squares = leaf.square_total(weights, AXIS)
-    return squares / leaf.examples if weights is None else squares
 
 
 def _eigenvectors(factor):

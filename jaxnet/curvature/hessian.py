@@ -13,20 +13,22 @@ different terms of the sum over v, and stand beside one another.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from jaxnet.arguments import require_examples
 from jaxnet.curvature.alone import Alone, values_of
-from jaxnet.curvature.columns import AXIS
-from jaxnet.factored import map_leaves
+from jaxnet.curvature.columns import AXIS, averaged
+from jaxnet.factored import Factored, map_leaves
 from jaxnet.layer import Layer, at_leaves
 from jaxnet.losses import Loss
+from jaxnet.weighting import rows_that_count
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["dy", "S", "w"], meta_fields=["origins"])
@@ -54,13 +56,31 @@ class Curved:
         return Curved(self.dy + other.dy, tuple(S.values()), tuple(w.values()), tuple(S))
 
 
-def hessian_diagonal(net: Layer, loss: Loss, params: Any, x: PyTree[Array], y: Any) -> PyTree[Array]:
+class Reading(NamedTuple):
+    """What is read of weighted columns.
+
+    Attributes:
+      name: of the function that was called.
+      instead: what goes where it does not.
+      read: `(form, w (m,)) -> values`, of one column.
+    """
+
+    name: str
+    instead: str
+    read: Callable[[Factored, Array], Array]
+
+
+def hessian_diagonal(
+    net: Layer, loss: Loss, params: Any, x: PyTree[Array], y: Any, weights: Float[Array, " m"] | None = None
+) -> PyTree[Array]:
     """The diagonal of the Hessian of the mean loss, exactly.
 
     Args:
       net: any network of layers that have `second`, each of whose parameters is used once.
       loss, params: the loss and the parameters.
       x, y: m examples.
+      weights: (m,), in place of 1/m for each example, as for `value_and_grad`: of either sign, and a zero leaves the
+        example out, whatever x and y hold there.
 
     Returns:
       The structure and shapes of the parameters, of either sign. Cost: a batched backward pass of as many columns as
@@ -74,30 +94,60 @@ def hessian_diagonal(net: Layer, loss: Loss, params: Any, x: PyTree[Array], y: A
     Source: DiagHessian in Dangel et al., BackPACK: Packing more into backprop, 2020; the recursion of whole matrices is
     Botev et al., Practical Gauss-Newton optimisation for deep learning, 2017, equation 8.
     """
-    require_examples("curvature.hessian_diagonal", x)
+    name = "curvature.hessian_diagonal"
+    x, y = rows_that_count(name, weights, x, y)
+
+    def read(leaf, w):
+        return averaged(leaf, weights, leaf.square_total(w if weights is None else w * weights, AXIS))
+
+    return _read(name, "ggn_diagonal", read, net, loss, params, x, y)
+
+
+def hessian_diagonal_per_example(net: Layer, loss: Loss, params: Any, x: PyTree[Array], y: Any) -> PyTree[Array]:
+    """The diagonal of each example's own Hessian d2L_n/dparams2; their mean is `hessian_diagonal`.
+
+    Args:
+      net, loss, params, x, y: as for `hessian_diagonal`.
+
+    Returns:
+      The structure of the parameters; a leaf has their shape behind a leading axis of m examples, and that is its cost
+      in memory.
+
+    Raises:
+      ValueError: as `hessian_diagonal`.
+
+    Source: BatchDiagHessian in BackPACK.
+    """
+    name, instead = "curvature.hessian_diagonal_per_example", "ggn_diagonal_per_example"
+    return _read(name, instead, lambda leaf, w: leaf.squares(AXIS, w), net, loss, params, x, y)
+
+
+def _read(name, instead, read, net, loss, params, x, y):
+    require_examples(name, x)
     z, cache = net.forward(params, x)
     roots = loss.root_hessian(z, y)
     ones = jnp.ones_like(loss.forward(z, y))
     weights = jnp.ones((len(roots), 1), ones.dtype) * ones[None]
     signal = Curved(loss.backward(z, y), (roots,), (weights,), (object(),))
-    diagonal, _ = at_leaves(curved, net).backward(params, cache, signal)
+    reading = Reading(name, instead, read)
+    diagonal, _ = at_leaves(partial(curved, reading), net).backward(params, cache, signal)
     return values_of(diagonal)
 
 
-def curved(layer: Layer) -> Layer:
+def curved(reading: Reading, layer: Layer) -> Layer:
     """The layer with a backward for `Curved` signals, which reads the Hessian's diagonal for its parameters."""
 
     def backward(params, cache, signal):
         if layer.second is None:
             raise ValueError(
-                f"curvature.hessian_diagonal: {layer.name} does not tell its second derivative; "
-                "give it one with Layer(init, forward, backward, second), or use ggn_diagonal"
+                f"{reading.name}: {layer.name} does not tell its second derivative; "
+                f"give it one with Layer(init, forward, backward, second), or use {reading.instead}"
             )
         dy, columns = _apart(signal)
 
         def send(column, weights):
             dparams, dx = layer.backward(params, cache, column)
-            return map_leaves(lambda leaf: _alone(leaf.square_total(weights, AXIS) / leaf.examples), dparams), dx
+            return map_leaves(lambda leaf: Alone(reading.read(leaf, weights), *reading[:2]), dparams), dx
 
         # All columns at once, whatever their origin: one batched backward pass.
         S, w = _joined([S for S, _ in columns.values()]), jnp.concatenate([w for _, w in columns.values()])
@@ -106,10 +156,6 @@ def curved(layer: Layer) -> Layer:
         return diagonal, _together(dx, S, columns, layer.second(params, cache, dy))
 
     return layer._replace(backward=backward)
-
-
-def _alone(values):
-    return Alone(values, "curvature.hessian_diagonal", "ggn_diagonal")
 
 
 def _is_curved(part):

@@ -31,7 +31,7 @@ from jaxnet.curvature.columns import AXIS, Columns, exact, sampled, send_back
 from jaxnet.factored import Diagonal, map_leaves
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
-from jaxnet.weighting import check_weights, examples_of, with_rows_that_count
+from jaxnet.weighting import rows_that_count
 
 Positions: TypeAlias = Literal["expand", "reduce"]
 
@@ -157,10 +157,9 @@ def factors_by(
       net, columns, params, x, y, weights: as for `kronecker`.
     """
     require_examples(name, x)
+    x, y = rows_that_count(name, weights, x, y)
     if weights is not None:
-        check_weights(name, weights, (examples_of(x),))
-        weights = _not_negative(name, weights)
-        x, y = with_rows_that_count(weights, (x, y))
+        weights = not_negative(name, weights)
 
     def read_all(dparams):
         return map_leaves(lambda form, leaf: read(form, leaf, weights), dparams, params)
@@ -170,16 +169,22 @@ def factors_by(
 
 def of_form(name: str, positions: Positions) -> Callable[..., tuple[Any, ...]]:
     """What `factors_by` reads, with positions taken in one of the two ways."""
+    return partial(_factors_of, reduces(name, positions))
+
+
+def reduces(name: str, positions: Positions) -> bool:
+    """Whether positions are to be reduced; refuses what is neither of the two ways."""
     if positions not in ("expand", "reduce"):
         raise ValueError(f"{name}: expected positions to be 'expand' or 'reduce', got {shown(positions)}")
-    return partial(_factors_of, positions == "reduce")
+    return positions == "reduce"
 
 
 def _factors_of(reduce, form, _, weights):
     return form.kronecker_factors(weights, AXIS, reduce)
 
 
-def _not_negative(name, weights):
+def not_negative(name: str, weights: Float[Array, " m"]) -> Float[Array, " m"]:
+    """The weights; refuses negative ones where they are known, and makes them NaN where they are not."""
     if not isinstance(weights, jax.core.Tracer) and (least := np.asarray(weights).min()) < 0:
         raise ValueError(f"{name}: expected weights of at least 0, got {least:g}")
     return jnp.where((weights < 0).any(), jnp.nan, weights)

@@ -9,7 +9,7 @@ from jaxnet import gradient, per_example
 from jaxnet.arguments import require_examples
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
-from jaxnet.weighting import check_weights, examples_of
+from jaxnet.weighting import examples_of, rows_that_count, weighted
 
 
 def ggn_vector_product(
@@ -39,8 +39,7 @@ def ggn_vector_product(
     Source: Schraudolph, Fast curvature matrix-vector products for second-order gradient descent, 2002.
     """
     require_examples("curvature.ggn_vector_product", x)
-    if weights is not None:
-        check_weights("curvature.ggn_vector_product", weights, (examples_of(x),))
+    x, y = rows_that_count("curvature.ggn_vector_product", weights, x, y)
     z, jv, cache = jax.jvp(lambda params: net.forward(params, x), (params,), (v,), has_aux=True)
     _, hjv = jax.jvp(lambda z: loss.backward(z, y), (z,), (jv,))
     dparams, _ = net.backward(params, cache, hjv)
@@ -48,7 +47,13 @@ def ggn_vector_product(
 
 
 def hessian_vector_product(
-    net: Layer, loss: Loss, params: Any, x: PyTree[Array], y: Any, v: PyTree[Array]
+    net: Layer,
+    loss: Loss,
+    params: Any,
+    x: PyTree[Array],
+    y: Any,
+    v: PyTree[Array],
+    weights: Float[Array, " m"] | None = None,
 ) -> PyTree[Array]:
     """H v with the Hessian of the mean loss, by `jax.jvp` of our own gradient. Cost: about two gradients.
 
@@ -56,6 +61,7 @@ def hessian_vector_product(
       net, loss, params: the network and its loss.
       x, y: m examples.
       v: the structure and shapes of the parameters.
+      weights: as for `ggn_vector_product`.
 
     Returns:
       H v, the structure and shapes of the parameters.
@@ -63,9 +69,10 @@ def hessian_vector_product(
     Source: Pearlmutter, Fast exact multiplication by the Hessian, 1994.
     """
     require_examples("curvature.hessian_vector_product", x)
+    x, y = rows_that_count("curvature.hessian_vector_product", weights, x, y)
 
     def mean_gradient(params):
-        _, grads = gradient.value_and_grad(net, loss)(params, x, y)
+        _, grads = gradient.value_and_grad(net, loss)(params, x, y, weights)
         return grads
 
     _, hv = jax.jvp(mean_gradient, (params,), (v,))
@@ -73,7 +80,13 @@ def hessian_vector_product(
 
 
 def fisher_vector_product(
-    net: Layer, loss: Loss, params: Any, x: PyTree[Array], y: Any, v: PyTree[Array]
+    net: Layer,
+    loss: Loss,
+    params: Any,
+    x: PyTree[Array],
+    y: Any,
+    v: PyTree[Array],
+    weights: Float[Array, " m"] | None = None,
 ) -> PyTree[Array]:
     """F v with the empirical Fisher matrix F = (1/m) sum_n g_n g_n^T of the gradients at the labels given.
 
@@ -85,11 +98,14 @@ def fisher_vector_product(
       net, loss, params: the network and its loss.
       x, y: m examples and their labels.
       v: the structure and shapes of the parameters.
+      weights: as for `ggn_vector_product`.
 
     Returns:
       F v, the structure and shapes of the parameters.
     """
     require_examples("curvature.fisher_vector_product", x)
+    x, y = rows_that_count("curvature.fisher_vector_product", weights, x, y)
     z, cache = net.forward(params, x)
     dparams, _ = net.backward(params, cache, loss.backward(z, y))
-    return per_example.total(dparams, per_example.dot(dparams, v) / examples_of(x))
+    dots = per_example.dot(dparams, v)
+    return per_example.total(dparams, dots / examples_of(x) if weights is None else weighted(weights, dots))

@@ -117,6 +117,16 @@ class Factored(abc.ABC):
         g = self.each()
         return (g * direction[None].astype(g.dtype)).sum(axis=tuple(range(1, g.ndim)))
 
+    def dots(self, directions: Float[Array, "n ..."]) -> Float[Array, "m n"]:
+        """<g_i, d_j> with many directions, each for all examples: one product of matrices, of what is formed."""
+        g = self.each()
+        along, summed = directions.astype(g.dtype), tuple(range(1, g.ndim))
+        return lax.dot_general(g, along, ((summed, summed), ((), ())), out_sharding=rows_of(g, 2))
+
+    def dots_one_by_one(self, directions: Float[Array, "n ..."]) -> Float[Array, "m n"]:
+        """The same as so many times `dot`, all at once."""
+        return jax.vmap(self.dot, out_axes=1)(directions)
+
     def inner(self, other: "Factored") -> Float[Array, "m n"]:
         """<g_i, h_j> for every pair of an example here and an example of the other batch."""
         products = self.inner_by_factors(other)
@@ -145,13 +155,17 @@ class Factored(abc.ABC):
             squares = weighted(weights, squares)
         return over_columns(squares, columns).sum(axis=0)
 
-    def squares(self, columns: str | None = None) -> Float[Array, "m ..."]:
-        """g_i^2, element by element, (m, *shape of the parameter); summed over columns as in `square_total`."""
-        return over_columns(self.each() ** 2, columns)
+    def squares(self, columns: str | None = None, weights: Float[Array, " m"] | None = None) -> Float[Array, "m ..."]:
+        """weights_i g_i^2, element by element, (m, *shape of the parameter); over columns as in `square_total`."""
+        squares = self.each() ** 2
+        return over_columns(squares if weights is None else weighted(weights, squares), columns)
 
-    def block(self, columns: str | None = None) -> Float[Array, "p p"]:
-        """sum_i vec(g_i) vec(g_i)^T for a parameter of p numbers, row-major; over columns as in `square_total`."""
-        return _block(self.each(), columns)
+    def block(self, columns: str | None = None, weights: Float[Array, " m"] | None = None) -> Float[Array, "p p"]:
+        """sum_i weights_i vec(g_i) vec(g_i)^T for a parameter of p numbers, row-major; columns as in `square_total`."""
+        g = self.each()
+        g = g.reshape(g.shape[0], -1)
+        of_weight = g if weights is None else weighted(weights, g)
+        return over_columns(jnp.matmul(of_weight.T, g, out_sharding=nowhere(g)), columns)
 
     def kronecker_factors(
         self, weights: Float[Array, " m"] | None, columns: str | None = None, reduce: bool = False
@@ -169,7 +183,7 @@ class Factored(abc.ABC):
         """
         if weights is None:
             return (self.block(columns) / self.examples,)
-        return (_block(weighted(jnp.sqrt(weights), self.each()), columns),)
+        return (self.block(columns, weights),)
 
     def matrix_factors(
         self, weights: Float[Array, " m"] | None, columns: str | None = None
@@ -219,8 +233,3 @@ def _plain(g, dtype=None):
     from jaxnet.factored.each import Each  # a form itself
 
     return Each(g, g.ndim - 1, dtype)
-
-
-def _block(g, columns):
-    g = g.reshape(g.shape[0], -1)
-    return over_columns(jnp.matmul(g.T, g, out_sharding=nowhere(g)), columns)

@@ -115,6 +115,11 @@ class Outer(Factored):
         dz_d = jnp.matmul(dz, direction.astype(dz.dtype), out_sharding=jax.typeof(a).sharding)
         return (dz_d * a).sum(axis=tuple(range(1, a.ndim)))
 
+    def dots(self, directions: Float[Array, "n o i"]) -> Float[Array, "m n"]:
+        """Each sum_t dz_it^T D_j a_it; or of g_i formed, where that is fewer numbers, and T times fewer operations."""
+        small = self._positions() * len(directions) < self._shape()[0]
+        return self.dots_one_by_one(directions) if small else super().dots(directions)
+
     def inner(self, other: Factored) -> Float[Array, "m n"]:
         """<dz_i, dz'_j> <a_i, a'_j>; with positions the sum over pairs of them, or <g_i, h_j> where that is smaller."""
         self._check()
@@ -137,12 +142,13 @@ class Outer(Factored):
         # The sum over columns comes before the product, which then is one and not one for each.
         return self._product(over_columns(dz_dz, columns), a_a)
 
-    def squares(self, columns: str | None = None) -> Float[Array, "m o i"]:
+    def squares(self, columns: str | None = None, weights: Float[Array, " m"] | None = None) -> Float[Array, "m o i"]:
         self._check()
         if self._positions() > 1:
-            return super().squares(columns)
+            return super().squares(columns, weights)
         dz, a = self._with_positions()
-        return Outer(over_columns(dz**2, columns), a**2, self.sharding).each()
+        dz_dz = dz**2 if weights is None else weighted(weights, dz**2)
+        return Outer(over_columns(dz_dz, columns), a**2, self.sharding).each()
 
     def kronecker_factors(
         self, weights: Float[Array, " m"] | None, columns: str | None = None, reduce: bool = False

@@ -127,14 +127,18 @@ class Rows(Factored):
         dz, ids = self._with_positions()
         return (dz * laid_out(_looked_up, rows_of(dz, 3))(direction, ids).astype(dz.dtype)).sum((1, 2))
 
+    def dots(self, directions: Float[Array, "n v d"]) -> Float[Array, "m n"]:
+        return self.dots_one_by_one(directions)
+
     def square_total(self, weights: Float[Array, " m"] | None, columns: str | None = None) -> Float[Array, "v d"]:
         sums, rows = self._by_row()
         squares = sums**2 if weights is None else weighted(weights, sums**2)
         return self._in_rows(over_columns(squares, columns), rows)
 
-    def squares(self, columns: str | None = None) -> Float[Array, "m v d"]:
+    def squares(self, columns: str | None = None, weights: Float[Array, " m"] | None = None) -> Float[Array, "m v d"]:
         sums, rows = self._by_row()
-        return self._each(over_columns(sums**2, columns), rows)
+        squares = sums**2 if weights is None else weighted(weights, sums**2)
+        return self._each(over_columns(squares, columns), rows)
 
     def kronecker_factors(
         self, weights: Float[Array, " m"] | None, columns: str | None = None, reduce: bool = False

@@ -67,6 +67,9 @@ class Stacked(Factored):
     def dot(self, direction: Float[Array, "n ..."]) -> Float[Array, " m"]:
         return jax.vmap(lambda layer, along: layer.dot(along))(self.layers, direction).sum(axis=0)
 
+    def dots(self, directions: Float[Array, "k n ..."]) -> Float[Array, "m k"]:
+        return jax.vmap(lambda layer, along: layer.dots(along), (0, 1))(self.layers, directions).sum(axis=0)
+
     def inner(self, other: Factored) -> Float[Array, "m n"]:
         if not isinstance(other, Stacked):
             return super().inner(other)
@@ -75,8 +78,8 @@ class Stacked(Factored):
     def square_total(self, weights: Float[Array, " m"] | None, columns: str | None = None) -> Float[Array, "n ..."]:
         return jax.vmap(lambda layer: layer.square_total(weights, columns))(self.layers)
 
-    def squares(self, columns: str | None = None) -> Float[Array, "m n ..."]:
-        return jax.vmap(lambda layer: layer.squares(columns), out_axes=1)(self.layers)
+    def squares(self, columns: str | None = None, weights: Float[Array, " m"] | None = None) -> Float[Array, "m n ..."]:
+        return jax.vmap(lambda layer: layer.squares(columns, weights), out_axes=1)(self.layers)
 
     def kronecker_factors(
         self, weights: Float[Array, " m"] | None, columns: str | None = None, reduce: bool = False

@@ -84,6 +84,9 @@ class Sum(Factored):
     def dot(self, direction: Float[Array, "..."]) -> Float[Array, " m"]:
         return _sum([form.dot(direction) for form in self.forms])
 
+    def dots(self, directions: Float[Array, "n ..."]) -> Float[Array, "m n"]:
+        return _sum([form.dots(directions) for form in self.forms])
+
     def inner(self, other: Factored) -> Float[Array, "m n"]:
         others = other.forms if isinstance(other, Sum) else (other,)
         return _sum([form.inner(of_other) for form in self.forms for of_other in others])

@@ -124,6 +124,10 @@ class Windows(Factored):
 
         return automatic(read, dz, x, direction, out_sharding=rows_of(dz, 1))
 
+    def dots(self, directions: Float[Array, "n o *k c"]) -> Float[Array, "m n"]:
+        small = self._places() * len(directions) < self._shape()[1]
+        return self.dots_one_by_one(directions) if small else super().dots(directions)
+
     def inner(self, other: Factored) -> Float[Array, "m n"]:
         """As that of `Outer`: the sum over pairs of places, or <g_i, h_j> where that is smaller."""
         if not isinstance(other, Windows) or other.groups != self.groups:

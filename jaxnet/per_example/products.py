@@ -2,26 +2,49 @@
 
 from typing import Any
 
+import jax
 from jaxtyping import Array, Float, PyTree
 
 from jaxnet.factored import map_leaves
 from jaxnet.per_example.forms import sum_of_leaves
 
 
-def dot(dparams: PyTree[Any], direction: PyTree[Array]) -> Float[Array, " m"]:
+def dot(dparams: PyTree[Any], direction: PyTree[Array]) -> Float[Array, "m ..."]:
     """Each example's gradient along a given direction: <g_i, d>, (m,). One product of matrices, 2 m P.
+
+    Along many at once it is <g_i, d_j>, (m, n), 2 m n P, such as of training by test examples: of `each` of other
+    examples, or of what `curvature.solve` makes of it, where it tells influences. With T positions gradients are formed
+    where that is fewer numbers, since then no direction takes T products.
 
     Args:
       dparams: what `backward` returned.
-      direction: the structure and shapes of the parameters, such as the mean gradient or an update.
+      direction: the structure and shapes of the parameters, such as the mean gradient or an update; or many, along a
+        further axis in front of each of their shapes.
 
     Returns:
-      (m,): the change of each example's loss for a small step along d.
+      (m,): the change of each example's loss for a small step along d; (m, n) for n directions.
 
     Raises:
-      ValueError: when there are no parameters.
+      ValueError: when there are no parameters, or a direction has another shape than they have.
     """
+    leaves = jax.tree.leaves(map_leaves(_many, dparams, direction))
+    if len(set(leaves)) > 1:
+        raise ValueError(
+            "per_example.dot: expected as many directions at each parameter, got one at some, many at others"
+        )
+    if leaves and leaves[0]:
+        return sum_of_leaves("dot", map_leaves(lambda leaf, along: leaf.dots(along), dparams, direction))
     return sum_of_leaves("dot", map_leaves(lambda leaf, along: leaf.dot(along), dparams, direction))
+
+
+def _many(leaf, direction):
+    shape = jax.eval_shape(lambda leaf: leaf.total(None), leaf).shape
+    if shape not in (direction.shape, direction.shape[1:]):
+        raise ValueError(
+            f"per_example.dot: expected a direction of shape {shape}, the parameter's, or many, (n, *{shape}), "
+            f"got {direction.shape}"
+        )
+    return direction.shape != shape
 
 
 def gram(dparams: PyTree[Any], other: PyTree[Any] | None = None) -> Float[Array, "m n"]:
