@@ -4,6 +4,7 @@ m examples x, y; the loss is their mean. Diagonals have the structure of the par
 """
 
 from jaxnet.curvature.columns import empirical, exact, sampled, send_back
+from jaxnet.curvature.conjugate import conjugate_gradients
 from jaxnet.curvature.diagonals import (
     diagonal,
     fisher_diagonal,
@@ -14,16 +15,21 @@ from jaxnet.curvature.diagonals import (
 )
 from jaxnet.curvature.eigen import Eigen, ekfac
 from jaxnet.curvature.hessian import hessian_diagonal, hessian_diagonal_per_example
+from jaxnet.curvature.inverse import eigen, power, solve
 from jaxnet.curvature.jacobians import jacobian, neural_tangent_kernel
 from jaxnet.curvature.kfra import kfra
 from jaxnet.curvature.kronecker import kfac, kflr, kronecker
 from jaxnet.curvature.products import fisher_vector_product, ggn_vector_product, hessian_vector_product
+from jaxnet.curvature.spectrum import Spectrum, spectrum, trace
 from jaxnet.factored import Diagonal
 
 __all__ = [
     "Diagonal",
     "Eigen",
+    "Spectrum",
+    "conjugate_gradients",
     "diagonal",
+    "eigen",
     "ekfac",
     "empirical",
     "exact",
@@ -43,8 +49,12 @@ __all__ = [
     "kfra",
     "kronecker",
     "neural_tangent_kernel",
+    "power",
     "sampled",
     "send_back",
+    "solve",
+    "spectrum",
+    "trace",
 ]
 
 

@@ -8,12 +8,14 @@ paths meet, the mean would need what the two have to do with each other, which K
 refused.
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
 from jaxnet.arguments import require_examples
@@ -22,6 +24,7 @@ from jaxnet.curvature.columns import AXIS
 from jaxnet.curvature.kronecker import Positions, not_negative, reduces
 from jaxnet.description import named_as
 from jaxnet.factored import Each, Factored, Outer, map_leaves
+from jaxnet.factored.layouts import nowhere, rows_of
 from jaxnet.layer import Layer, at_leaves
 from jaxnet.losses import Loss
 from jaxnet.weighting import rows_that_count
@@ -88,9 +91,10 @@ def kfra(
     z, cache = averaging.forward(params, x)
     if not hasattr(z, "shape"):
         raise ValueError(f"curvature.kfra: expected outputs to be one array, got a {type(z).__name__}; use kflr")
-    s = loss.root_hessian(z, y).reshape(-1, len(z), z[0].size)
-    weights = jnp.full(len(z), 1 / len(z), s.dtype) if weights is None else not_negative("curvature.kfra", weights)
-    K = jnp.einsum("n,vno,vnp->op", weights / weights.sum(), s, s)
+    # As the losses lie on a mesh.
+    ones = jnp.ones_like(loss.forward(z, y))
+    weights = ones / len(z) if weights is None else not_negative("curvature.kfra", weights)
+    K = _mean_of(weights, loss.root_hessian(z, y))
     factors, _ = averaging.backward(params, cache, Averaged(K, weights, z.shape[1:], reduce))
     return values_of(factors)
 
@@ -110,7 +114,7 @@ def averaged_backward(layer: Layer, params: Any, caches: Any, signal: Averaged) 
     """The factors of the layer's parameters, and K before it."""
     cache, of_one = caches
     if layer.kind is not None and len(signal.shape) == 1:
-        dy = jnp.ones((len(signal.weights), len(signal.K)), signal.K.dtype)
+        dy = _for_each(signal, jnp.ones((1, len(signal.K)), signal.K.dtype))
         dparams, slopes = layer.backward(params, cache, dy)
         if all(_holds(leaf, dy) for leaf in jax.tree.leaves(dparams, is_leaf=_is_form)):
             factors = map_leaves(lambda leaf: _factors(leaf, signal), dparams)
@@ -128,7 +132,7 @@ def _known(layer, params, of_one, slopes, signal):
     """K before a layer of a known kind, without an example's signal."""
     K, shares = signal.K, signal.weights / signal.weights.sum()
     if layer.kind == "elementwise":
-        return K * ((shares[:, None] * slopes).T @ slopes)
+        return K * jnp.matmul((shares[:, None] * slopes).T, slopes, out_sharding=nowhere(slopes))
     _, J = jax.vmap(lambda unit: layer.backward(params, of_one, unit[None]))(jnp.eye(len(K), dtype=K.dtype))
     return J[:, 0].T @ K @ J[:, 0]
 
@@ -137,7 +141,7 @@ def _by_columns(layer, params, cache, signal):
     """The factors and K before any layer: a root of K sent back, one and the same for all examples."""
     values, vectors = jnp.linalg.eigh(signal.K)
     root = (vectors * jnp.sqrt(jnp.maximum(values, 0))[None]).T.reshape(-1, 1, *signal.shape)
-    columns = jnp.broadcast_to(root, (len(root), len(signal.weights), *signal.shape))
+    columns = _for_each(signal, root)
 
     def send(column):
         dparams, dx = layer.backward(params, cache, column)
@@ -147,9 +151,23 @@ def _by_columns(layer, params, cache, signal):
     factors, back = jax.vmap(send, axis_name=AXIS, out_axes=(None, 0))(columns)
     if back is None:
         return factors, None
-    rows = back.reshape(*back.shape[:2], -1)
-    K = jnp.einsum("n,vno,vnp->op", signal.weights / signal.weights.sum(), rows, rows)
-    return factors, _onward(signal, K, back[0])
+    return factors, _onward(signal, _mean_of(signal.weights, back), back[0])
+
+
+def _for_each(signal, of_one):
+    """The same (..., 1, *shape) for all examples, spread over devices as they are."""
+    axis = of_one.ndim - 1 - len(signal.shape)
+    others = tuple(k for k in range(of_one.ndim) if k != axis)
+    return of_one * jnp.expand_dims(jnp.ones_like(signal.weights, of_one.dtype), others)
+
+
+def _mean_of(weights, columns):
+    """sum_n w_n sum_v S_vn S_vn^T / sum_n w_n, of columns (v, m, *shape)."""
+    rows = rows_of(columns[0], 2)
+    layout = NamedSharding(rows.mesh, PartitionSpec(None, *rows.spec))
+    flat = jnp.reshape(columns, (*columns.shape[:2], math.prod(columns.shape[2:])), out_sharding=layout)
+    shares = (weights / weights.sum()).astype(flat.dtype)
+    return jnp.einsum("vno,vnp->op", shares[None, :, None] * flat, flat, out_sharding=nowhere(flat))
 
 
 def _onward(signal, K, dx):
