@@ -1,0 +1,241 @@
+"""Every function of `per_example` and `curvature` on every kind of layer, against gradients and Jacobians of autodiff.
+
+A network of each kind is small, and all that is asked of it is one program.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from every_reading import by_autodiff, expected_readings, flat, readings
+from jax.flatten_util import ravel_pytree
+
+import jaxnet as jn
+from jaxnet import curvature, per_example
+
+LOSS = jn.losses.half_squared_error
+EXAMPLES, C = 3, 0.5
+WEIGHTS = np.array([0.2, 0.0, 0.8])
+IDS = np.array([[0, 2, 2], [1, 0, 3], [3, 3, 3]])
+
+
+class Kind(NamedTuple):
+    """A network, the shape of an example (None for ids), and whether it has a Hessian's diagonal."""
+
+    net: jn.Layer
+    x: tuple[int, ...] | None = (3, 4)
+    diagonal: bool = False
+
+
+def net_of(*layers):
+    return jn.chain(*layers)
+
+
+KINDS = {
+    "convolutions and pools": Kind(
+        net_of(
+            jn.conv(4, 4, (2,), groups=2),
+            jn.silu,
+            jn.max_pool((2,), stride=1),
+            jn.conv_transpose(4, 2, (2,), stride=2, groups=2),
+            jn.avg_pool((2,)),
+            jn.flatten,
+            jn.dense(4, 2, bias=False),
+        ),
+        diagonal=True,
+    ),
+    "norms, gates and shapes": Kind(
+        net_of(
+            jn.layer_norm(4),
+            jn.dense(4, 4),
+            jn.group_norm(2, 4),
+            jn.swiglu,
+            jn.transpose((2, 1)),
+            jn.pad(((0, 0), (1, 0))),
+            jn.rms_norm(4),
+            jn.take(slice(1, 4), axis=2),
+            jn.instance_norm(3),
+            jn.global_mean,
+        )
+    ),
+    "ids and attention": Kind(
+        jn.tied(
+            jn.embedding(4, 4),
+            net_of(jn.position_table(3, 4), jn.rotary(), jn.residual(jn.multi_head_attention(4, 2, causal=True))),
+            jn.unembedding(4, 4),
+        ),
+        None,
+    ),
+    "ids alone, and dropout": Kind(
+        jn.bind(
+            net_of(jn.embedding(4, 2), jn.sinusoidal(), jn.dropout(0.3), jn.softplus, jn.global_max, jn.dense(2, 2)),
+            jax.random.key(0),
+        ),
+        None,
+        diagonal=True,
+    ),
+    "repeated and shared": Kind(
+        net_of(jn.repeat(jn.recompute(jn.residual(jn.dense(4, 4))), 2), jn.shared(net_of(jn.dense(4, 4), jn.tanh), 2)),
+    ),
+}
+
+
+def problem(kind, key):
+    net = kind.net
+    params = jax.tree.map(lambda leaf: leaf + 0.1 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), net.init(key))
+    x = jnp.asarray(IDS, jnp.int32) if kind.x is None else jax.random.normal(key, (EXAMPLES, *kind.x))
+    y = jax.random.normal(key, jax.eval_shape(net.apply, params, x).shape)
+    v = jax.tree.map(lambda leaf: jnp.sin(jnp.arange(1.0, 1 + leaf.size)).reshape(leaf.shape), params)
+    return params, x, y, v
+
+
+def further_readings(dparams, params, weights):
+    """What `every_reading` does not ask."""
+    many = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf**2, 1 - leaf]), params)
+    return {
+        "squared_norms_by_leaf": per_example.squared_norms_by_leaf(dparams),
+        "noise_scale": per_example.noise_scale(dparams),
+        "second_moment, weighted": per_example.second_moment(dparams, weights),
+        "dot, one of many": per_example.dot(dparams, jax.tree.map(lambda leaf: leaf[:1], many)),
+        "dot, many": per_example.dot(dparams, many),
+        "clipped, weighted": per_example.clipped(C)(dparams, weights),
+    }
+
+
+def expected_further(g, params, weights):
+    rows, m = flat(g), EXAMPLES
+    lengths = jnp.sqrt((rows**2).sum(1))
+    kept = weights * jnp.minimum(1, C / lengths)
+    many = flat(jax.tree.map(lambda leaf: jnp.stack([leaf, leaf**2, 1 - leaf]), params))
+    square, noise = (rows.mean(0) ** 2).sum(), rows.var(0, ddof=1).sum()
+    return {
+        "squared_norms_by_leaf": jax.tree.map(lambda leaf: (leaf.reshape(m, -1) ** 2).sum(1), g),
+        "noise_scale": noise / (square - noise / m),
+        "second_moment, weighted": jax.tree.map(lambda leaf: jnp.tensordot(weights, leaf**2, 1), g),
+        "dot, one of many": rows @ many[:1].T,
+        "dot, many": rows @ many.T,
+        "clipped, weighted": jax.tree.map(lambda leaf: jnp.tensordot(kept, leaf, 1), g),
+    }
+
+
+def curvatures(kind, params, x, y, v):
+    net, weights = kind.net, jnp.asarray(WEIGHTS)
+    arguments = net, LOSS, params, x, y
+    quantities = {
+        "jacobian": curvature.jacobian(net, params, x),
+        "neural_tangent_kernel": curvature.neural_tangent_kernel(net, params, x),
+        "its trace": curvature.neural_tangent_kernel(net, params, x, jax.tree.map(lambda x: x[:2], x), trace=True),
+        "ggn_diagonal": curvature.ggn_diagonal(*arguments, weights),
+        "ggn_diagonal_per_example": curvature.ggn_diagonal_per_example(*arguments),
+        "ggn_blocks": curvature.ggn_blocks(*arguments, weights),
+        "fisher_diagonal": curvature.fisher_diagonal(*arguments),
+        "ggn_vector_product": curvature.ggn_vector_product(*arguments, v),
+        "fisher_vector_product": curvature.fisher_vector_product(*arguments, v),
+        "hessian_vector_product": curvature.hessian_vector_product(*arguments, v),
+    }
+    if kind.diagonal:
+        quantities["hessian_diagonal"] = curvature.hessian_diagonal(*arguments)
+        quantities["hessian_diagonal_per_example"] = curvature.hessian_diagonal_per_example(*arguments)
+    return quantities
+
+
+def expected_curvatures(kind, g, params, x, y, v):
+    """From the Jacobian, (m, f, P), whose J_n^T J_n is the GGN of half the squared error."""
+    numbers, unflatten = ravel_pytree(params)
+    along, of_parameters = ravel_pytree(v)[0], jax.vmap(unflatten)
+    outputs = y.shape[1:]
+
+    def mean_loss(numbers):
+        return LOSS.forward(kind.net.apply(unflatten(numbers), x), y).mean()
+
+    J = jax.jacrev(lambda numbers: kind.net.apply(unflatten(numbers), x))(numbers).reshape(EXAMPLES, -1, numbers.size)
+    kernel, rows = jnp.einsum("map,nbp->mnab", J, J), flat(g)
+    squares, ends = (J**2).sum(1), np.cumsum([leaf.size for leaf in jax.tree.leaves(params)])
+    G = jnp.einsum("n,nap,naq->pq", jnp.asarray(WEIGHTS), J, J)
+    of_leaf = [slice(end - leaf.size, end) for end, leaf in zip(ends, jax.tree.leaves(params), strict=True)]
+    each_output = jax.vmap(of_parameters)(J)
+    expected = {
+        "jacobian": jax.tree.map(lambda leaf: leaf.reshape(EXAMPLES, *outputs, *leaf.shape[2:]), each_output),
+        "neural_tangent_kernel": kernel.reshape(EXAMPLES, EXAMPLES, *outputs, *outputs),
+        "its trace": jnp.einsum("mnaa->mn", kernel)[:, :2],
+        "ggn_diagonal": unflatten(jnp.diag(G)),
+        "ggn_diagonal_per_example": of_parameters(squares),
+        "ggn_blocks": jax.tree.unflatten(jax.tree.structure(params), [G[part, part] for part in of_leaf]),
+        "fisher_diagonal": unflatten((rows**2).mean(0)),
+        "ggn_vector_product": unflatten(jnp.einsum("nap,naq,q->p", J, J, along) / EXAMPLES),
+        "fisher_vector_product": unflatten(rows.T @ (rows @ along) / EXAMPLES),
+        "hessian_vector_product": unflatten(jax.jvp(jax.grad(mean_loss), (numbers,), (along,))[1]),
+    }
+    if kind.diagonal:
+
+        def losses(numbers):
+            return LOSS.forward(kind.net.apply(unflatten(numbers), x), y)
+
+        each = jax.vmap(jnp.diag)(jax.hessian(losses)(numbers))
+        expected["hessian_diagonal_per_example"] = of_parameters(each)
+        expected["hessian_diagonal"] = unflatten(each.mean(0))
+    return expected
+
+
+def factors(kind, params, x, y):
+    """Kronecker factors, expanded and reduced, and corrected."""
+    arguments = kind.net, LOSS, params, x, y
+    kflr = [curvature.kflr(*arguments, jnp.asarray(WEIGHTS), positions=way) for way in ("expand", "reduce")]
+    eigen = [curvature.ekfac(*arguments, weights=jnp.asarray(WEIGHTS), positions=way) for way in ("expand", "reduce")]
+    return kflr, eigen
+
+
+def assert_close(actual, expected, name):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected), name
+    # Of all leaves: what a norm or a softmax takes no notice of has a gradient of 0, and only rounding in it.
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
+    for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-10 * largest, err_msg=name)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_function_is_that_of_the_gradients_and_matrices_formed(name, x64, key):
+    kind = KINDS[name]
+    net, weights = kind.net, jnp.asarray(WEIGHTS)
+
+    @jax.jit
+    def both(params, x, y, v):
+        z, cache = net.forward(params, x)
+        dparams, _ = net.backward(params, cache, LOSS.backward(z, y))
+        if jn.layer.draws(net):
+            # A mask is drawn for the whole batch.
+            g = jax.jacrev(lambda params: LOSS.forward(net.apply(params, x), y))(params)
+        else:
+            g = by_autodiff(net, LOSS, params, x, y)
+        ours = readings(dparams, params, weights) | further_readings(dparams, params, weights)
+        theirs = expected_readings(g, params, weights) | expected_further(g, params, weights)
+        ours |= curvatures(kind, params, x, y, v)
+        return ours, theirs | expected_curvatures(kind, g, params, x, y, v), factors(kind, params, x, y)
+
+    ours, theirs, (kflr, eigen) = jax.device_get(both(*problem(kind, key)))
+    assert ours.keys() == theirs.keys()
+    for quantity, expected in theirs.items():
+        assert_close(ours[quantity], expected, quantity)
+    blocks = ours["ggn_blocks"]
+    for of_way, values in zip(kflr, eigen, strict=True):
+        jax.tree.map(check_factors, blocks, of_way, values)
+
+
+def check_factors(block, of_leaf, eigen):
+    """A single factor is the block; and whatever the basis, the corrected eigenvalues add up to the block's trace."""
+    if len(of_leaf) == 1 and of_leaf[0].shape == block.shape:
+        np.testing.assert_allclose(of_leaf[0], block, rtol=0, atol=1e-11 * np.abs(block).max())
+    np.testing.assert_allclose(eigen.values.sum(), np.trace(block), rtol=1e-10, atol=1e-25)
+
+
+def test_networks_without_a_hessian_that_is_diagonal_somewhere_are_refused_by_name(key):
+    kind = KINDS["norms, gates and shapes"]
+    params, x, y, _ = problem(kind, key)
+    with pytest.raises(ValueError) as error:
+        jax.eval_shape(lambda params: curvature.hessian_diagonal_per_example(kind.net, LOSS, params, x, y), params)
+    assert str(error.value) == (
+        "curvature.hessian_diagonal_per_example: instance_norm does not tell its second derivative; give it one with "
+        "Layer(init, forward, backward, second), or use ggn_diagonal_per_example"
+    )
