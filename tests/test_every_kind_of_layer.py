@@ -180,11 +180,9 @@ def expected_curvatures(kind, g, params, x, y, v):
 
 
 def factors(kind, params, x, y):
-    """Kronecker factors, expanded and reduced, and corrected."""
-    arguments = kind.net, LOSS, params, x, y
-    kflr = [curvature.kflr(*arguments, jnp.asarray(WEIGHTS), positions=way) for way in ("expand", "reduce")]
-    eigen = [curvature.ekfac(*arguments, weights=jnp.asarray(WEIGHTS), positions=way) for way in ("expand", "reduce")]
-    return kflr, eigen
+    """Kronecker factors, and corrected ones."""
+    arguments, weights = (kind.net, LOSS, params, x, y), jnp.asarray(WEIGHTS)
+    return curvature.kflr(*arguments, weights), curvature.ekfac(*arguments, weights=weights, positions="reduce")
 
 
 def assert_close(actual, expected, name):
@@ -218,9 +216,7 @@ def test_every_function_is_that_of_the_gradients_and_matrices_formed(name, x64, 
     assert ours.keys() == theirs.keys()
     for quantity, expected in theirs.items():
         assert_close(ours[quantity], expected, quantity)
-    blocks = ours["ggn_blocks"]
-    for of_way, values in zip(kflr, eigen, strict=True):
-        jax.tree.map(check_factors, blocks, of_way, values)
+    jax.tree.map(check_factors, ours["ggn_blocks"], kflr, eigen)
 
 
 def check_factors(block, of_leaf, eigen):

@@ -89,16 +89,21 @@ def test_curvature_is_that_of_the_matrices_formed(name, x64, key):
             curvature.ggn_diagonal(net, LOSS, params, x, y),
             curvature.ggn_blocks(net, LOSS, params, x, y),
             curvature.kflr(net, LOSS, params, x, y),
+            curvature.ekfac(net, LOSS, params, x, y),
         )
 
-    diagonal, blocks, factors = ours(params)
+    diagonal, blocks, factors, eigen = ours(params)
     assert_close(diagonal, jax.tree.map(np.asarray, unflatten(jnp.diag(jnp.asarray(everything)))))
     # The shared parameters come first.
     first = jax.tree.leaves(params)[0].size
     assert_close(jax.tree.leaves(blocks)[0], everything[:first, :first])
     if name == "table and head":
-        (factor,) = factors[0].W
-        assert_close(factor, everything[:first, :first])
+        # The squares of a row's numbers in one factor, all rows' products of two columns in the other: never (v d)^2.
+        of_rows, among_columns = factors[0].W
+        F = everything[:first, :first].reshape(2 * jax.tree.leaves(params)[0].shape)
+        assert_close(of_rows.values, np.einsum("vdvd->v", F))
+        assert_close(among_columns, np.einsum("vdve->de", F) / np.einsum("vdvd->", F))
+        assert_close(eigen[0].W.values.sum(), np.trace(everything[:first, :first]))
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,8 @@ def kronecker(
       it is (A (rows, rows), B (d, d)), with A among the ids: a `Diagonal` of how often each is looked up, or, reduced,
       the diagonal of what unit vectors make, the mean of (share of an example's positions)^2. A convolution's are
       (B (o, o), A (k, k)) for W.reshape(o, k); those of several groups, and of a repeated layer, have a leading axis.
+      At a table that is used as a head, too, as by `tied`, with F its block, they are sum_d F_vdvd, a `Diagonal`, and
+      sum_v F_vdve / tr F; at any other parameter with uses that are unlike (F,).
 
     Raises:
       ValueError: when there is no example, or the weights are not one for each, or one of them is negative, or

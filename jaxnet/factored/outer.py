@@ -10,6 +10,7 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, DTypeLike, Float
 
+from jaxnet.factored.diagonal import Diagonal
 from jaxnet.factored.form import Factored
 from jaxnet.factored.layouts import nowhere, over_columns, rows_of
 from jaxnet.factored.pytrees import registered
@@ -167,9 +168,13 @@ class Outer(Factored):
         examples = self.examples if weights is None else 1
         return over_columns(among_outputs, columns) / examples, among_inputs / (examples * self._positions())
 
-    def rotated(self, bases: tuple[Float[Array, "..."], ...]) -> "Outer":
-        outputs_basis, inputs_basis = bases
-        return Outer(self._long(self.dz) @ outputs_basis, self._long(self.a) @ inputs_basis, self.sharding)
+    def rotated(self, bases: tuple[Any, ...]) -> "Outer":
+        """Each factor in its own basis; unit vectors stay what they are."""
+        dz, a = (
+            self._long(signal) if isinstance(basis, Diagonal) else self._long(signal) @ basis
+            for signal, basis in zip((self.dz, self.a), bases, strict=True)
+        )
+        return Outer(dz, a, self.sharding)
 
     def price(self, moments: bool = False) -> int | None:
         """o i numbers for an example, but none where the factors, or their pairs, hold as many.

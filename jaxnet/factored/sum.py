@@ -23,7 +23,8 @@ class Sum(Factored):
     """The per-example gradients of one parameter, added up from several uses of it.
 
     What is linear in g_i is read of each form and added; |g_i|^2 is the sum of <g_i, h_i> over pairs of forms. Squares
-    of single numbers take the sum formed, and so do its Kronecker factors, which are one: the whole block.
+    of single numbers take the sum formed, and so do its Kronecker factors, which are one, the whole block; or two, as
+    `matrix_factors` has them, where one use looks up rows, so that there is nothing of (v d)^2 numbers.
 
     Attributes:
       forms: of unlike kinds; `add` merges those that are alike.
@@ -91,11 +92,21 @@ class Sum(Factored):
         others = other.forms if isinstance(other, Sum) else (other,)
         return _sum([form.inner(of_other) for form in self.forms for of_other in others])
 
+    def kronecker_factors(
+        self, weights: Float[Array, " m"] | None, columns: str | None = None, reduce: bool = False
+    ) -> tuple[Any, ...]:
+        if self._has_rows():
+            return self.matrix_factors(weights, columns)
+        return super().kronecker_factors(weights, columns, reduce)
+
+    def rotated(self, bases: tuple[Any, ...]) -> Factored:
+        return Sum(tuple(form.rotated(bases) for form in self.forms)) if len(bases) == 2 else super().rotated(bases)
+
     def matrix_factors(
         self, weights: Float[Array, " m"] | None, columns: str | None = None
     ) -> tuple[Any, Float[Array, "d d"]]:
         """As of any matrix; but where one use looks up rows, of which there are many, their factor is its diagonal."""
-        if not any(isinstance(form, Rows) for form in self.forms):
+        if not self._has_rows():
             return super().matrix_factors(weights, columns)
         g = self.each()
         g = g / self.examples**0.5 if weights is None else weighted(jnp.sqrt(weights), g)
@@ -110,6 +121,9 @@ class Sum(Factored):
             return 0
         prices = [price for form in self.forms if (price := form.price(moments)) is not None]
         return max(prices, default=None)
+
+    def _has_rows(self):
+        return any(isinstance(form, Rows) for form in self.forms)
 
 
 def _sum(terms):
