@@ -21,13 +21,13 @@ from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.options.train_config import TrainConfig
 
 SCRIPTS: dict[str, tuple[type, int]] = {
-    "train.py": (TrainConfig, 70),
-    "predict.py": (PredictConfig, 8),
+    "train.py": (TrainConfig, 60),
+    "predict.py": (PredictConfig, 9),
     "export.py": (ExportConfig, 6),
     "compare.py": (CompareConfig, 7),
-    "check_gradients.py": (CheckConfig, 3),
-    "lesson.py": (LessonConfig, 3),
-    "benchmark.py": (BenchmarkConfig, 3),
+    "check_gradients.py": (CheckConfig, 5),
+    "lesson.py": (LessonConfig, 5),
+    "benchmark.py": (BenchmarkConfig, 8),
 }
 # What these do when nothing is wrong takes longer than all cases: something always is.
 LONG = {"check_gradients.py", "lesson.py", "benchmark.py"}

@@ -21,7 +21,7 @@ def make(rng: random.Random, folder: Path) -> Case:
     name = rng.choice(NAMES)
     path = folder / name
     path.write_bytes(_table(rng, name))
-    if rng.random() < 0.04:
+    if rng.random() < 0.12:
         misplace(rng, path)
     elif rng.random() < 0.01:
         path.unlink()

@@ -110,6 +110,7 @@ def _limit(seconds, wait, memory):
 
 def _become(folder, out, err, writes):
     """Makes this child what a fresh process in a shell would be, and has it note what it writes elsewhere."""
+    sys.settrace(None)
     for number, file in ((0, os.open(os.devnull, os.O_RDONLY)), (1, out), (2, err)):
         os.dup2(file, number)
     sys.stdin, sys.stdout, sys.stderr = (
