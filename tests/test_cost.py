@@ -17,13 +17,18 @@ LOSSES = ("softmax_cross_entropy_with_integer_labels", "half_squared_error", "si
 ACTIVATIONS = {"relu": jn.relu, "leaky_relu": jn.leaky_relu(), "tanh": jn.tanh, "sigmoid": jn.sigmoid}
 
 
-@pytest.mark.parametrize(
-    ("name", "loss_name"),
-    # A softmax over a single class is always 1.
-    [(name, loss) for name in NETS for loss in LOSSES if not (name == "3-4-1" and "softmax" in loss)],
-)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_the_gradient_by_hand_takes_no_more_operations_and_memory_than_autodiff(name, activation, loss_name):
+# Every two of a network, a loss and an activation meet; a softmax over a single class is always 1.
+CASES = [
+    (name, loss, activation)
+    for n, name in enumerate(NETS)
+    for k, loss in enumerate(LOSSES)
+    for a, activation in enumerate(ACTIVATIONS)
+    if (n + k + a) % 2 == 0 and not (name == "3-4-1" and "softmax" in loss)
+]
+
+
+@pytest.mark.parametrize(("name", "loss_name", "activation"), CASES)
+def test_the_gradient_by_hand_takes_no_more_operations_and_memory_than_autodiff(name, loss_name, activation):
     sizes, batch = NETS[name]
     net, loss = jn.mlp(sizes, ACTIVATIONS[activation]), getattr(jn.losses, loss_name)
 

@@ -9,8 +9,14 @@ from jax import export
 import jaxnet as jn
 
 
-@pytest.mark.parametrize("loss_name", ["softmax_cross_entropy_with_integer_labels", "half_squared_error"])
-@pytest.mark.parametrize("optimizer", [optax.sgd(0.1, momentum=0.9), optax.adam(1e-2)], ids=["momentum", "adam"])
+@pytest.mark.parametrize(
+    ("loss_name", "optimizer"),
+    [
+        ("softmax_cross_entropy_with_integer_labels", optax.sgd(0.1, momentum=0.9)),
+        ("half_squared_error", optax.adam(1e-2)),
+    ],
+    ids=["labels, momentum", "numbers, adam"],
+)
 @pytest.mark.usefixtures("optax_promotion")
 def test_a_step_is_lowered_for_cpu_cuda_and_tpu_with_any_batch_size(loss_name, optimizer, key):
     net, loss = jn.mlp((3, 8, 4)), getattr(jn.losses, loss_name)

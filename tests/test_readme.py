@@ -28,7 +28,7 @@ def test_the_first_example_prints_what_is_written_below_it():
     assert float(after) == pytest.approx(float(written_after), abs=0.02)
 
 
-def test_the_three_choices_print_what_is_written_below_them(capsys):
+def test_the_three_choices_print_what_is_written_below_them(capsys, without_shape_annotations):
     """A program for each column of the table, after one that sets the scene."""
     start = next(k for k, text in enumerate(PROGRAMS) if "net.forward(params, x)" in text and k > 0)
     names: dict = {}

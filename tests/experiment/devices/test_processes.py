@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from on_disk import three_classes
@@ -50,9 +51,9 @@ OPTIONS = {
 }
 
 
-@pytest.fixture
-def source(tmp_path):
-    return three_classes(tmp_path / "data")
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return three_classes(tmp_path_factory.mktemp("source") / "data")
 
 
 def start(slurm=False, **options):
@@ -113,10 +114,13 @@ def assert_the_same(actual, expected):
         np.testing.assert_allclose(actual[name], array, rtol=0, atol=1e-12 * np.abs(array).max(initial=1), err_msg=name)
 
 
-@pytest.fixture
-def expected(source, tmp_path, without_figures):
-    run(TrainConfig(**OPTIONS, data=str(source), out=str(tmp_path / "one")))
-    return outcome(tmp_path / "one")
+@pytest.fixture(scope="module")
+def expected(source, tmp_path_factory):
+    out = tmp_path_factory.mktemp("expected") / "one"
+    with jax.numpy_dtype_promotion("standard"), pytest.MonkeyPatch.context() as patched:
+        patched.setattr("jaxnet.experiment.commands.train._draw", lambda *arguments: None)
+        run(TrainConfig(**OPTIONS, data=str(source), out=str(out)))
+    return outcome(out)
 
 
 def test_two_processes_train_as_one_and_each_reads_only_its_rows(source, expected, tmp_path):
@@ -167,9 +171,8 @@ def test_a_run_is_terminated_at_one_step_then_killed_and_goes_on_as_if_nothing_h
     assert_the_same(outcome(out), expected)
 
 
-@pytest.mark.parametrize("slurm", [False, True])
-def test_what_is_wrong_is_told_by_both(slurm, tmp_path):
-    statuses, lines, _ = ended(start(slurm=slurm, data="nosuch.csv", out=tmp_path / "two"))
+def test_what_is_wrong_is_told_by_both_of_slurms_processes(tmp_path):
+    statuses, lines, _ = ended(start(slurm=True, data="nosuch.csv", out=tmp_path / "two"))
     assert statuses == [2, 2]
     assert [of_process[0] for of_process in lines] == ["error: --data nosuch.csv: no such file or folder"] * 2
     assert not (tmp_path / "two").exists()
