@@ -25,6 +25,8 @@ LAYERS = {
     "hard_tanh": jn.hard_tanh,
 }
 every_activation = pytest.mark.parametrize("name", LAYERS)
+# All of them in one network, which compiles once; each is asked by itself as well.
+TOGETHER = jn.chain(jn.dense(3, 3), jn.fan_out(*LAYERS.values()))
 
 
 def slope_at(layer, z):
@@ -33,17 +35,22 @@ def slope_at(layer, z):
     return dz
 
 
-@every_activation
-def test_forward_equals_numpy(name, x64):
+def test_forward_equals_numpy(x64):
     z = jnp.linspace(-5, 5, 41)[:, None]
-    # Both round a few times at 1.1e-16.
-    np.testing.assert_allclose(LAYERS[name].apply((), z), ACTIVATIONS[name](np.asarray(z)), rtol=1e-14, atol=1e-15)
+    actual = jax.jit(lambda z: {name: layer.apply((), z) for name, layer in LAYERS.items()})(z)
+    for name, a in actual.items():
+        # Both round a few times at 1.1e-16.
+        np.testing.assert_allclose(a, ACTIVATIONS[name](np.asarray(z)), rtol=1e-14, atol=1e-15, err_msg=name)
 
 
 @every_activation
-@pytest.mark.parametrize("shape", [(5,), (5, 3), (5, 2, 3)], ids=str)
-def test_backward_equals_autodiff(name, shape, key):
-    jn.testing.check_layer(LAYERS[name], 3 * jax.random.normal(key, shape), key)
+def test_backward_equals_autodiff(name, key):
+    jn.testing.check_layer(LAYERS[name], 3 * jax.random.normal(key, (5, 3)), key)
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 2, 3)], ids=str)
+def test_with_and_without_positions_backward_equals_autodiff(shape, key):
+    jn.testing.check_layer(jn.branches(*LAYERS.values()), 3 * jax.random.normal(key, shape), key)
 
 
 @pytest.mark.parametrize("name", sorted(RESULTS.keys() & LAYERS.keys()))
@@ -51,57 +58,67 @@ def test_forward_and_backward_equal_pytorchs(name, x64):
     assert_as_torch(name, LAYERS[name])
 
 
-@every_activation
-def test_inside_combinators_backward_equals_autodiff(name, key):
-    block = jn.residual(jn.chain(jn.dense(3, 3), LAYERS[name]))
-    net = jn.chain(jn.repeat(jn.recompute(block), 2), jn.fan_out(LAYERS[name], jn.dense(3, 3)))
-    jn.testing.check_layer(net, jax.random.normal(key, (4, 3)), key)
+def test_inside_combinators_backward_equals_autodiff(key):
+    net = jn.repeat(jn.recompute(jn.residual(TOGETHER)), 2)
+    jn.testing.check_layer(net, jax.random.normal(key, (4, 3)), key, short_types=("float32",))
 
 
-@every_activation
-def test_readings_and_curvature_equal_autodiffs(name, x64, key):
-    net, loss = jn.chain(jn.dense(3, 4), LAYERS[name], jn.dense(4, 2)), jn.losses.half_squared_error
+def test_readings_and_curvature_equal_autodiffs(x64, key):
+    net, loss = jn.chain(TOGETHER, jn.dense(3, 2)), jn.losses.half_squared_error
     params, x, y = net.init(key), jax.random.normal(key, (5, 3)), jnp.ones((5, 2))
     flat, unflatten = jax.flatten_util.ravel_pytree(params)
 
     def losses(flat):
         return loss.forward(net.apply(unflatten(flat), x), y)
 
-    _, each = jn.value_and_grad(net, loss, read=lambda d, _: per_example.each(d))(params, x, y)
-    jacobian = jax.jacfwd(lambda flat: net.apply(unflatten(flat), x))(flat)
-    hessian = jax.hessian(lambda flat: losses(flat).mean())(flat)
-    for actual, expected in (
-        (each, jax.vmap(unflatten)(jax.jacrev(losses)(flat))),
-        (curvature.hessian_diagonal(net, loss, params, x, y), unflatten(jnp.diag(hessian))),
-        (curvature.ggn_diagonal(net, loss, params, x, y), unflatten((jacobian**2).sum(1).mean(0))),
-    ):
+    @jax.jit
+    def pairs(params, flat):
+        _, each = jn.value_and_grad(net, loss, read=lambda d, _: per_example.each(d))(params, x, y)
+        jacobian = jax.jacfwd(lambda flat: net.apply(unflatten(flat), x))(flat)
+        hessian = jax.hessian(lambda flat: losses(flat).mean())(flat)
+        return (
+            (each, jax.vmap(unflatten)(jax.jacrev(losses)(flat))),
+            (curvature.hessian_diagonal(net, loss, params, x, y), unflatten(jnp.diag(hessian))),
+            (curvature.ggn_diagonal(net, loss, params, x, y), unflatten((jacobian**2).sum(1).mean(0))),
+        )
+
+    for actual, expected in pairs(params, flat):
         for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12 * np.abs(theirs).max())
 
 
-@every_activation
-def test_in_mixed_precision_it_computes_in_the_short_type(name, key):
-    net = jn.chain(jn.dense(3, 3), LAYERS[name])
-    params, x = net.init(key), jax.random.normal(key, (4, 3))
-    (_, grads), (_, expected) = (
-        jn.value_and_grad(one, jn.losses.half_squared_error)(params, x, x) for one in (jn.mixed_precision(net), net)
-    )
-    for ours, theirs in zip(jax.tree.leaves(grads), jax.tree.leaves(expected), strict=True):
-        assert ours.dtype == jnp.float32
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=0.03 * np.abs(theirs).max())
+def test_in_mixed_precision_they_compute_in_the_short_type(key):
+    nets = {name: jn.chain(jn.dense(3, 3), layer) for name, layer in LAYERS.items()}
+    params, x = nets["tanh"].init(key), jax.random.normal(key, (4, 3))
+
+    @jax.jit
+    def gradients(params, x):
+        def of(net):
+            return jn.value_and_grad(net, jn.losses.half_squared_error)(params, x, x)[1]
+
+        return {name: (of(jn.mixed_precision(net)), of(net)) for name, net in nets.items()}
+
+    for name, (grads, expected) in gradients(params, x).items():
+        for ours, theirs in zip(jax.tree.leaves(grads), jax.tree.leaves(expected), strict=True):
+            assert ours.dtype == jnp.float32
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=0.03 * np.abs(theirs).max(), err_msg=name)
 
 
-@every_activation
-def test_exported_for_every_platform_it_is_the_same(name, key):
-    layer, z = LAYERS[name], jax.random.normal(key, (4, 3))
+def test_exported_for_every_platform_they_are_the_same(key):
+    z = jax.random.normal(key, (4, 3))
 
+    @jax.jit
     def both(z):
-        a, cache = layer.forward((), z)
-        return a, layer.backward((), cache, jnp.cos(z))[1]
+        def of(layer):
+            a, cache = layer.forward((), z)
+            return a, layer.backward((), cache, jnp.cos(z))[1]
 
-    exported = jax.export.export(jax.jit(both), platforms=("cpu", "cuda", "tpu"))(z)
-    for ours, theirs in zip(jax.export.deserialize(exported.serialize()).call(z), both(z), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+        return {name: of(layer) for name, layer in LAYERS.items()}
+
+    exported = jax.export.export(both, platforms=("cpu", "cuda", "tpu"))(z)
+    for name, actual in jax.export.deserialize(exported.serialize()).call(z).items():
+        for ours, theirs in zip(actual, both(z)[name], strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-6, err_msg=name)
 
 
 @every_activation
@@ -129,8 +146,9 @@ def test_the_name_is_the_functions(name):
 )
 def test_huge_inputs_give_the_right_limits_in_float32(name, low, high, slopes):
     z = jnp.array([-1e4, 1e4], jnp.float32)
-    np.testing.assert_allclose(LAYERS[name].apply((), z), [low, high], rtol=1e-6)
-    np.testing.assert_allclose(slope_at(LAYERS[name], z), slopes, rtol=1e-6)
+    a, dz = jax.jit(lambda z: (LAYERS[name].apply((), z), slope_at(LAYERS[name], z)))(z)
+    np.testing.assert_allclose(a, [low, high], rtol=1e-6)
+    np.testing.assert_allclose(dz, slopes, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -146,22 +164,28 @@ def test_smooth_functions_have_their_derivatives_at_both_zeros_too(name, slope, 
     """By hand, and by autodiff of what is written by hand; tanh(z) = 2 sigmoid(2 z) - 1."""
     layer, z = LAYERS[name], jnp.array([0.0, -0.0, 5e-324, 0.5, -0.5])
     s = 1 / (1 + np.exp(-np.asarray(z) * (2 if name == "tanh" else 1)))
-    a, cache = layer.forward((), z)
 
     def through_autodiff(z):
         return jax.grad(lambda z: layer.apply((), z).sum())(z)
 
-    for slopes in (slope_at(layer, z), through_autodiff(z)):
-        np.testing.assert_allclose(slopes, slope(s), rtol=1e-14)
-    by_hand = layer.second((), cache, jnp.ones_like(a))
-    for slopes_of in (through_autodiff, lambda z: slope_at(layer, z)):
-        np.testing.assert_allclose(jax.grad(lambda z, f=slopes_of: f(z).sum())(z), second(s), rtol=1e-13, atol=1e-15)
-    np.testing.assert_allclose(by_hand, second(s), rtol=1e-13, atol=1e-15)
+    @jax.jit
+    def derivatives(z):
+        a, cache = layer.forward((), z)
+        ways = through_autodiff, lambda z: slope_at(layer, z)
+        bends = [jax.grad(lambda z, f=f: f(z).sum())(z) for f in ways]
+        return [f(z) for f in ways], [*bends, layer.second((), cache, jnp.ones_like(a))]
+
+    slopes, bends = derivatives(z)
+    for ours in slopes:
+        np.testing.assert_allclose(ours, slope(s), rtol=1e-14)
+    for ours in bends:
+        np.testing.assert_allclose(ours, second(s), rtol=1e-13, atol=1e-15)
 
 
-@every_activation
-def test_nan_stays_nan(name):
-    assert np.isnan(LAYERS[name].apply((), jnp.array([jnp.nan]))).all()
+def test_nan_stays_nan():
+    actual = jax.jit(lambda z: {name: layer.apply((), z) for name, layer in LAYERS.items()})(jnp.array([jnp.nan]))
+    for name, a in actual.items():
+        assert np.isnan(a).all(), name
 
 
 @pytest.mark.parametrize(("name", "expected"), [("relu", 0.0), ("leaky_relu", 0.01)])
@@ -209,29 +233,41 @@ def test_slopes_at_both_zeros_and_next_to_them(name, slope, second, dtype):
     layer = LAYERS[name]
     z = jnp.array([0.0, -0.0, -1e-30], dtype)
     tolerance = float(jnp.finfo(dtype).eps)
-    by_autodiff = jax.grad(lambda z: layer.apply((), z).sum())
-    for slopes in (slope_at(layer, z), by_autodiff(z)):
-        np.testing.assert_allclose(np.float64(slopes), slope, rtol=tolerance)
-    if second is not None:
+
+    @jax.jit
+    def derivatives(z):
         a, cache = layer.forward((), z)
-        by_hand = layer.second((), cache, jnp.ones_like(a))
-        for slopes_of in (by_autodiff, lambda z: slope_at(layer, z)):
-            bends = jax.grad(lambda z, f=slopes_of: f(z).sum())(z)
-            np.testing.assert_allclose(np.float64(bends), second, rtol=4 * tolerance)
+        ways = jax.grad(lambda z: layer.apply((), z).sum()), lambda z: slope_at(layer, z)
+        bends = [jax.grad(lambda z, f=f: f(z).sum())(z) for f in ways]
+        return [f(z) for f in ways], bends, layer.second((), cache, jnp.ones_like(a))
+
+    slopes, bends, by_hand = derivatives(z)
+    for ours in slopes:
+        np.testing.assert_allclose(np.float64(ours), slope, rtol=tolerance)
+    if second is not None:
+        for ours in bends:
+            np.testing.assert_allclose(np.float64(ours), second, rtol=4 * tolerance)
         np.testing.assert_allclose(np.float64(by_hand), second, rtol=2 * tolerance)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "bfloat16"])
-@every_activation
-def test_all_derivatives_are_finite_as_far_out_as_numbers_go(name, dtype):
-    layer, most = LAYERS[name], float(jnp.finfo(dtype).max) / 2
+def test_all_derivatives_are_finite_as_far_out_as_numbers_go(dtype):
+    most = float(jnp.finfo(dtype).max) / 2
     z = jnp.array([most, -most, most**0.5, -(most**0.5), 300.0, -300.0, 30.0, -30.0], dtype)
-    a, cache = layer.forward((), z)
-    bend = layer.second((), cache, jnp.ones_like(a))
-    # A derivative of backward, as products with the Hessian take it.
-    _, moved = jax.jvp(lambda z: slope_at(layer, z), (z,), (jnp.ones_like(z),))
-    for values in (a, slope_at(layer, z), moved, a if bend is None else bend):
-        assert np.isfinite(np.float64(values)).all(), (name, values)
+
+    @jax.jit
+    def derivatives(z):
+        def of(layer):
+            a, cache = layer.forward((), z)
+            # With a derivative of backward, as products with the Hessian take it.
+            slope, moved = jax.jvp(lambda z: slope_at(layer, z), (z,), (jnp.ones_like(z),))
+            return a, slope, moved, layer.second((), cache, jnp.ones_like(a))
+
+        return {name: of(layer) for name, layer in LAYERS.items()}
+
+    for name, values in derivatives(z).items():
+        for value in jax.tree.leaves(values):
+            assert np.isfinite(np.float64(value)).all(), (name, value)
 
 
 def test_the_alpha_is_used(key):
