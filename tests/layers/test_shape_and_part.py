@@ -31,9 +31,14 @@ LAYERS = {
     "take, a feature": (jn.take(-2, axis=-1), lambda x: x[..., -2]),
 }
 every_layer = pytest.mark.parametrize("name", LAYERS)
+# One of each kind is asked by itself, with its second derivative; all of them beside one another.
+ALONE = ["flatten", "reshape", "transpose", "pad", "take, positions backwards"]
 NETWORKS = {
-    "flatten": jn.chain(jn.dense(3, 4), jn.tanh, jn.flatten, jn.dense(16, 2)),
-    "the last position": jn.chain(jn.dense(3, 4), jn.tanh, jn.take(-1), jn.dense(4, 2)),
+    "flatten, and the last position": jn.chain(
+        jn.dense(3, 4),
+        jn.tanh,
+        jn.fan_out(jn.chain(jn.flatten, jn.dense(16, 2)), jn.chain(jn.take(-1), jn.dense(4, 2))),
+    ),
     "transposed and back, repeated": jn.repeat(
         jn.recompute(jn.residual(jn.chain(jn.transpose((2, 1)), jn.dense(4, 4), jn.tanh, jn.transpose((2, 1))))), 2
     ),
@@ -48,40 +53,50 @@ NETWORKS = {
 }
 
 
-@every_layer
-def test_forward_is_numpys(name, key):
-    layer, expected = LAYERS[name]
+def of_every_layer(function):
+    """`(x, ...) -> function of each layer`, in one program."""
+    return jax.jit(lambda *arrays: {name: function(layer, *arrays) for name, (layer, _) in LAYERS.items()})
+
+
+def test_forward_is_numpys(key):
     x = jax.random.normal(key, (3, 4, 6))
-    np.testing.assert_array_equal(layer.apply((), x), expected(np.asarray(x)))
+    for name, y in of_every_layer(lambda layer, x: layer.apply((), x))(x).items():
+        np.testing.assert_array_equal(y, LAYERS[name][1](np.asarray(x)), err_msg=name)
 
 
-@every_layer
+@pytest.mark.parametrize("name", ALONE)
 def test_backward_equals_autodiff(name, key):
     jn.testing.check_layer(LAYERS[name][0], jax.random.normal(key, (3, 4, 6)), key)
 
 
+def test_beside_one_another_backward_equals_autodiff(key):
+    layers = jn.branches(*(layer for layer, _ in LAYERS.values()))
+    jn.testing.check_layer(layers, jax.random.normal(key, (3, 4, 6)), key)
+
+
 @every_layer
-def test_nothing_is_kept(name, key):
-    _, cache = LAYERS[name][0].forward((), jax.random.normal(key, (3, 4, 6)))
+def test_nothing_is_kept(name):
+    _, cache = jax.eval_shape(LAYERS[name][0].forward, (), jax.ShapeDtypeStruct((3, 4, 6), np.float32))
     assert sum(leaf.size for leaf in jax.tree.leaves(cache)) == 0
 
 
-@every_layer
-def test_integers_go_through_and_have_no_cotangent(name):
-    layer, expected = LAYERS[name]
+def test_integers_go_through_and_have_no_cotangent():
+    def there_and_back(layer, x):
+        y, cache = layer.forward((), x)
+        return y, layer.backward((), cache, None)
+
     x = jnp.arange(48).reshape(2, 4, 6)
-    y, cache = layer.forward((), x)
-    np.testing.assert_array_equal(y, expected(np.asarray(x)))
-    assert y.dtype == x.dtype
-    assert layer.backward((), cache, None) == ((), None)
+    for name, (y, gradients) in of_every_layer(there_and_back)(x).items():
+        np.testing.assert_array_equal(y, LAYERS[name][1](np.asarray(x)), err_msg=name)
+        assert y.dtype == x.dtype
+        assert gradients == ((), None)
 
 
-@every_layer
-def test_mixed_precision_rounds_and_no_more(name, key):
-    layer, expected = LAYERS[name]
+def test_mixed_precision_rounds_and_no_more(key):
     x = jax.random.normal(key, (3, 4, 6))
     rounded = np.asarray(x.astype(jnp.bfloat16).astype(x.dtype))
-    np.testing.assert_array_equal(jn.mixed_precision(layer).apply((), x), expected(rounded))
+    for name, y in of_every_layer(lambda layer, x: jn.mixed_precision(layer).apply((), x))(x).items():
+        np.testing.assert_array_equal(y, LAYERS[name][1](rounded), err_msg=name)
 
 
 @pytest.mark.parametrize("net", NETWORKS.values(), ids=NETWORKS)
@@ -93,7 +108,7 @@ def test_readings_go_through_them(net, x64, key):
 def test_the_hessians_diagonal_goes_through_them(net, x64, key):
     loss, params = jn.losses.half_squared_error, net.init(key)
     x = jax.random.normal(key, (4, 4, 3))
-    y = jnp.cos(net.apply(params, x))
+    y = jax.random.normal(key, jax.eval_shape(net.apply, params, x).shape)
     flat, unravel = ravel_pytree(params)
 
     def mean_loss(flat):
@@ -106,45 +121,46 @@ def test_the_hessians_diagonal_goes_through_them(net, x64, key):
 
 
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
-@every_layer
-def test_over_devices_it_is_what_it_is_on_one(name, axis_type, key):
-    layer, expected = LAYERS[name]
+def test_over_devices_they_are_what_they_are_on_one(axis_type, key):
     x = jax.random.normal(key, (8, 4, 6))
-    dy = jnp.cos(layer.apply((), x))
+    cotangents = jax.tree.map(jnp.cos, of_every_layer(lambda layer, x: layer.apply((), x))(x))
 
-    def both(x, dy):
-        y, cache = layer.forward((), x)
-        of_columns = jax.vmap(lambda dy: layer.backward((), cache, dy)[1])(jnp.stack([dy, 2 * dy]))
-        return y, layer.backward((), cache, dy)[1], of_columns
+    @jax.jit
+    def there_and_back(x, cotangents):
+        def of(layer, dy):
+            y, cache = layer.forward((), x)
+            of_columns = jax.vmap(lambda dy: layer.backward((), cache, dy)[1])(jnp.stack([dy, 2 * dy]))
+            return y, layer.backward((), cache, dy)[1], of_columns
 
-    _, dx, columns = jax.jit(both)(x, dy)
+        return {name: of(LAYERS[name][0], dy) for name, dy in cotangents.items()}
+
+    expected = jax.device_get(there_and_back(x, cotangents))
     mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(axis_type,) * 2)
     with jax.set_mesh(mesh):
         rows = NamedSharding(mesh, PartitionSpec("data"))
-        spread = [jax.device_put(array, rows) for array in (x, dy)]
-        y, *actual = jax.jit(both)(*spread)
+        actual = there_and_back(*jax.device_put((x, cotangents), rows))
+    for name, (y, *back) in actual.items():
         if axis_type == AxisType.Explicit:
-            assert actual[0].sharding.is_equivalent_to(rows, x.ndim)
-    np.testing.assert_array_equal(y, expected(np.asarray(x)))
-    for ours, theirs in zip(actual, (dx, columns), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+            assert back[0].sharding.is_equivalent_to(rows, x.ndim), name
+        np.testing.assert_array_equal(y, LAYERS[name][1](np.asarray(x)), err_msg=name)
+        for ours, theirs in zip(back, expected[name][1:], strict=True):
+            np.testing.assert_array_equal(ours, theirs, err_msg=name)
 
 
-@every_layer
-def test_it_is_exported_for_cpu_cuda_and_tpu(name, key):
-    layer, expected = LAYERS[name]
-
-    def there_and_back(x):
+def test_they_are_exported_for_cpu_cuda_and_tpu(key):
+    def there_and_back(layer, x):
         y, cache = layer.forward((), x)
         return y, layer.backward((), cache, y)[1]
 
     (m,) = export.symbolic_shape("m")
     like = jax.ShapeDtypeStruct((m, 4, 6), np.float32)
-    exported = export.export(jax.jit(there_and_back), platforms=["cpu", "cuda", "tpu"])(like)
+    of_all = of_every_layer(there_and_back)
+    exported = export.export(of_all, platforms=["cpu", "cuda", "tpu"])(like)
     x = jax.random.normal(key, (3, 4, 6))
-    y, dx = export.deserialize(exported.serialize()).call(x)
-    np.testing.assert_array_equal(y, expected(np.asarray(x)))
-    np.testing.assert_array_equal(dx, there_and_back(x)[1])
+    expected = of_all(x)
+    for name, (y, dx) in export.deserialize(exported.serialize()).call(x).items():
+        np.testing.assert_array_equal(y, LAYERS[name][1](np.asarray(x)), err_msg=name)
+        np.testing.assert_array_equal(dx, expected[name][1], err_msg=name)
 
 
 def test_they_print_as_they_were_made():
