@@ -90,21 +90,30 @@ def test_direct_weights_know_shapes_alone_and_have_the_promised_size(key):
 
 def test_the_signal_at_the_input_is_the_first_layers_own(problem, key):
     params, _, x, y = problem
-    _, cache = NET.forward(params, x)
-    dz = LOSS.backward(NET.apply(params, x), y)
-    backward = feedback.direct(NET, feedback.direct_weights(NET, params, x, key))
-    dparams, dx = backward(params, cache, dz)
-    np.testing.assert_allclose(dx, dparams[0].W.dz @ params[0].W, **EXACT)
+
+    @jax.jit
+    def both(params, x, y):
+        z, cache = NET.forward(params, x)
+        backward = feedback.direct(NET, feedback.direct_weights(NET, params, x, key))
+        dparams, dx = backward(params, cache, LOSS.backward(z, y))
+        return dx, dparams[0].W.dz @ params[0].W
+
+    np.testing.assert_allclose(*both(params, x, y), **EXACT)
 
 
 def test_every_reading_is_there_on_every_way_back(problem, key):
     params, _, x, y = problem
     clip = jn.per_example.clipped(0.1)
     backward = feedback.sign_symmetry(NET)
-    _, cache = NET.forward(params, x)
-    dparams, _ = backward(params, cache, LOSS.backward(NET.apply(params, x), y))
-    _, grads = jn.value_and_grad(NET, LOSS, backward=backward, read=clip)(params, x, y)
-    assert_equal(grads, jn.per_example.clipped_mean(dparams, 0.1))
+
+    @jax.jit
+    def both(params, x, y):
+        z, cache = NET.forward(params, x)
+        dparams, _ = backward(params, cache, LOSS.backward(z, y))
+        _, grads = jn.value_and_grad(NET, LOSS, backward=backward, read=clip)(params, x, y)
+        return grads, jn.per_example.clipped_mean(dparams, 0.1)
+
+    assert_equal(*both(params, x, y))
 
 
 def test_mirroring_tends_to_the_weights_times_rate_over_decay(x64, key):
@@ -156,8 +165,12 @@ def test_each_weight_of_a_stack_has_a_mean_size_of_its_own(x64, key):
         (jn.Layer(inner.init, inner.forward, inner.backward), jn.Dense(W, b)),
     ):
         x = jax.random.normal(key, (3, 4))
-        _, cache = net.forward(params, x)
-        _, dx = feedback.sign_symmetry(net)(params, cache, x)
+
+        @jax.jit
+        def back(params, x, net=net):
+            return feedback.sign_symmetry(net)(params, net.forward(params, x)[1], x)[1]
+
+        dx = back(params, x)
         np.testing.assert_allclose(dx, np.asarray(x) @ second @ first, **EXACT)
 
 
@@ -191,9 +204,14 @@ def test_direct_feedback_adds_up_where_paths_meet(x64, key):
     """Residual, repeated, recomputed layers and a combinator of one's own, written out."""
     params, x, dy = PATHS.init(key), jax.random.normal(key, (5, 3)), jax.random.normal(key, (5, 2))
     B = feedback.direct_weights(PATHS, params, x, key)
-    y, cache = PATHS.forward(params, x)
-    dparams, dx = feedback.direct(PATHS, B)(params, cache, dy)
 
+    @jax.jit
+    def forward_and_back(params, B, x, dy):
+        y, cache = PATHS.forward(params, x)
+        dparams, dx = feedback.direct(PATHS, B)(params, cache, dy)
+        return y, jn.per_example.total(dparams), dx
+
+    y, grads, dx = forward_and_back(params, B, x, dy)
     (W1, b1), ((W2, b2), _), ((Ws, bs), _), (((W5, b5), _), (W6, b6)), (W7, b7) = jax.tree.map(np.asarray, params)
     _, (B2, _), (Bs, _), ((B5, _), B6), B7 = jax.tree.map(np.asarray, B)
     h1 = np.asarray(x) @ W1.T + b1
@@ -226,7 +244,7 @@ def test_direct_feedback_adds_up_where_paths_meet(x64, key):
         ((dense(dz5, h4), ()), dense(d5, h4)),
         dense(e, h5),
     )
-    assert_equal(jn.per_example.total(dparams), expected)
+    assert_equal(grads, expected)
 
 
 def test_direct_weights_have_the_structure_of_the_layers_and_none_where_the_input_comes_untouched(x64, key):

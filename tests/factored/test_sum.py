@@ -70,15 +70,20 @@ def test_curvature_sums_over_columns(positions, net, x64, key):
 def test_its_kronecker_factor_is_the_whole_block_and_its_eigenvalues_are_that_blocks(x64, key):
     net, loss = used_in_unlike_ways(4), jn.losses.half_squared_error
     params, x = net.init(key), jax.random.normal(key, (EXAMPLES, 4))
-    block = curvature.ggn_blocks(net, loss, params, x, x)["W"]
     weights = jnp.array([0.5, 1.0, 0.0, 2.0, 0.25])
-    (factor,) = curvature.kflr(net, loss, params, x, x)["W"]
-    np.testing.assert_allclose(factor, block, rtol=0, atol=1e-12 * float(jnp.abs(block).max()))
-    (factor,) = curvature.kflr(net, loss, params, x, x, weights)["W"]
-    one_by_one = [curvature.ggn_blocks(net, loss, params, x[n : n + 1], x[n : n + 1])["W"] for n in range(EXAMPLES)]
-    expected = sum(weight * of_one for weight, of_one in zip(weights, one_by_one, strict=True))
-    np.testing.assert_allclose(factor, expected, rtol=0, atol=1e-12 * float(jnp.abs(expected).max()))
-    eigen = curvature.ekfac(net, loss, params, x, x)["W"]
+
+    @jax.jit
+    def everything(params, x):
+        arguments = net, loss, params, x, x
+        one_by_one = [curvature.ggn_blocks(net, loss, params, x[n : n + 1], x[n : n + 1])["W"] for n in range(EXAMPLES)]
+        expected = sum(weight * of_one for weight, of_one in zip(weights, one_by_one, strict=True))
+        factors = curvature.kflr(*arguments)["W"], curvature.kflr(*arguments, weights)["W"]
+        return factors, (curvature.ggn_blocks(*arguments)["W"], expected), curvature.ekfac(*arguments)["W"]
+
+    factors, blocks, eigen = jax.device_get(everything(params, x))
+    for (factor,), block in zip(factors, blocks, strict=True):
+        np.testing.assert_allclose(factor, block, rtol=0, atol=1e-12 * np.abs(block).max())
+    block = blocks[0]
     values = np.linalg.eigvalsh(block)
     np.testing.assert_allclose(np.sort(eigen.values.ravel()), values, rtol=0, atol=1e-12 * values.max())
 
@@ -90,27 +95,40 @@ def test_short_factors_are_read_in_the_long_type(positions, dtype, key):
     raw = jax.random.normal(key, (EXAMPLES, *positions, 4, 3), dtype)
     form = short.add(jn.Each(raw, ndim=2))
     assert form.dtype_of_total() == dtype
-    form = form.summed_in(jnp.float32)
     dz, a, g = (np.asarray(array, np.float64) for array in (short.dz, short.a, raw))
     dz, a = (signal.reshape(EXAMPLES, -1, signal.shape[-1]) for signal in (dz, a))
     g = np.einsum("mto,mti->moi", dz, a) + g.sum(tuple(range(1, 1 + len(positions))))
     weights = jnp.array([0.5, -1.0, 0.0, 2.0, 0.25])
-    readings = {
-        "total": (form.total(None), g.sum(0)),
-        "weighted": (form.total(weights), np.tensordot(weights, g, 1)),
-        "each": (form.each(), g),
-        "norms": (form.norms(), np.sqrt((g**2).sum((1, 2)))),
-        "squares": (form.square_total(None), (g**2).sum(0)),
-        "dot": (form.dot(jnp.ones((4, 3))), g.sum((1, 2))),
-        "gram": (form.inner(form), np.einsum("moi,noi->mn", g, g)),
-        "clipped": (
-            per_example.clipped_mean(form, 4.0),
-            np.tensordot(np.minimum(1, 4 / np.sqrt((g**2).sum((1, 2)))) / EXAMPLES, g, 1),
-        ),
+
+    @jax.jit
+    def readings(form):
+        form = form.summed_in(jnp.float32)
+        return {
+            "total": form.total(None),
+            "weighted": form.total(weights),
+            "each": form.each(),
+            "norms": form.norms(),
+            "squares": form.square_total(None),
+            "dot": form.dot(jnp.ones((4, 3))),
+            "gram": form.inner(form),
+            "clipped": per_example.clipped_mean(form, 4.0),
+        }
+
+    lengths = np.sqrt((g**2).sum((1, 2)))
+    expected = {
+        "total": g.sum(0),
+        "weighted": np.tensordot(weights, g, 1),
+        "each": g,
+        "norms": lengths,
+        "squares": (g**2).sum(0),
+        "dot": g.sum((1, 2)),
+        "gram": np.einsum("moi,noi->mn", g, g),
+        "clipped": np.tensordot(np.minimum(1, 4 / lengths) / EXAMPLES, g, 1),
     }
-    for name, (actual, expected) in readings.items():
+    for name, actual in readings(form).items():
         assert actual.dtype == jnp.float32, name
-        np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-5 * np.abs(expected).max(), err_msg=name)
+        largest = np.abs(expected[name]).max()
+        np.testing.assert_allclose(actual, expected[name], rtol=0, atol=2e-5 * largest, err_msg=name)
 
 
 def test_a_weight_of_zero_leaves_the_example_out_whatever_the_forms_hold(key):
