@@ -1,9 +1,15 @@
-"""Runs of a few epochs, in a folder of their own."""
+"""Runs of a few epochs, in a folder of their own, and folders as runs leave them."""
 
+import dataclasses
 import json
 
 from jaxnet.experiment.commands.train import run
 from jaxnet.experiment.options.train_config import TrainConfig
+from jaxnet.experiment.storage import folder
+from jaxnet.experiment.storage.metrics_file import Metrics
+from jaxnet.experiment.training.position import Epoch
+
+LOSSES = (0.5, 0.25, 0.125, 0.375)
 
 
 def train(tmp_path, **options):
@@ -11,3 +17,16 @@ def train(tmp_path, **options):
     out = tmp_path / "run"
     result = run(TrainConfig(**{"out": str(out), "epochs": 3, "hidden": (8,), **options}))
     return out, result, [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def write(where, losses=LOSSES, *, metric="accuracy", finished=True, **options):
+    """A run's folder with these validation losses, as train.py writes it."""
+    where.mkdir(parents=True)
+    config = TrainConfig(**{"epochs": len(losses), "out": str(where), **options})
+    folder.write_json(where / folder.CONFIG, dataclasses.asdict(config))
+    epochs = [Epoch(number, loss / 2, loss, 1 - loss, number * 1.5) for number, loss in enumerate(losses, 1)]
+    Metrics(where, metric).begin(tuple(epochs))
+    if finished:
+        result = {f"test_{metric}": 0.75, "kept_epoch": len(losses), "epochs": len(losses), "seconds": 100.0}
+        folder.write_json(where / folder.RESULT, result)
+    return where

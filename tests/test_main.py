@@ -20,6 +20,7 @@ usage: jaxnet COMMAND ...
   predict  predict with a trained network
   export   take a trained network elsewhere
   compare  compare runs in a table and a figure
+  runs     list runs with their scores
   check    check every step of the backward pass
 
 jaxnet COMMAND --help lists a command's options.
@@ -50,7 +51,7 @@ def test_the_version_is_told(run):
 
 
 def test_a_typo_in_a_command_is_one_line(run):
-    expected = "error: trian: expected one of train, predict, export, compare, check; did you mean train?\n"
+    expected = "error: trian: expected one of train, predict, export, compare, runs, check; did you mean train?\n"
     assert run("trian") == (errors.BadInput.status, "", expected)
 
 

@@ -21,7 +21,7 @@ from benchmarks.report import Spread
 from jaxnet import losses, networks, optimizers
 from jaxnet.experiment.console import screen
 from jaxnet.experiment.console.errors import interrupted
-from jaxnet.experiment.figures.canvas import BLUE, GREY, ORANGE
+from jaxnet.experiment.figures.canvas import BLUE, GREY, ORANGE, log_axis
 from jaxnet.layer import Layer
 from jaxnet.layers.activations import tanh
 from jaxnet.losses import Loss
@@ -276,8 +276,7 @@ def _draw(out, problems, outcomes):
         mark = np.median([run.losses[-1] for run in of["Adam"].runs])
         axes.axhline(mark, color=GREY, lw=1, ls=":", label="Adam's final loss, median")
         axes.axvline(problem.target, color=GREY, lw=1, ls="-.", label="K-FAC's target epoch")
-        axes.set(
-            xlabel="epochs", ylabel=f"training loss ({problem.unit})", yscale="log", title=problem.name.capitalize()
-        )
+        axes.set(xlabel="epochs", ylabel=f"training loss ({problem.unit})", title=problem.name.capitalize())
+        log_axis(axes.yaxis)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     report.save(figure, out, "kfac")

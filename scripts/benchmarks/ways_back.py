@@ -23,7 +23,7 @@ from benchmarks.report import Spread
 from jaxnet import feedback, gradient, losses, networks
 from jaxnet.experiment.console import screen
 from jaxnet.experiment.console.errors import interrupted
-from jaxnet.experiment.figures.canvas import BLUE, GREEN, GREY, ORANGE
+from jaxnet.experiment.figures.canvas import BLUE, GREEN, GREY, ORANGE, log_axis
 from jaxnet.layers.activations import tanh
 from jaxnet.training import TrainState, make_epoch
 
@@ -271,7 +271,8 @@ def _draw(out, outcomes):
         report.draw_runs(left, outcome.runs.train_loss, **line, label=name)
         report.draw_runs(right, outcome.runs.hidden_angle, **line)
     right.axhline(90, color="black", lw=0.8)
-    left.set(xlabel="epochs", ylabel="cross-entropy (nats per image)", yscale="log", title="Training loss")
+    left.set(xlabel="epochs", ylabel="cross-entropy (nats per image)", title="Training loss")
+    log_axis(left.yaxis)
     right.set(xlabel="epochs", ylabel="angle (degrees)", title="Update and gradient, hidden layers", ylim=(-3, 100))
     right.set_yticks(range(0, 91, 15))
     figure.legend(loc="outside lower center", ncols=4, frameon=False, title="signal sent back by")

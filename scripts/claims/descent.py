@@ -12,6 +12,7 @@ from claims import ensemble, style
 from claims.ensemble import Lab, Runs, Task
 from claims.verdict import Claim, Row, at_most, more
 from jaxnet import activations, curvature
+from jaxnet.experiment.figures.canvas import log_axis
 from jaxnet.layer import Layer
 from jaxnet.networks import mlp
 
@@ -120,7 +121,7 @@ def _draw(lab, runs):
             label = f"{rate:g}" if axes is panels[0] else None
             axes.plot(np.where(np.isfinite(mean), mean, np.nan), color=shade, ls=dash, lw=1.6, label=label)
         axes.set(ylabel="J (nats per example)", title=where)
-        style.log_axis(axes)
+        log_axis(axes.yaxis)
         style.epoch_axis(axes, "iterations")
     figure.legend(loc="outside lower center", ncols=len(shown), frameon=False, title="learning rate eta")
     report.save(figure, lab.out, "training")

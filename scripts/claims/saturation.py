@@ -8,6 +8,7 @@ from claims import networks, style
 from claims.ensemble import Lab
 from claims.networks import ACTIVATIONS, SHALLOW_NETWORKS
 from claims.verdict import MARGIN, Claim, at_most, more, no_worse
+from jaxnet.experiment.figures.canvas import log_axis
 
 LARGE = "W1 x 10"
 STARTS = ("suited", LARGE)
@@ -89,25 +90,30 @@ def _draw(lab, name):
     figure, panels = report.subplots(len(ACTIVATIONS), rows=2)
     bins = np.linspace(-REACH, REACH, 61)
     for (above, below), g in zip(panels.T, ACTIVATIONS, strict=True):
-        for start, shade, label in (("suited", style.SHADES[0], "suited start"), (LARGE, style.SHADES[2], "W1 x 10")):
+        for start, shade, label in (("suited", style.SHADES[0], "suited start"), (LARGE, style.SHADES[1], "W1 x 10")):
             z, _ = networks.first_layer(lab, name, g, start)
             kind = {"histtype": "stepfilled", "alpha": 0.8} if start == "suited" else {"histtype": "step", "lw": 1.8}
-            above.hist(z.ravel(), bins, weights=np.full(z.size, 100 / z.size), color=shade, label=label, **kind)
+            percent = np.full(z.size, 100 / z.size)
+            above.hist(z.ravel(), bins, weights=percent, color=shade, label=f"Z1, {label}", **kind)
             dash = "-" if start == "suited" else "--"
             runs = networks.trained(lab, name, g)[start].tuned(lab.late).history.train_loss
-            style.draw_mean(below, runs, color=shade, ls=dash, label=label, lw=1.8)
+            style.draw_mean(below, runs, color=shade, ls=dash, label=f"loss, {label}", lw=1.8)
         slope = above.twinx()
         slope.plot(*_slope(g), color="black", lw=1.2, label="slope g'(z)")
-        slope.set(ylim=(0, 1.1), ylabel="slope g'(z)")
+        slope.set_ylim(0, 1.1)
         slope.spines["right"].set_visible(True)
+        if above is panels[0, -1]:
+            slope.set_ylabel("slope g'(z)")
+        else:
+            # The next panel's own label is there.
+            slope.tick_params(labelright=False)
         above.set(xlabel="z", ylabel="share of Z1 (%)", title=style.NAMES[g])
         below.set_ylabel("training loss (nats)")
-        style.log_axis(below)
+        log_axis(below.yaxis)
         style.epoch_axis(below)
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(
-        [*handles, slope.lines[0]], [*labels, "slope g'(z)"], loc="outside lower center", ncols=3, frameon=False
-    )
+    named = [axes.get_legend_handles_labels() for axes in (*panels[:, 0], slope)]
+    lines = {label: handle for of in named for handle, label in zip(*of, strict=True)}
+    figure.legend(list(lines.values()), list(lines), loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(name)
     report.save(figure, lab.out, "saturation")
 

@@ -9,6 +9,7 @@ from claims import networks, style
 from claims.ensemble import Lab
 from claims.networks import ACTIVATIONS, NETWORKS
 from claims.verdict import MARGIN, Claim, more, no_worse
+from jaxnet.experiment.figures.canvas import log_axis
 
 STARTS = {"0.01": "N(0, 0.01^2)", "1": "N(0, 1)", "suited": "He (ReLU), Glorot"}
 
@@ -79,7 +80,7 @@ def _draw(lab):
                 label = STARTS[start] if axes is panels[0, 0] else None
                 style.draw_mean(axes, runs[start].tuned(lab.late).history.test_loss, label=label, **line)
             axes.set_title(f"{style.NAMES[g]}: {name}")
-            style.log_axis(axes)
+            log_axis(axes.yaxis)
             axes.title.set_fontsize(9)
         row[0].set_ylabel("test loss (nats)")
     for axes in panels[-1]:

@@ -19,20 +19,8 @@ LINES: dict[str, dict[str, Any]] = {
 }
 NAMES = {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "ReLU", "leaky_relu": "leaky ReLU", "none": "no activation"}
 # For what is not an activation: light to dark, told apart in grey.
-SHADES = ("#9ECAE1", "#4292C6", "#08306B")
+SHADES = ("#56B4E9", "#D55E00", "#000000")
 DASHES = ("-", "--", ":")
-DECADES = 100
-
-
-def log_axis(axes: Any) -> None:
-    """A logarithmic y axis with plain numbers: 1, 2, 5 a decade where there are few decades."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < DECADES * low else (1.0,)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def epoch_axis(axes: Any, label: str = "epochs") -> None:

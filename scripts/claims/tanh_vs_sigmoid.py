@@ -11,6 +11,7 @@ from claims.networks import NETWORKS
 from claims.verdict import Claim, Row, more
 from jaxnet import activations
 from jaxnet.compose import chain
+from jaxnet.experiment.figures.canvas import log_axis
 from jaxnet.layer import Layer
 from jaxnet.networks import mlp
 
@@ -77,7 +78,7 @@ def _draw(lab, runs):
             label = arm if axes is panels[0] else None
             style.draw_mean(axes, arms[arm].tuned(lab.late).history.test_loss, label=label, **style.LINES[arm])
         axes.set(ylabel="test loss (nats per example)", title=name)
-        style.log_axis(axes)
+        log_axis(axes.yaxis)
         style.epoch_axis(axes)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, title="hidden units")
     report.save(figure, lab.out, "tanh-vs-sigmoid")

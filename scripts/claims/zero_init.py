@@ -7,6 +7,7 @@ from claims import networks, style
 from claims.ensemble import Lab
 from claims.networks import ACTIVATIONS, SHALLOW_NETWORKS
 from claims.verdict import Claim, at_most, more
+from jaxnet.experiment.figures.canvas import log_axis
 
 SHOWN = "digits, 64-32-10"
 
@@ -96,7 +97,7 @@ def _draw(lab):
                 run = networks.trained(lab, name, g)[start].tuned(lab.late)
                 style.draw_mean(panel, run.history.test_loss, label=label if panel is axes[1, 0] else None, **line)
         panel.set(ylabel="test loss (nats per example)", title=name)
-        style.log_axis(panel)
+        log_axis(panel.yaxis)
         style.epoch_axis(panel)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     report.save(figure, lab.out, "zero-init")

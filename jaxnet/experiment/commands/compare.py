@@ -111,7 +111,7 @@ def _print_table(runs: dict[str, Run]) -> None:
         f"test\n{metric}\n(epoch)",
         "seconds",
     )
-    rows = zip(*texts.values(), *zip(*map(_outcome, runs.values()), strict=True), strict=True)
+    rows = zip(*texts.values(), *zip(*map(outcome, runs.values()), strict=True), strict=True)
     print(screen.table((*texts, *outcomes), list(rows), texts=len(texts)))
     if not all(run.result for run in runs.values()):
         screen.say("-          running, or cut short")
@@ -131,8 +131,8 @@ def _told(option: Any) -> str:
     return "default" if option is None else str(option)
 
 
-def _outcome(run):
-    """The cells for what came of a run."""
+def outcome(run: Run) -> tuple[str, str, str, str, str]:
+    """The cells for what came of a run: epochs, best validation loss, its score, the test score, seconds."""
     best, test = run.best, "-"
     if run.result is not None:
         test = f"{_score(run, run.result[f'test_{run.metric}'])} ({run.result['kept_epoch']})"

@@ -1,5 +1,6 @@
 """Classes and their labels: a class is its text, and numbers only order the classes."""
 
+import re
 from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 
@@ -41,12 +42,17 @@ def _name(label):
 
 
 def _in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """By size if all are numbers, otherwise as texts."""
+    """By size if all are numbers, otherwise as texts, in which whole numbers go by size: class 2 before class 10."""
     names = list(names)
     sizes = list(map(_size, names))
     if None in sizes:
-        return tuple(sorted(names))
+        return tuple(sorted(names, key=lambda name: (_pieces(name), name)))
     return tuple(name for _, name in sorted(zip(sizes, names, strict=True)))
+
+
+def _pieces(name):
+    """Texts and whole numbers by turns, so that the pieces of two names compare."""
+    return [int(piece) if k % 2 else piece for k, piece in enumerate(re.split(r"([0-9]+)", name))]
 
 
 def _size(name):

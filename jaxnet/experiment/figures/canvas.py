@@ -13,6 +13,13 @@ from jaxnet.experiment.storage import durable
 # Okabe and Ito's colours, told apart by colour-blind readers; they differ in lightness, so in grey too.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#666666"
 CLASS_COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000"]
+# Thin lines in yellow are lost on white.
+LINE_COLOURS = [GREY if colour == "#F0E442" else colour for colour in CLASS_COLOURS]
+LINE_STYLES = ["-", "--", ":", "-."]
+# One fewer than the colours, so that no two of the first 56 look the same.
+MARKERS = ["o", "^", "s", "D", "v", "P", "X"]
+# An axis over fewer decades than these two powers of ten is numbered at 1, 2 and 5 of each.
+DECADES = 100
 
 
 def get_ready() -> None:
@@ -35,6 +42,17 @@ def pyplot() -> Any:
         }
     )
     return plt
+
+
+def log_axis(axis: Any) -> None:
+    """Makes an axis (`axes.xaxis` or `axes.yaxis`) logarithmic, with plain numbers: 1, 2, 5 where decades are few."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    low, high = sorted(axis.get_view_interval())
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < DECADES * low else (1.0,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def short(name: str, most: int = 18) -> str:

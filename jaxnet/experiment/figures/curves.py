@@ -1,27 +1,32 @@
 """How losses, the metric and the layers went, epoch by epoch."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jaxnet.experiment.data.problem import Problem
 from jaxnet.experiment.figures.canvas import (
     BLUE,
-    CLASS_COLOURS,
     GREEN,
-    GREY,
+    LINE_COLOURS,
+    LINE_STYLES,
+    MARKERS,
     ORANGE,
     letters_as_boxes,
+    log_axis,
     pyplot,
     save,
     short_names,
 )
 from jaxnet.experiment.training.position import Epoch
 
-# Thin lines in yellow are lost on white.
-RUN_COLOURS = [GREY if colour == "#F0E442" else colour for colour in CLASS_COLOURS]
-LINE_STYLES = ["-", "--", ":", "-."]
 MOST_LETTERS_OF_A_RUN = 60
+# Of a line with markers, how many it has at most.
+MOST_MARKERS = 10
+# Where the longest run has so many times the epochs of the shortest, the shortest is a stroke beside it: epochs then go
+# by their logarithm.
+UNLIKE_LENGTHS = 10
 # Of a layer's diagnostics: title and axis.
 PANELS = {
     "gradient_norm": ("Gradient", "norm"),
@@ -36,7 +41,7 @@ def draw_curves(path: Path, epochs: list[Epoch], problem: Problem, kept: Epoch) 
     plt = pyplot()
     numbers = [epoch.number for epoch in epochs]
     accuracy = bool(problem.classes)
-    figure, left, right = _panels(plt, [epochs], accuracy=accuracy)
+    figure, left, right = _panels(plt, accuracy=accuracy)
     marker = "." if len(epochs) == 1 else None
     validation = {"color": ORANGE, "ls": "--", "marker": marker}
     left.plot(numbers, [epoch.train_loss for epoch in epochs], color=BLUE, marker=marker, label="training")
@@ -44,10 +49,11 @@ def draw_curves(path: Path, epochs: list[Epoch], problem: Problem, kept: Epoch) 
     left.set_title("Loss")
     values = _metric(epochs, accuracy=accuracy)
     right.plot(numbers, values, **validation)
-    right.plot(
-        [kept.number], [values[kept.number - 1]], "o", color=GREEN, label=f"parameters kept, epoch {kept.number}"
-    )
+    point: dict[str, Any] = {"color": GREEN, "ls": "", "marker": "o"}
+    left.plot([kept.number], [kept.validation_loss], **point, label=f"parameters kept, epoch {kept.number}")
+    right.plot([kept.number], [values[kept.number - 1]], **point)
     right.set_title("Accuracy" if accuracy else "Root mean squared error")
+    _number_axes(left, right, [epochs])
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     save(plt, figure, path)
 
@@ -61,12 +67,13 @@ def draw_comparison(path: Path, runs: dict[str, list[Epoch]], *, accuracy: bool)
       accuracy: whether the metric is the accuracy, of classes; else it is the RMSE.
     """
     plt = pyplot()
-    figure, left, right = _panels(plt, list(runs.values()), accuracy=accuracy)
+    figure, left, right = _panels(plt, accuracy=accuracy)
     validation = []
     for k, epochs in enumerate(runs.values()):
         numbers = [epoch.number for epoch in epochs]
         best = min(range(len(epochs)), key=lambda k: epochs[k].validation_loss)
-        look = {"color": RUN_COLOURS[k % len(RUN_COLOURS)], "ls": LINE_STYLES[k // len(RUN_COLOURS) % len(LINE_STYLES)]}
+        style = LINE_STYLES[k // len(LINE_COLOURS) % len(LINE_STYLES)]
+        look = {"color": LINE_COLOURS[k % len(LINE_COLOURS)], "ls": style}
         # A line of one point shows as its marker only.
         faint = {"lw": 0.8, "alpha": 0.5, "marker": "." if len(epochs) == 1 else None}
         solid = {"marker": "o", "ms": 5, "markevery": [best]}
@@ -75,6 +82,7 @@ def draw_comparison(path: Path, runs: dict[str, list[Epoch]], *, accuracy: bool)
         right.plot(numbers, _metric(epochs, accuracy=accuracy), **look, **solid)
     left.set_title("Loss: validation, and training (thin)")
     right.set_title("Validation accuracy" if accuracy else "Validation RMSE")
+    _number_axes(left, right, list(runs.values()))
     _name_below(figure, validation, short_names(tuple(runs), MOST_LETTERS_OF_A_RUN))
     save(plt, figure, path)
 
@@ -89,13 +97,12 @@ def draw_diagnostics(path: Path, epochs: list[Epoch]) -> None:
             values = [layers[number].get(name) for layers in measured.values()]
             # A last layer has no activation; a layer of zeros has no ratio to its weights.
             known = np.array([np.nan if value is None else value for value in values]) * (100 if "%" in label else 1)
-            colour, marker = CLASS_COLOURS[number % len(CLASS_COLOURS)], "." if len(measured) == 1 else None
-            axes.plot(list(measured), known, color=colour, marker=marker, label=f"layer {number + 1}")
+            axes.plot(list(measured), known, **_look(number, len(measured)), label=f"layer {number + 1}")
+        axes.set(title=title, xlabel="epoch", ylabel=label)
         if "%" in label:
             axes.set_ylim(-3, 103)
         elif any((line.get_ydata() > 0).any() for line in axes.lines):
-            axes.set_yscale("log")
-        axes.set(title=title, xlabel="epoch", ylabel=label)
+            log_axis(axes.yaxis)
         if len(measured) == 1:
             axes.set_xticks(list(measured))
         else:
@@ -103,6 +110,15 @@ def draw_diagnostics(path: Path, epochs: list[Epoch]) -> None:
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(8, len(labels)), frameon=False)
     save(plt, figure, path)
+
+
+def _look(number, points):
+    """Of a layer's line: layers next to each other differ in colour, in dashes and in marker, so in grey too."""
+    of = {"color": LINE_COLOURS, "ls": LINE_STYLES, "marker": MARKERS}
+    spread = max(1, points // MOST_MARKERS)
+    # Markers of lines that lie on each other do not.
+    every = (number % spread, spread)
+    return {name: kinds[number % len(kinds)] for name, kinds in of.items()} | {"ms": 4, "markevery": every}
 
 
 def _name_below(figure, lines, names):
@@ -118,20 +134,27 @@ def _name_below(figure, lines, names):
     figure.set_figheight(figure.get_figheight() + extent.height / figure.dpi)
 
 
-def _panels(plt, runs, *, accuracy):
-    """A figure with a panel for losses and one for the metric, and axes that suit the runs' epochs."""
+def _panels(plt, *, accuracy):
+    """A figure with a panel for losses and one for the metric."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.9), layout="constrained")
     left.set(ylabel="cross-entropy (nats per example)" if accuracy else "half squared error (scaled targets)")
     right.set(ylabel="accuracy (%)" if accuracy else "RMSE (units of the target)")
+    return figure, left, right
+
+
+def _number_axes(left, right, runs):
+    """Axes that suit the runs' epochs and losses, which are drawn."""
     if all(min(epoch.train_loss, epoch.validation_loss) > 0 for epochs in runs for epoch in epochs):
-        left.set_yscale("log")
+        log_axis(left.yaxis)
+    lengths = list(map(len, runs))
     for axes in (left, right):
         axes.set_xlabel("epoch")
-        if max(map(len, runs)) == 1:
+        if max(lengths) == 1:
             axes.set_xticks([1])
+        elif max(lengths) >= UNLIKE_LENGTHS * min(lengths):
+            log_axis(axes.xaxis)
         else:
             axes.xaxis.get_major_locator().set_params(integer=True)
-    return figure, left, right
 
 
 def _metric(epochs, *, accuracy):

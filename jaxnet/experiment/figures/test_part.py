@@ -4,13 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxnet.experiment.figures.canvas import BLUE, CLASS_COLOURS, GREY, pyplot, save, short, short_names
+from jaxnet.experiment.figures.canvas import BLUE, CLASS_COLOURS, GREY, MARKERS, pyplot, save, short, short_names
 from jaxnet.experiment.storage.model import Model
 
-# One fewer than the colours, so that no two of the first 56 classes look the same.
-MARKERS = ["o", "^", "s", "D", "v", "P", "X"]
 MOST_CLASSES_NAMED = 25
 MOST_TARGETS_DRAWN = 6
+# By how much a class's probability is ahead of the next one's, and how dark its region is there.
+LEADS = (0, 0.25, 0.5, 0.75, 1)
+SHADES = (0.1, 0.2, 0.3, 0.4)
 
 
 def draw_confusion(path: Path, predicted: np.ndarray, y: np.ndarray, classes: tuple[str, ...]) -> None:
@@ -67,14 +68,17 @@ def draw_boundary(path: Path, model: Model, x: np.ndarray, y: np.ndarray) -> Non
     margin = np.where(high > low, 0.1 * (high - low), 1.0)
     first, second = (np.linspace(a, b, 300) for a, b in zip(low - margin, high + margin, strict=True))
     grid = np.stack(np.meshgrid(first, second), axis=-1).reshape(-1, 2)
-    regions = model.predict(grid).argmax(axis=1).reshape(len(second), len(first))
+    probabilities = model.predict(grid).reshape(len(second), len(first), len(classes))
     first, second = _raw(model, first, 0), _raw(model, second, 1)
     colours = [CLASS_COLOURS[k % len(CLASS_COLOURS)] for k in range(len(classes))]
     columns = -(-len(classes) // 13) if len(classes) <= MOST_CLASSES_NAMED else 0
     figure, axes = plt.subplots(figsize=(4.8 + 2.2 * columns, 4.6), layout="constrained")
-    levels = np.arange(len(classes) + 1) - 0.5
-    axes.contourf(first, second, regions, levels=levels, colors=colours, alpha=0.25)
-    axes.contour(first, second, regions, levels=levels[1:-1], colors="black", linewidths=1)
+    for k, colour in enumerate(colours):
+        others = np.delete(probabilities, k, axis=-1).max(axis=-1)
+        lead = probabilities[..., k] - others
+        # Contours are interpolated between the grid's points, where regions would be steps.
+        axes.contourf(first, second, lead, levels=LEADS, colors=[(colour, shade) for shade in SHADES])
+        axes.contour(first, second, lead, levels=[0], colors="black", linewidths=1)
     points = []
     for k in range(len(classes)):
         of_class = _raw(model, x[y == k, 0], 0), _raw(model, x[y == k, 1], 1)
@@ -82,6 +86,9 @@ def draw_boundary(path: Path, model: Model, x: np.ndarray, y: np.ndarray) -> Non
         points += axes.plot(*of_class, marker, color=colours[k], ms=5, mec="white", mew=0.5)
     axes.set(xlabel=short(model.features[0], 40), ylabel=short(model.features[1], 40))
     axes.set_title("Decision boundary, test examples")
+    greys = plt.matplotlib.colors.ListedColormap([("black", shade) for shade in SHADES])
+    scale = plt.matplotlib.cm.ScalarMappable(plt.matplotlib.colors.BoundaryNorm(LEADS, len(SHADES)), greys)
+    figure.colorbar(scale, ax=axes, label="probability, less the next class's", shrink=0.8)
     if columns:
         names, title = short_names(classes), short(model.problem.targets[0])
         figure.legend(points, names, loc="outside right upper", title=title, frameon=False, ncols=columns)

@@ -1,11 +1,11 @@
 """Runs beside each other: the table, the figure, and what cannot be compared."""
 
-import dataclasses
 import json
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from short_runs import LOSSES, write
 
 from jaxnet.experiment.commands.compare import CompareConfig, compare, distinguishing_names
 from jaxnet.experiment.commands.train import run
@@ -15,23 +15,7 @@ from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage import folder
 from jaxnet.experiment.storage.history import read
-from jaxnet.experiment.storage.metrics_file import Metrics
 from jaxnet.experiment.training.position import Epoch
-
-LOSSES = (0.5, 0.25, 0.125, 0.375)
-
-
-def write(where, losses=LOSSES, *, metric="accuracy", finished=True, **options):
-    """A run's folder with these validation losses, as train.py writes it."""
-    where.mkdir(parents=True)
-    config = TrainConfig(**{"epochs": len(losses), "out": str(where), **options})
-    folder.write_json(where / folder.CONFIG, dataclasses.asdict(config))
-    epochs = [Epoch(number, loss / 2, loss, 1 - loss, number * 1.5) for number, loss in enumerate(losses, 1)]
-    Metrics(where, metric).begin(tuple(epochs))
-    if finished:
-        result = {f"test_{metric}": 0.75, "kept_epoch": len(losses), "epochs": len(losses), "seconds": 100.0}
-        folder.write_json(where / folder.RESULT, result)
-    return where
 
 
 def compared(capsys, tmp_path, *folders, out="figure.svg"):
@@ -189,6 +173,14 @@ def test_the_legend_lies_below_the_panels_and_within_the_figure(tmp_path, runs, 
         assert axes.get_tightbbox().y0 >= legend.y1
         # As high as the panels of a run's own figure.
         assert 0.75 < axes.get_window_extent().height / (3.9 * figure.dpi) < 0.9
+
+
+@pytest.mark.parametrize(("epochs", "scale"), [(4, "linear"), (10, "log")])
+def test_a_short_run_beside_one_of_ten_times_its_length_is_seen_as_epochs_go_by_their_logarithm(
+    epochs, scale, tmp_path, capsys, drawn
+):
+    compared(capsys, tmp_path, write(tmp_path / "short", LOSSES[:1]), write(tmp_path / "long", LOSSES[:1] * epochs))
+    assert [axes.get_xscale() for axes in drawn[0].axes] == [scale, scale]
 
 
 def test_losses_that_are_not_all_positive_are_on_a_plain_scale(tmp_path, capsys, drawn):

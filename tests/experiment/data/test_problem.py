@@ -69,6 +69,12 @@ def test_an_explicit_loss_decides():
     assert pose(many, "softmax_cross_entropy")[0].kind == "101 classes"
 
 
+def test_whole_numbers_in_names_order_the_classes():
+    names = ["class 10", "class 2", "class 2b", "1", "class 02", "other"]
+    in_order = ("1", "class 02", "class 2", "class 2b", "class 10", "other")
+    assert pose(table_of(names * 3))[0].classes == in_order
+
+
 def test_labels_of_idx_files_are_classes_however_many():
     assert pose(table_of(np.arange(20).repeat(3), labels=True))[0].kind == "20 classes"
 

@@ -1,0 +1,84 @@
+"""The runs in a folder, with what came of each."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from jaxnet.experiment.commands.compare import outcome
+from jaxnet.experiment.console import packages, screen
+from jaxnet.experiment.console.errors import BadInput
+from jaxnet.experiment.data.named import NAMES
+from jaxnet.experiment.options.parse import parse
+from jaxnet.experiment.storage.folder import CONFIG, METRICS
+from jaxnet.experiment.storage.history import Run, read
+
+HEADER = (
+    "run",
+    "data",
+    "model",
+    "optimizer",
+    "epochs",
+    "best\nvalidation\nloss (epoch)",
+    "validation\nscore",
+    "test\nscore (epoch)",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunsConfig:
+    """List runs of `jaxnet train` with their scores, those that were written last below."""
+
+    folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")] = "runs"
+    """Where to look, in the folders below too."""
+
+
+def main() -> None:
+    """`runs`, with this process's command line."""
+    runs(parse(RunsConfig))
+
+
+def runs(config: RunsConfig) -> None:
+    """Prints the table: accuracies in percent, RMSE in the units of the target.
+
+    Raises:
+      BadInput: when there is no such folder, or no run in it.
+    """
+    packages.require("rich")
+    place = Path(config.folder)
+    if not place.is_dir():
+        raise BadInput(f"{place}: no such folder; expected one that holds runs of `jaxnet train`")
+    rows, left_out = [], []
+    for folder in _found(place):
+        try:
+            rows.append(_row(place, read(folder)))
+        except BadInput as error:
+            left_out.append(str(error))
+    if not rows and not left_out:
+        raise BadInput(f"{place}: holds no run; expected folders that `jaxnet train` wrote")
+    if rows:
+        print(screen.table(HEADER, rows, texts=HEADER.index("epochs")))
+        if any(row[-1] == "-" for row in rows):
+            screen.say("-          running, or cut short")
+    for line in left_out:
+        screen.say(f"note       {line}")
+
+
+def _found(place: Path) -> list[Path]:
+    """The runs' folders, by when their last epoch ended."""
+    folders = {path.parent for path in place.rglob(CONFIG) if path.is_file()}
+    return sorted(folders, key=lambda folder: (_changed(folder), folder))
+
+
+def _changed(folder):
+    metrics = folder / METRICS
+    return (metrics if metrics.exists() else folder / CONFIG).stat().st_mtime
+
+
+def _row(place: Path, run: Run) -> tuple[str, ...]:
+    data = str(run.options["data"])
+    name = str(run.folder.relative_to(place)) if run.folder != place else str(place)
+    epochs, loss, validation, test, _ = outcome(run)
+    made = (run.options.get("model", "mlp"), run.options["optimizer"])
+    return name, data if data in NAMES else Path(data).name, *made, epochs, loss, validation, test

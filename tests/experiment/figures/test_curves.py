@@ -1,0 +1,57 @@
+"""The figures of a run: what is drawn in them, and that its parts are told apart."""
+
+import itertools
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from jaxnet.experiment.data.problem import Problem
+from jaxnet.experiment.figures import canvas, curves
+from jaxnet.experiment.training.position import Epoch
+
+PROBLEM = Problem._make(("a", "b") if name == "classes" else None for name in Problem._fields)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures, which are not saved."""
+    kept = []
+    monkeypatch.setattr(curves, "save", lambda plt, figure, path: kept.append(figure))
+    yield kept
+    plt.close("all")
+
+
+def test_the_epoch_whose_parameters_are_kept_is_marked_in_both_panels(tmp_path, drawn):
+    epochs = [Epoch(number, 1 / number, 0.5 + (number - 2) ** 2, number / 10, 1.0) for number in (1, 2, 3)]
+    curves.draw_curves(tmp_path / "loss.png", epochs, PROBLEM, epochs[1])
+    ((left, right),) = (figure.axes for figure in drawn)
+    assert left.lines[-1].get_xydata().tolist() == [[2, 0.5]]
+    assert right.lines[-1].get_xydata().tolist() == [[2, 20]]
+    named = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert named == ["training", "validation", "parameters kept, epoch 2"]
+
+
+def test_layers_differ_in_colour_in_dashes_and_in_marker(tmp_path, drawn):
+    layers = [{"gradient_norm": 1.0, "update_to_weight": 0.1, "dead": 0.0, "saturated": 0.5} for _ in range(28)]
+    epochs = [Epoch(n, 1.0, 1.0, 0.5, 1.0, diagnostics={"layers": layers}) for n in range(1, 31)]
+    curves.draw_diagnostics(tmp_path / "diagnostics.png", epochs)
+    for axes in drawn[0].axes:
+        looks = [(line.get_color(), line.get_linestyle(), line.get_marker()) for line in axes.lines]
+        assert len(set(looks)) == len(layers)
+        for one, next_one in itertools.pairwise(looks):
+            assert all(np.not_equal(one, next_one))
+
+
+@pytest.mark.parametrize(("least", "most"), [(0.03, 0.4), (1e-5, 1e2)])
+def test_a_logarithmic_axis_has_plain_numbers(least, most):
+    _, axes = plt.subplots()
+    axes.plot([1, 2], [least, most])
+    canvas.log_axis(axes.yaxis)
+    axes.figure.canvas.draw()
+    texts = [text.get_text() for text in axes.yaxis.get_majorticklabels()]
+    low, high = axes.get_ylim()
+    seen = [text for text in texts if text and low <= float(text) <= high]
+    assert len(seen) > 2
+    assert [f"{float(text):g}" for text in seen] == seen
+    plt.close("all")
