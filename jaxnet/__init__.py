@@ -7,6 +7,7 @@ from jaxnet.compose import chain, residual, signals
 from jaxnet.drawing import draw
 from jaxnet.factored import Each, Outer, Windows
 from jaxnet.fan_out import fan_out
+from jaxnet.files import load, restore, save
 from jaxnet.gradient import value_and_grad, with_hand_derived_vjp
 from jaxnet.layer import Layer, at_leaves, bind
 from jaxnet.layers import activations
@@ -113,6 +114,7 @@ __all__ = [
     "instance_norm",
     "layer_norm",
     "leaky_relu",
+    "load",
     "log_sigmoid",
     "log_softmax",
     "losses",
@@ -134,9 +136,11 @@ __all__ = [
     "repeat",
     "reshape",
     "residual",
+    "restore",
     "rms_norm",
     "rnn",
     "rotary",
+    "save",
     "selu",
     "shared",
     "sigmoid",

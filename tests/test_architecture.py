@@ -12,8 +12,10 @@ import pytest
 import jaxnet as jn
 
 PACKAGE = Path(jn.__file__).parent
-# All that `import jaxnet` may load: neither the annex nor the command.
-CORE = sorted({*PACKAGE.rglob("*.py")} - {*(PACKAGE / "experiment").rglob("*.py"), PACKAGE / "__main__.py"})
+# What leads from the core into the annex, when it is called, and the command.
+DOORS = {PACKAGE / "files.py", PACKAGE / "__main__.py"}
+# All else that `import jaxnet` loads.
+CORE = sorted({*PACKAGE.rglob("*.py")} - {*(PACKAGE / "experiment").rglob("*.py")} - DOORS)
 AUTODIFF = {"grad", "vjp", "value_and_grad", "jacrev", "jacfwd", "hessian", "linearize", "linear_transpose"}
 PUBLIC = [jn, *(value for name in jn.__all__ if isinstance(value := getattr(jn, name), ModuleType))]
 EXPERIMENT, SCRIPTS = PACKAGE / "experiment", PACKAGE.parent / "scripts"

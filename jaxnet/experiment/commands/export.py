@@ -141,11 +141,10 @@ def _arrays(trained):
 def _description(trained):
     problem = trained.problem
     return {
-        "model": trained.network.model,
+        **model.described(trained),
         **trained.network.about,
         "output_activation": problem.output_activation,
         "loss": problem.loss,
-        "features": trained.features,
         "classes": problem.classes,
         "targets": problem.targets,
     }

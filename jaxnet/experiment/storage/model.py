@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -68,7 +69,20 @@ class Model(NamedTuple):
 
 def content(model: Model) -> bytes:
     """What the file of a model holds."""
-    description = {
+    arrays: dict[str, Any] = {
+        **{f"features_{name}": array for name, array in model.scaling._asdict().items()},
+        "targets_mean": model.problem.mean,
+        "targets_scale": model.problem.scale,
+    }
+    arrays |= {name: np.asarray(leaf) for name, leaf in by_place(model.params).items()}
+    file = io.BytesIO()
+    np.savez(file, description=np.array(json.dumps(described(model))), **arrays)
+    return file.getvalue()
+
+
+def described(model: Model) -> dict[str, Any]:
+    """All but the arrays, for JSON."""
+    return {
         "model": model.network.model,
         "options": dataclasses.asdict(model.network.options),
         "shape": model.network.shape,
@@ -78,15 +92,6 @@ def content(model: Model) -> bytes:
             name: value for name, value in model.problem._asdict().items() if not isinstance(value, np.ndarray)
         },
     }
-    arrays: dict[str, Any] = {
-        **{f"features_{name}": array for name, array in model.scaling._asdict().items()},
-        "targets_mean": model.problem.mean,
-        "targets_scale": model.problem.scale,
-    }
-    arrays |= {name: np.asarray(leaf) for name, leaf in by_place(model.params).items()}
-    file = io.BytesIO()
-    np.savez(file, description=np.array(json.dumps(description)), **arrays)
-    return file.getvalue()
 
 
 def load(folder: Path) -> Model:
@@ -100,9 +105,20 @@ def load(folder: Path) -> Model:
     path = folder / FILE
     if not path.is_file():
         raise BadInput(f"{folder}: holds no trained model ({FILE}); expected the folder of a finished run")
+    return load_file(path)
+
+
+def load_file(path: Path) -> Model:
+    """Reads a model's .npz file, also one that was exported.
+
+    Raises:
+      BadInput: when it is damaged or of another version.
+    """
     try:
         with quietly(), path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return _assemble(archive)
+            return assemble(json.loads(str(archive["description"])), archive)
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file; expected a trained model") from None
     except _UnknownNetwork as unknown:
         known = ", ".join(ARCHITECTURES)
         raise BadInput(
@@ -117,8 +133,8 @@ class _UnknownNetwork(Exception):  # noqa: N818 a model of another version
     """A model that is whole, of an architecture that is not there."""
 
 
-def _assemble(arrays):
-    description = json.loads(str(arrays["description"]))
+def assemble(description: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Model:
+    """The model of what `described` says and its arrays, with the names of a run's own file or of an export."""
     problem = _problem(description["problem"], arrays)
     require_types(Origin, description["origin"])
     origin, features = Origin(**description["origin"]), tuple(description["features"])
@@ -127,9 +143,13 @@ def _assemble(arrays):
     network = _network(description, problem)
     net = network.net
     blank = jax.eval_shape(net.init, jax.random.key(0))
-    held = {name: _checked(arrays[name], leaf) for name, leaf in by_place(blank).items()}
-    params = jax.tree.unflatten(jax.tree.structure(blank), list(held.values()))
-    if len({leaf.dtype for leaf in held.values()}) != 1:
+    leaves, structure = jax.tree.flatten(blank)
+    # Where each array's name is among the leaves: exports have names of the architecture's own.
+    numbered = jax.tree.unflatten(structure, range(len(leaves)))
+    named = by_place(numbered) if by_place(numbered).keys() <= arrays.keys() else network.architecture.arrays(numbered)
+    held = [_checked(arrays[name], leaves[k]) for name, k in sorted(named.items(), key=lambda item: item[1])]
+    params = jax.tree.unflatten(structure, held)
+    if len({leaf.dtype for leaf in held}) != 1:
         raise ValueError("arrays that do not fit each other")
     outputs = jax.eval_shape(net.apply, blank, network.inputs(1, np.float32)).shape
     if len(features) != math.prod(network.shape) or outputs != (1, problem.outputs):
@@ -142,7 +162,9 @@ def _assemble(arrays):
 def _problem(told, arrays):
     texts: dict[str, Any] = _tuples(told)
     require_types(Problem, texts)
-    problem = Problem(**texts, mean=arrays["targets_mean"], scale=arrays["targets_scale"])
+    # Exports have them for numbers alone.
+    mean, scale = (arrays[name] if name in arrays else np.zeros(0) for name in ("targets_mean", "targets_scale"))
+    problem = Problem(**texts, mean=mean, scale=scale)
     if problem.loss not in get_args(LossName):
         raise ValueError("another loss")
     for part in () if problem.classes else (problem.mean, problem.scale):
