@@ -1,0 +1,36 @@
+"""The programs of docs/how-to run, and do what their pages say."""
+
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from trees import assert_trees_equal
+
+import jaxnet as jn
+
+PAGES = Path(__file__).parents[1] / "docs" / "how-to"
+
+
+def program_of(page):
+    (program,) = re.findall(r"```python\n(.*?)```", (PAGES / page).read_text(), re.DOTALL)
+    return program
+
+
+@pytest.mark.usefixtures("optax_promotion")
+def test_a_training_loop_of_your_own_stops_early_and_goes_on_from_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    held = {}
+    with jax.numpy_rank_promotion("allow"):
+        exec(program_of("training-loop.md"), held)
+    assert held["metrics"]["noise scale"].shape == (44,)
+    accuracy = (held["net"].apply(held["params"], held["x_validation"]).argmax(1) == held["y_validation"]).mean()
+    assert accuracy > 0.9
+    assert held["validate"](held["params"]) == held["best"]
+    state = held["state"]
+    jn.save("state.npz", state)
+    again = jn.restore("state.npz", like=state)
+    went_on, as_well = (held["epoch"](one, held["x"], held["y"])[0] for one in (state, again))
+    assert_trees_equal(went_on.params, as_well.params)
+    assert np.asarray(went_on.epoch) == np.asarray(as_well.epoch)
