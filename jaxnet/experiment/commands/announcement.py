@@ -43,7 +43,7 @@ def print_plan(
     scaled = ", all on one scale" if examples.image and config.scale != "none" else ""
     say(f"data       {examples.name}: {counts} of {len(examples.features)} features{scaled}{streamed}")
     say(f"problem    {problem.kind}: {problem.loss}")
-    say(f"network    {network}")
+    say(f"network    {network}; {network.parameters:,} parameters")
     _print_recipe(recipe)
 
 

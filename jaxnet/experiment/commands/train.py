@@ -98,6 +98,7 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
         print_plan(found, layout, examples, network, recipe, config)
         out = Path(processes.by_first(lambda: str(_open_folder(config, recipe, examples, network, stack))))
         named(str(out))
+        say(f"folder     {out}/")
         with telling(out, device):
             result = _fill(out, config, recipe, examples, network, layout)
             result["seconds"] = round(time.perf_counter() - started, 3)

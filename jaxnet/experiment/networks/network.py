@@ -50,6 +50,12 @@ class Network(NamedTuple):
         described = self.architecture.described(self.options, self.shape, self.outputs)
         return f"{described}, output {self.output_activation}"
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers are trained."""
+        blank = jax.eval_shape(self.net.init, jax.random.key(0))
+        return sum(leaf.size for leaf in jax.tree.leaves(blank))
+
     def inputs(self, examples: Any, dtype: DTypeLike) -> jax.ShapeDtypeStruct:
         """What it takes, for so many examples, as shapes alone."""
         return jax.ShapeDtypeStruct((examples, *self.shape), dtype)

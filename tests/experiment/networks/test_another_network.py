@@ -68,7 +68,7 @@ def registered(monkeypatch):
 def test_it_is_trained_gone_on_with_saved_loaded_and_exported(registered, tmp_path, capsys):
     out = tmp_path / "run"
     train.run(parse(Config, f"--data iris --model blocks --blocks 2 --epochs 2 --out {out}".split()))
-    assert "network    2 blocks of 4, output identity\n" in capsys.readouterr().out
+    assert "network    2 blocks of 4, output identity; 55 parameters\n" in capsys.readouterr().out
     stored = json.loads((out / "config.json").read_text())
     assert (stored["model"], stored["blocks"], stored["hidden"]) == ("blocks", 2, [256])
     assert "init" not in stored["resolved"]

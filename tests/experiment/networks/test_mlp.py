@@ -36,6 +36,7 @@ def test_examples_of_any_shape_are_rows_to_it():
     assert images == flat
     assert images.shape == (6,)
     assert str(images) == "6-5-2, relu, output identity"
+    assert images.parameters == 6 * 5 + 5 + 5 * 2 + 2
 
 
 @pytest.mark.parametrize(
