@@ -86,6 +86,11 @@ def own_cache_folder(tmp_path_factory):
     """Scripts that tests call keep compiled programs, and Matplotlib its fonts, there, not in the user's folder."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
     os.environ.setdefault("MPLCONFIGDIR", str(tmp_path_factory.mktemp("matplotlib")))
+    # A run loads Matplotlib in a thread. Python 3.11 counts how deep its parser is for all threads together, and that
+    # of the annotations' checks would fail meanwhile.
+    from jaxnet.experiment.figures import canvas
+
+    canvas.get_ready()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,7 +5,9 @@ from typing import Any
 
 import jax
 
+from jaxnet.experiment.console import screen
 from jaxnet.experiment.console.screen import say
+from jaxnet.experiment.data.columns import CATEGORY, NUMBER
 from jaxnet.experiment.data.examples import Examples
 from jaxnet.experiment.devices.mesh import Layout
 from jaxnet.experiment.networks.network import Network
@@ -41,10 +43,34 @@ def print_plan(
     counts = f"{len(parts.train.y)} training, {len(parts.validation.y)} validation, {len(parts.test.y)} test examples"
     streamed = ", streamed from disk" if config.stream else ""
     scaled = ", all on one scale" if examples.image and config.scale != "none" else ""
-    say(f"data       {examples.name}: {counts} of {len(examples.features)} features{scaled}{streamed}")
+    say(f"data       {examples.name}: {counts} of {_counted(parts.features)}{scaled}{streamed}")
+    for note in examples.notes:
+        say(f"note       {note}")
+    _print_columns(parts.treatments, examples.left_out)
     say(f"problem    {problem.kind}: {problem.loss}")
     say(f"network    {network}; {network.parameters:,} parameters")
     _print_recipe(recipe)
+
+
+def _counted(features):
+    return "1 feature" if len(features) == 1 else f"{len(features)} features"
+
+
+def _print_columns(treatments, left_out):
+    """What became of each column, where some are no plain numbers."""
+    if all(treatment.is_plain and treatment.kind == NUMBER for treatment in treatments) and not left_out:
+        return
+    rows = [(treatment.name, treatment.kind, _becomes(treatment)) for treatment in treatments]
+    rows += [(name, "left out", why) for name, why in left_out.items()]
+    print(screen.table(("column", "holds", "becomes"), rows, texts=3))
+
+
+def _becomes(treatment):
+    gaps = "its gaps another" if treatment.gaps else ""
+    if treatment.kind == CATEGORY:
+        of_texts = f"{len(treatment.texts)} features, one for each text, and one for all others"
+        return f"{of_texts}; {gaps}" if gaps else of_texts
+    return f"a number; gaps {treatment.fill:.4g}, and a feature of their own" if gaps else "a number"
 
 
 def _print_recipe(recipe):

@@ -13,7 +13,10 @@ import tyro
 from jaxnet.experiment.commands.train import device
 from jaxnet.experiment.console.errors import BadInput, some
 from jaxnet.experiment.console.screen import say
-from jaxnet.experiment.data import delimited, named
+from jaxnet.experiment.data import lines, named
+from jaxnet.experiment.data.columns import NUMBER
+from jaxnet.experiment.data.delimited import ALL, Selection
+from jaxnet.experiment.data.encoding import encoded
 from jaxnet.experiment.data.fingerprint import fingerprint
 from jaxnet.experiment.data.labels import classes_of, numbers_of
 from jaxnet.experiment.data.scaling import require_moderate
@@ -59,7 +62,7 @@ def predict(config: PredictConfig) -> None:
         raise BadInput(f"--out {out}: exists already; choose another name, or replace it with --overwrite")
     table = _load(config, trained)
     rows = _rows_again(trained, table)
-    chosen = _part(config, table, rows)
+    chosen = encoded(_part(config, table, rows), trained.treatments)
     require_moderate(chosen, trained.scaling)
     x = chosen.x.scaled(trained.scaling).shaped(trained.network.shape)
     predicted = trained.predict(x.read(slice(None), np.float64))
@@ -87,22 +90,46 @@ def predict(config: PredictConfig) -> None:
 
 def _load(config: PredictConfig, trained: Model) -> Table:
     """The examples, with the columns in the order of the run's; a test part that is set apart has the same."""
-    table = named.load(config.data, _column_targets(config, trained), with_target=False)
-    if table.features == trained.features:
-        return table
+    of_columns = lines.is_one(Path(config.data)) and Path(config.data).is_file()
+    targets = trained.problem.targets if of_columns else ()
+    table = named.load(config.data, targets, _selection(trained) if of_columns else ALL, with_target=False)
+    columns = trained.columns
+    if table.features == columns:
+        return _without_gaps(table, trained)
     place = {name: position for position, name in enumerate(table.features)}
-    known = set(trained.features)
-    missing = [name for name in trained.features if name not in place]
+    known = set(columns)
+    missing = [name for name in columns if name not in place]
     extra = [name for name in table.features if name not in known]
     if missing or extra:
         differences = [f"lacks {_some(missing)}" if missing else "", f"has also {_some(extra)}" if extra else ""]
         raise BadInput(
-            f"--data {table.name}: expected the {len(trained.features)} columns of the training data, "
+            f"--data {table.name}: expected the {len(columns)} columns of the training data, "
             f"but it {' and '.join(filter(None, differences))}"
         )
-    order = [place[name] for name in trained.features]
+    order = [place[name] for name in columns]
     vectors = table.x.shaped((len(order),)).read(slice(None), np.float64)
-    return table._replace(x=InMemory(vectors[:, order]), features=trained.features)
+    held = tuple(table.columns[k] for k in order) if table.columns else ()
+    in_order = table._replace(x=InMemory(vectors[:, order]), features=columns, columns=held)
+    return _without_gaps(in_order, trained)
+
+
+def _selection(trained: Model) -> Selection:
+    """The file's columns are what those of the training data were; those that were left out then may be there."""
+    kinds = {treatment.name: treatment.kind for treatment in trained.treatments}
+    return Selection(drop=trained.left_out, kinds=kinds or dict.fromkeys(trained.features, NUMBER))
+
+
+def _without_gaps(table: Table, trained: Model) -> Table:
+    """Refuses gaps that nobody knows how to fill, since the data of training were no columns of a file."""
+    if table.columns and not trained.treatments:
+        gaps = np.argwhere(np.isnan(table.x.read(slice(None), np.float64)))
+        if len(gaps):
+            row, column = gaps[0]
+            raise BadInput(
+                f"--data {table.name}, row {row + 1}, column {table.features[column]!r}: expected a finite number, "
+                "got an empty cell; the run's data had no columns that say what a gap becomes"
+            )
+    return table
 
 
 def _rows_again(trained: Model, table: Table) -> RowsOfParts | None:
@@ -135,11 +162,6 @@ def _numbers(trained, table):
     if classes:
         return None if several else numbers_of(table.class_labels, classes)
     return table.y if table.y.shape == (len(table.x), len(trained.problem.targets)) else None
-
-
-def _column_targets(config, trained):
-    path = Path(config.data)
-    return trained.problem.targets if delimited.is_one(path) and path.is_file() else ()
 
 
 def _some(names, most=5):

@@ -19,6 +19,8 @@ from jaxnet.experiment.console import packages
 from jaxnet.experiment.console.errors import BadInput, Failure, first_line
 from jaxnet.experiment.console.screen import say
 from jaxnet.experiment.data import named
+from jaxnet.experiment.data.columns import CATEGORY
+from jaxnet.experiment.data.delimited import Selection
 from jaxnet.experiment.data.examples import prepare
 from jaxnet.experiment.devices import processes
 from jaxnet.experiment.devices.cache import use_compilation_cache
@@ -160,7 +162,8 @@ def _load(config):
             f"--data {config.data}: no such file or folder; give --data with where the data of the run in "
             f"{config.resume} are now"
         )
-    return named.load(config.data, config.target, stream=config.stream)
+    selection = Selection(config.drop, config.features, dict.fromkeys(config.categorical, CATEGORY))
+    return named.load(config.data, config.target, selection, stream=config.stream)
 
 
 def _fill(out, config, recipe, examples, network, layout):
@@ -176,8 +179,10 @@ def _fill(out, config, recipe, examples, network, layout):
             params=layout.fetch(params),
             scaling=parts.scaling,
             problem=problem,
-            features=examples.features,
+            features=parts.features,
             origin=model.Origin(examples.fingerprint, config.stream, config.seed),
+            treatments=parts.treatments,
+            left_out=(*examples.left_out, *config.drop),
         )
 
     kept = Kept(out, config, examples.fingerprint, model_of)

@@ -1,195 +1,232 @@
 """Reading .csv and .tsv files, plain or gzipped, with the place of every mistake."""
 
-import csv
-import gzip
-import math
-import zlib
 from array import array
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxnet.experiment.console.errors import BadInput, did_you_mean, some
-from jaxnet.experiment.data.files import LARGEST
-from jaxnet.experiment.data.labels import LONGEST_NAME, PARTS, are_few
+from jaxnet.experiment.data import columns, lines, targets
+from jaxnet.experiment.data.cells import LARGEST
+from jaxnet.experiment.data.columns import CATEGORY, Column, Odd, Written
 from jaxnet.experiment.data.source import InMemory
 from jaxnet.experiment.data.table import Table
 from jaxnet.experiment.devices.memory import require_memory
 
-# By the ending of the file's name, and what separators are called.
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
-NAMES = {",": "commas", "\t": "tabs", ";": "semicolons"}
-# Among numbers these are no class but a target that is not there; where all targets are texts, they are texts too.
-MISSING = {"na", "n/a", "#n/a", "nan", "null", "none", "nil", "missing", "?", "-", "."}
-# Characters. What a gzipped file unpacks to has no other limit.
-LONGEST_LINE = 2**24
 ROWS_BETWEEN_CHECKS = 2**12
 
 
-def is_one(path: Path) -> bool:
-    """Whether the file's name says that this reads it."""
-    return _ending(path) in SEPARATORS
+class Selection(NamedTuple):
+    """Which columns features are taken from, and as what.
+
+    Attributes:
+      drop: left out.
+      only: all but these are left out, and these in no case; empty for all.
+      kinds: of columns that are known already, by name.
+    """
+
+    drop: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    kinds: Mapping[str, str] = MappingProxyType({})
 
 
-def read(path: Path, targets: tuple[str, ...], *, with_target: bool = True) -> Table:
-    """A table with a header line of column names, every feature a finite number."""
-    rows = _rows(path)
-    header = _header(path, rows)
-    targets = tuple(dict.fromkeys(targets))
-    if with_target and not targets:
-        raise BadInput(f"--target: {path} needs a target column; its columns are {some(header)}")
-    for target in targets:
-        if with_target and target not in header:
-            near = did_you_mean(target, header)
-            raise BadInput(f"--target: {path} has no column {target!r}{near}; its columns are {some(header)}")
-    present = [target for target in targets if target in header]
-    features = tuple(name for name in header if name not in present)
-    if not features:
+ALL = Selection()
+
+
+def read(path: Path, named: tuple[str, ...], selection: Selection = ALL, *, with_target: bool = True) -> Table:
+    """A table with a header line of column names.
+
+    Args:
+      path: of the file.
+      named: the target columns.
+      selection: of the others.
+      with_target: whether the examples must come with targets.
+
+    Raises:
+      BadInput: naming every cell that does not fit its column.
+    """
+    form = lines.form_of(path)
+    header = _header(path, form)
+    named = tuple(dict.fromkeys(named))
+    if with_target:
+        if not named:
+            raise BadInput(f"--target: {path} needs a target column; its columns are {some(header)}")
+        _require_columns(path, header, named, selection)
+    present = [target for target in named if target in header]
+    asked = [name for name in selection.only or header if name not in (*present, *selection.drop)]
+    if not asked:
         raise BadInput(f"--data {path}: expected at least one column beside the target")
-
-    x, texts, lines = _values(path, header, features, present, rows)
+    raw = _Raw.read(path, form, header, asked, present, selection.kinds)
+    x, found, left_out = _features(path, form, raw, asked, selection)
     y = names = None
     try:
         if present:
-            y, names = _targets(texts, present, [(path, row, line) for row, line in enumerate(lines)])
+            y, names = targets.read(raw.targets, present, raw.places(path))
     except BadInput:
         if with_target:
             raise
-    return Table(str(path), InMemory(x), y, features, targets, names=names)
+    features = tuple(column.name for column in found)
+    return Table(
+        str(path),
+        InMemory(x),
+        y,
+        features,
+        named,
+        names=names,
+        columns=found,
+        left_out=left_out,
+        notes=_notes(form),
+    )
 
 
-def _values(path, header, features, targets, rows):
-    """Features (m, features), texts of the targets (m, targets), and each row's line."""
-    place_of = {name: column for column, name in enumerate(header)}
-    columns, target_columns = [place_of[name] for name in features], [place_of[name] for name in targets]
-    numbers = array("d")
-    texts: list[list[str]] = []
-    lines: list[int] = []
-    for line, cells in rows:
-        place = path, len(lines), line
-        if len(cells) != len(header):
-            raise _bad(place, None, f"expected {len(header)} cells as in the first line, got {len(cells)}")
-        numbers.extend(_number(cells[column], place, header[column]) for column in columns)
-        texts.append([cells[column].strip() for column in target_columns])
-        lines.append(line)
-        if len(lines) % ROWS_BETWEEN_CHECKS == 0:
-            require_memory(path, (len(lines), len(header)))
-    if not lines:
-        raise BadInput(f"--data {path}: has no rows below the column names")
-    return np.frombuffer(numbers).reshape(len(lines), len(columns)), texts, lines
+def _notes(form):
+    """What was found out of the file's form that its reader may want to know."""
+    latin = "its text is not UTF-8 and was read as Latin-1; save it as UTF-8 if letters look wrong"
+    return (latin,) if form.encoding == "latin-1" else ()
 
 
-def _header(path, rows):
-    _, header = next(rows, (0, []))
+def _require_columns(path, header, named, selection):
+    """That the columns which the options name are there."""
+    listed = f"its columns are {some(header)}"
+    for option, asked in (("--target", named), ("--drop", selection.drop), ("--features", selection.only)):
+        for name in asked:
+            if name not in header:
+                raise BadInput(f"{option}: {path} has no column {name!r}{did_you_mean(name, header)}; {listed}")
+
+
+class _Raw(NamedTuple):
+    """What a file holds: of features plain numbers where all cells are, else the cells; texts of the targets."""
+
+    numbers: dict[str, np.ndarray]
+    written: dict[str, Written]
+    targets: list[list[str]]
+    line_of: list[int]
+
+    def places(self, path: Path) -> list[Any]:
+        return [(path, row, line) for row, line in enumerate(self.line_of)]
+
+    @classmethod
+    def read(
+        cls,
+        path: Path,
+        form: lines.Form,
+        header: list[str],
+        asked: list[str],
+        present: list[str],
+        kinds: Mapping[str, str],
+    ) -> "_Raw":
+        place_of = {name: place for place, name in enumerate(header)}
+        numbers = {name: array("d") for name in asked if kinds.get(name) != CATEGORY}
+        at = [place_of[target] for target in present]
+        texts: list[list[str]] = []
+        read: list[int] = []
+        for block in _blocks(path, form, header):
+            read += [line for line, _ in block]
+            texts += [[cells_of[place].strip() for place in at] for _, cells_of in block]
+            require_memory(path, (len(read), len(header)))
+            for name in list(numbers):
+                values = _plain([cells_of[place_of[name]] for _, cells_of in block])
+                if values is None:
+                    del numbers[name]
+                else:
+                    numbers[name].extend(values)
+        if not read:
+            raise BadInput(f"--data {path}: has no rows below the column names")
+        open_ones = [name for name in asked if name not in numbers]
+        written = _written(path, form, header, open_ones) if open_ones else {}
+        return cls({name: np.frombuffer(of) for name, of in numbers.items()}, written, texts, read)
+
+
+def _plain(column):
+    """A block's cells as numbers, or None where they are not all plain and finite ones."""
+    try:
+        values = list(map(float, column))
+    except ValueError:
+        return None
+    fits = all(-LARGEST <= value <= LARGEST for value in values)
+    return values if fits and not any("_" in cell for cell in column) else None
+
+
+def _written(path, form, header, names):
+    """The cells of some columns, in a second pass through the file."""
+    place_of = [header.index(name) for name in names]
+    texts: list[dict[str, int]] = [{} for _ in names]
+    places = [array("q") for _ in names]
+    for block in _blocks(path, form, header):
+        for k, place in enumerate(place_of):
+            known = texts[k]
+            places[k].extend(known.setdefault(cells_of[place].strip(), len(known)) for _, cells_of in block)
+    return {
+        name: Written(name, list(known), np.frombuffer(of, np.int64))
+        for name, known, of in zip(names, texts, places, strict=True)
+    }
+
+
+def _blocks(path: Path, form: lines.Form, header: list[str]) -> Iterator[list[tuple[int, list[str]]]]:
+    """The lines below the header, some thousands at a time, each with as many cells as the header has."""
+    block: list[tuple[int, list[str]]] = []
+    rows = lines.rows(path, form)
+    next(rows, None)
+    for row, (line, of_line) in enumerate(rows, start=1):
+        # What a spreadsheet leaves behind: cells that the header does not name, with nothing in them.
+        while len(of_line) > len(header) and not of_line[-1].strip():
+            of_line.pop()
+        if len(of_line) != len(header):
+            expected = f"expected {len(header)} cells as in the first line, got {len(of_line)}"
+            raise BadInput(f"--data {path}, row {row} (line {line}): {expected}")
+        block.append((line, of_line))
+        if len(block) == ROWS_BETWEEN_CHECKS:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _features(path, form, raw, asked, selection):
+    """The features (m, columns), what each column is, and why others are left out."""
+    found: list[tuple[Column, np.ndarray]] = []
+    odd: list[Odd] = []
+    left_out: dict[str, str] = {}
+    for name in asked:
+        if name in raw.numbers:
+            of_column: Any = Column(name), raw.numbers[name]
+        else:
+            kind = selection.kinds.get(name)
+            of_column = columns.interpreted(raw.written[name], kind, decimal_comma=form.separator == ";")
+        if isinstance(of_column, Odd):
+            odd.append(of_column)
+            continue
+        why = None if name in selection.only or name in selection.kinds else columns.why_left_out(*of_column)
+        if why is None:
+            found.append(of_column)
+        else:
+            left_out[name] = why
+    if odd:
+        # What a model was trained with, it needs again.
+        otherwise = "" if selection.kinds else ", or give --categorical or --drop with the column"
+        remedy = f"mend the cells{otherwise}"
+        raise BadInput(f"--data {path}, {columns.told(odd, raw.line_of)}; {remedy}")
+    if not found:
+        raise BadInput(f"--data {path}: no column is left to learn from: {columns.listed(left_out)}")
+    return np.stack([values for _, values in found], axis=1), tuple(column for column, _ in found), left_out
+
+
+def _header(path, form):
+    _, header = next(lines.rows(path, form), (0, []))
     if not header:
         raise BadInput(f"--data {path}: is empty; expected a line of column names, then a line for each example")
     header = [name.strip() for name in header]
-    separator = SEPARATORS[_ending(path)]
-    for other, named in NAMES.items():
-        if len(header) == 1 and other in header[0]:
-            expected = NAMES[separator]
-            remedy = f"save it with {expected}" + (", or name it .tsv" if other == "\t" else "")
-            raise BadInput(f"--data {path}: expected cells separated by {expected}, got {named}; {remedy}")
+    while len(header) > 1 and not header[-1]:
+        header.pop()
+    if not header[0]:
+        # What pandas writes before a table of its own.
+        header[0] = "index"
     first: dict[str, int] = {}
     for column, name in enumerate(header, start=1):
         if not name or first.setdefault(name, column) != column:
             what = f"{name!r} twice" if name else f"no name for column {column}"
             raise BadInput(f"--data {path}, line 1: expected a name of its own for every column, got {what}")
     return header
-
-
-def _rows(path):
-    """(line, cells) of every line that is not blank; the first, with the column names, may be."""
-    read = 0
-    try:
-        opener = gzip.open if path.suffix.lower() == ".gz" else open
-        with opener(path, "rt", newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(_lines(path, file), delimiter=SEPARATORS[_ending(path)], strict=True)
-            for cells in reader:
-                if cells or not read:
-                    yield reader.line_num, cells
-                read = reader.line_num
-    except UnicodeDecodeError:
-        raise BadInput(f"--data {path}: expected text in UTF-8; save it in that encoding") from None
-    except csv.Error as error:
-        what = "a quoted cell is not closed" if "end of data" in str(error) else str(error)
-        expected = f"expected values separated by {NAMES[SEPARATORS[_ending(path)]]}"
-        raise BadInput(f"--data {path}, from line {read + 1} on: {expected}, but {what}") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise BadInput(f"--data {path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
-
-
-def _lines(path, file):
-    number = 0
-    while line := file.readline(LONGEST_LINE):
-        number += 1
-        if len(line) == LONGEST_LINE:
-            raise BadInput(f"--data {path}, line {number}: expected fewer than {LONGEST_LINE:,} characters in a line")
-        yield line
-
-
-def _ending(path):
-    return (Path(path.stem).suffix if path.suffix.lower() == ".gz" else path.suffix).lower()
-
-
-def _bad(place, column, what):
-    path, row, line = place
-    where = f"--data {path}, row {row + 1} (line {line})" + ("" if column is None else f", column {column!r}")
-    return BadInput(f"{where}: {what}")
-
-
-def _number(cell, place, column):
-    value = _as_number(cell)
-    if value is None or not abs(value) <= LARGEST:
-        what = "an empty cell" if not cell.strip() else repr(cell.strip()[:40])
-        expected = "a finite number" if value is None or not math.isfinite(value) else f"a number up to {LARGEST:g}"
-        raise _bad(place, column, f"expected {expected}, got {what}")
-    return value
-
-
-def _as_number(cell):
-    try:
-        return None if "_" in cell else float(cell)
-    except ValueError:
-        return None
-
-
-def _targets(texts, targets, places):
-    """Texts of classes (m,) and None, or numbers (m, targets) and the texts that they were, if there is one target."""
-    for row, place in zip(texts, places, strict=True):
-        for text, target in zip(row, targets, strict=True):
-            if not text:
-                raise _bad(place, target, "expected a target, got an empty cell")
-            if len(text) > LONGEST_NAME:
-                expected = f"expected a target of at most {LONGEST_NAME} characters, got {len(text)} characters"
-                raise _bad(place, target, expected)
-    names = np.array([text for (text,) in texts]) if len(targets) == 1 else None
-    if names is not None and _are_texts(names.tolist(), targets[0], places):
-        return names, None
-    y = np.array(
-        [
-            [_number(text, place, target) for text, target in zip(row, targets, strict=True)]
-            for row, place in zip(texts, places, strict=True)
-        ]
-    )
-    return y, names
-
-
-def _are_texts(column, target, places):
-    """Whether a column names classes by texts. Of texts among numbers, or the other way, the few may be mistakes.
-
-    Classes may be called K, 1 and 2. A single 'NA' among numbers, or 'nan' among texts, is a target that is missing.
-    """
-    number = [_as_number(text) is not None for text in column]
-    if not any(number) or all(number):
-        return not any(number)
-    wrong = next((row for row, text in enumerate(column) if text.lower() in MISSING), None)
-    if wrong is None:
-        values, counts = np.unique(column, return_counts=True)
-        if are_few(len(values), len(column)) and counts.min() >= PARTS:
-            return True
-    mostly_numbers = 2 * sum(number) >= len(number)
-    if wrong is None:
-        wrong = number.index(not mostly_numbers)
-    expected = "a finite number" if mostly_numbers else "a text, as in most rows"
-    raise _bad(places[wrong], target, f"expected {expected}, got {column[wrong][:40]!r}")

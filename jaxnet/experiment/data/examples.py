@@ -1,5 +1,6 @@
 """From a table as it was read to what a run learns from."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from jaxnet.experiment.data.fingerprint import fingerprint
@@ -16,7 +17,8 @@ class Examples(NamedTuple):
 
     Attributes:
       name: of the data set or path that they came from, for messages.
-      features: the columns' names.
+      left_out: columns of the file that are no features.
+      notes: what was found out of the file while it was read.
       image: whether all features have one scale in common.
       problem: what is to be learnt, with the targets' scaling.
       parts: scaled examples, to learn from and to be judged by.
@@ -24,7 +26,8 @@ class Examples(NamedTuple):
     """
 
     name: str
-    features: tuple[str, ...]
+    left_out: Mapping[str, str]
+    notes: tuple[str, ...]
     image: bool
     problem: Problem
     parts: Split
@@ -52,4 +55,4 @@ def prepare(
     problem, table = pose(table, loss, output_activation)
     known_by = processes.by_first(lambda: fingerprint(table))
     parts, problem = split(table, problem, seed, scale)
-    return Examples(table.name, table.features, table.image, problem, parts, known_by)
+    return Examples(table.name, table.left_out, table.notes, table.image, problem, parts, known_by)

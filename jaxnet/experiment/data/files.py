@@ -7,14 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from jaxnet.experiment.console.errors import BadInput, some
+from jaxnet.experiment.data.cells import LARGEST
 from jaxnet.experiment.data.labels import LONGEST_NAME
 from jaxnet.experiment.data.mapped import header_of, map_npy, of_objects, quietly
 from jaxnet.experiment.data.source import InMemory, Source, in_blocks, stays_on_disk
 from jaxnet.experiment.data.table import Table
 from jaxnet.experiment.devices.memory import require_memory
-
-# Squares of larger numbers overflow.
-LARGEST = 1e150
 
 
 def read_npz(path: Path, *, with_target: bool = True) -> Table:

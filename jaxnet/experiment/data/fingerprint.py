@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 
+from jaxnet.experiment.data.columns import NUMBER
 from jaxnet.experiment.data.source import in_blocks
 from jaxnet.experiment.data.table import Table
 
@@ -20,6 +21,9 @@ def fingerprint(table: Table, *, streamed: bool | None = None) -> str:
       streamed: by default, whether they are on disk.
     """
     named = [[len(table.x), len(table.features)], table.features, table.targets]
+    if any(column.kind != NUMBER for column in table.columns):
+        # Texts are in x by their places alone.
+        named += [table.columns]
     hashed = hashlib.sha256(json.dumps(named).encode())
     rows = None
     if table.x.on_disk if streamed is None else streamed:

@@ -7,17 +7,26 @@ from typing import Any
 import numpy as np
 
 from jaxnet.experiment.console.errors import BadInput, did_you_mean
-from jaxnet.experiment.data import delimited, files, idx
+from jaxnet.experiment.data import delimited, files, idx, lines
+from jaxnet.experiment.data.delimited import ALL, Selection
 from jaxnet.experiment.data.source import InMemory
 from jaxnet.experiment.data.table import Table
 
 
-def load(source: str, targets: tuple[str, ...] = (), *, with_target: bool = True, stream: bool = False) -> Table:
+def load(
+    source: str,
+    targets: tuple[str, ...] = (),
+    selection: Selection = ALL,
+    *,
+    with_target: bool = True,
+    stream: bool = False,
+) -> Table:
     """Examples from a data set's name or a path.
 
     Args:
       source: a name in `NAMES`, a .csv, .tsv or .npz file, or a folder with x.npy and y.npy or with IDX files.
       targets: the target columns, for .csv and .tsv files only.
+      selection: of the columns, for .csv and .tsv files only.
       with_target: whether the examples must come with targets, as they must for training.
       stream: leave the inputs on disk; for folders only.
 
@@ -26,6 +35,8 @@ def load(source: str, targets: tuple[str, ...] = (), *, with_target: bool = True
     """
     if stream and (source in NAMES or Path(source).is_file()):
         raise BadInput(f"--stream: expected --data to be a folder with x.npy and y.npy or with IDX files, got {source}")
+    if selection != ALL and (source in NAMES or not lines.is_one(Path(source))):
+        raise BadInput(f"--drop, --features, --categorical: are for .csv and .tsv files; {source} is none")
     if source in NAMES:
         if targets:
             raise BadInput(f"--target: is for .csv and .tsv files; {source} has its own target")
@@ -48,18 +59,18 @@ def load(source: str, targets: tuple[str, ...] = (), *, with_target: bool = True
         raise BadInput("--target: is for .csv and .tsv files; a .npz file holds x and y")
     if targets and path.is_dir():
         raise BadInput("--target: is for .csv and .tsv files; a folder has its own targets")
-    return _read(source, path, targets, with_target, stream)
+    return _read(source, path, targets, selection, with_target, stream)
 
 
-def _read(source, path, targets, with_target, stream):
+def _read(source, path, targets, selection, with_target, stream):
     if path.is_dir():
         if (path / "x.npy").exists():
             return files.read_npy_folder(path, with_target=with_target, stream=stream)
         return idx.read_idx_folder(path, stream=stream)
     if not path.is_file():
         raise BadInput(f"--data {source}: expected a file or a folder, got a device or a pipe")
-    if delimited.is_one(path):
-        return delimited.read(path, targets, with_target=with_target)
+    if lines.is_one(path):
+        return delimited.read(path, targets, selection, with_target=with_target)
     if path.suffix.lower() == ".npz":
         return files.read_npz(path, with_target=with_target)
     expected = "expected a .csv, .tsv or .npz file or a folder"

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnet.experiment.console.errors import BadInput
+from jaxnet.experiment.data.encoding import Treatment, encoded, treatments_of
 from jaxnet.experiment.data.problem import Problem, scaled_to
 from jaxnet.experiment.data.scaling import FARTHEST, Scale, Scaling, require_moderate, scaling_of
 from jaxnet.experiment.data.source import Source
@@ -21,17 +22,26 @@ class Part(NamedTuple):
 
 
 class Split(NamedTuple):
-    """The three parts and how their inputs were scaled."""
+    """The three parts, and how their inputs became what they are.
+
+    Attributes:
+      train, validation, test: the parts.
+      scaling: of the features.
+      features: their names.
+      treatments: of a table's columns, from which the features come; empty for other data.
+    """
 
     train: Part
     validation: Part
     test: Part
     scaling: Scaling
+    features: tuple[str, ...]
+    treatments: tuple[Treatment, ...]
 
     def shaped(self, example: tuple[int, ...]) -> "Split":
         """The same parts with each example in the shape that a network takes."""
         train, validation, test = (part._replace(x=part.x.shaped(example)) for part in self[:3])
-        return Split(train, validation, test, self.scaling)
+        return self._replace(train=train, validation=validation, test=test)
 
 
 class RowsOfParts(NamedTuple):
@@ -54,6 +64,8 @@ def split(table: Table, problem: Problem, seed: int, scale: Scale = "standard") 
     y = table.y
     assert y is not None
     rows = rows_of(table, problem, seed)
+    treatments = treatments_of(table, rows.train)
+    table = encoded(table, treatments)
     scaling = scaling_of(table.x, rows.train, scale, image=table.image)
     for read in (table,) if table.test is None else (table, table.test):
         require_moderate(read, scaling)
@@ -62,7 +74,7 @@ def split(table: Table, problem: Problem, seed: int, scale: Scale = "standard") 
     problem = scaled_to(problem, train.y)
     if not problem.classes:
         _require_near(table, y, (y - problem.mean) / problem.scale)
-    return Split(train, validation, test, scaling), problem
+    return Split(train, validation, test, scaling, table.features, treatments), problem
 
 
 def rows_of(table: Table, problem: Problem, seed: int) -> RowsOfParts:

@@ -1,9 +1,12 @@
 """Examples as rows, with the names of what stands in them."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
+from jaxnet.experiment.data.columns import Column
 from jaxnet.experiment.data.source import Source
 
 
@@ -12,7 +15,7 @@ class Table(NamedTuple):
 
     Attributes:
       name: of the data set or path that they came from, for messages.
-      x: (m, ...), finite; an image keeps its shape.
+      x: (m, ...), finite but for gaps; an image keeps its shape.
       y: (m,) texts for classes, (m, targets) numbers otherwise; None where there is no target.
       features: the columns' names; of an example of several axes, its numbers' names in their order.
       targets: the targets' names.
@@ -21,6 +24,9 @@ class Table(NamedTuple):
       names: (m,) of one target, what its numbers are called if they are labels of classes: the texts of a file, or
         integers, which float64 does not tell apart beyond 2^53; None where they are called as y has them.
       image: whether x are an image's values, which have one scale in common.
+      columns: of a file of columns, what each feature is; gaps are NaN in x. Empty for other data.
+      left_out: columns that are no features, and why.
+      notes: what else was found out while it was read.
     """
 
     name: str
@@ -32,6 +38,9 @@ class Table(NamedTuple):
     labels: bool = False
     names: np.ndarray | None = None
     image: bool = False
+    columns: tuple[Column, ...] = ()
+    left_out: Mapping[str, str] = MappingProxyType({})
+    notes: tuple[str, ...] = ()
 
     @property
     def class_labels(self) -> np.ndarray:

@@ -33,6 +33,12 @@ class DataOptions:
     gzipped (with --target), a .npz file with x and y, or a folder with x.npy and y.npy or with MNIST's IDX files."""
     target: tuple[str, ...] = ()
     """The target column of a .csv or .tsv file, or several for several outputs."""
+    features: tuple[str, ...] = ()
+    """The columns to learn from; by default all but the target, and but those that name the rows."""
+    drop: tuple[str, ...] = ()
+    """Columns to leave out."""
+    categorical: tuple[str, ...] = ()
+    """Columns whose numbers are names, as of months or zones: each gets a feature of its own, as texts do anyway."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxnet.experiment.console import packages
 from jaxnet.experiment.console.errors import NONSENSE, BadInput, some
+from jaxnet.experiment.data.columns import Odd, Written, interpreted
 from jaxnet.experiment.data.scaling import FARTHEST
 from jaxnet.experiment.storage import model, newest
 from jaxnet.experiment.storage.folder import RESULT
@@ -50,7 +51,7 @@ class Loaded:
     @property
     def features(self) -> tuple[str, ...]:
         """The columns' names, in the order in which an array has them."""
-        return self.model.features
+        return self.model.columns
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -61,29 +62,23 @@ class Loaded:
         """Raw features as `net` takes them, (m, ...), in float64.
 
         Args:
-          raw: examples (m, features), or in the network's own shape; or columns by name, as a DataFrame or a
-            dictionary has them, in any order and with others beside them.
+          raw: examples (m, columns), or in the network's own shape; or columns by name, as a DataFrame or a dictionary
+            has them, in any order and with others beside them. Columns that were texts, dates or yes and no in the
+            file of training are so here.
 
         Raises:
           ValueError: saying what was expected instead.
         """
+        raw = _in_order(raw, self.model.columns)
+        x = _numbers(raw) if not self.model.treatments else _encoded(raw, self.model.treatments)
         shape, features = self.model.network.shape, self.model.features
-        x = _numbers(_in_order(raw, features))
         if x.shape[1:] not in ((len(features),), shape):
             either = f"(m, {len(features)})" if shape == (len(features),) else f"(m, {len(features)}) or (m, *{shape})"
             raise ValueError(f"predict: expected raw features {either}, got shape {x.shape}")
         x = x.reshape(len(x), len(features))
-        if not np.isfinite(x).all():
-            row, column = np.argwhere(~np.isfinite(x))[0]
-            value = x[row, column]
-            raise ValueError(f"predict: expected finite numbers, got {value} in row {row}, {features[column]!r}")
+        _require(np.isfinite(x), x, features, "finite numbers")
         scaled = self.model.scaling(x)
-        if (np.abs(scaled) > FARTHEST).any():
-            row, column = np.argwhere(np.abs(scaled) > FARTHEST)[0]
-            value = scaled[row, column]
-            raise ValueError(
-                f"predict: expected numbers up to {FARTHEST:g}, got {value:g} in row {row}, {features[column]!r}"
-            )
+        _require(np.abs(scaled) <= FARTHEST, scaled, features, f"numbers up to {FARTHEST:g}")
         return scaled.reshape(len(x), *shape)
 
     def predict(self, raw: Any) -> np.ndarray:
@@ -148,20 +143,50 @@ def _result(folder):
         return {}
 
 
-def _in_order(raw, features):
+def _in_order(raw, names):
     """The columns that the network knows, side by side, of what has them by name; else as it is."""
-    names = raw.columns if hasattr(raw, "columns") else raw
     if not hasattr(raw, "columns") and not isinstance(raw, dict):
         return raw
-    missing = [name for name in features if name not in names]
+    missing = [name for name in names if name not in (raw.columns if hasattr(raw, "columns") else raw)]
     if missing:
         raise ValueError(f"predict: expected the columns of the training data, lacks {some(map(repr, missing), 5)}")
-    return np.stack([_numbers(raw[name]) for name in features], axis=1)
+    return np.stack([np.asarray(raw[name], object) for name in names], axis=1)
+
+
+def _encoded(raw, treatments):
+    """(m, features) of columns (m, columns) of whatever they hold."""
+    cells = np.asarray(raw, object)
+    if cells.ndim != 2 or cells.shape[1] != len(treatments):
+        raise ValueError(f"predict: expected raw columns (m, {len(treatments)}), got shape {cells.shape}")
+    made = []
+    for treatment, of_column in zip(treatments, cells.T, strict=True):
+        texts, places = np.unique([_text(cell) for cell in of_column], return_inverse=True)
+        held = interpreted(Written(treatment.name, texts.tolist(), places), treatment.kind, decimal_comma=False)
+        if isinstance(held, Odd):
+            row, name = held.rows[0], held.column
+            raise ValueError(f"predict: expected {held.expected}, got {held.shown[0]} in row {row}, {name!r}")
+        made.append(treatment(*held))
+    return np.concatenate(made, axis=1)
+
+
+def _text(cell):
+    """As a file has it: numbers with all their digits, True as yes."""
+    if cell is None:
+        return ""
+    if isinstance(cell, (bool, np.bool_)):
+        return "yes" if cell else "no"
+    return repr(float(cell)) if isinstance(cell, (float, np.floating)) else str(cell).strip()
+
+
+def _require(fits, values, features, expected):
+    if not fits.all():
+        row, column = np.argwhere(~fits)[0]
+        value = values[row, column]
+        raise ValueError(f"predict: expected {expected}, got {value:g} in row {row}, {features[column]!r}")
 
 
 def _numbers(raw):
     try:
-        x = np.asarray(raw, np.float64)
+        return np.asarray(raw, np.float64)
     except (TypeError, ValueError):
         raise ValueError("predict: expected raw features to be numbers, got others") from None
-    return x

@@ -12,6 +12,8 @@ import jax
 import numpy as np
 
 from jaxnet.experiment.console.errors import BadInput
+from jaxnet.experiment.data.columns import KINDS
+from jaxnet.experiment.data.encoding import Treatment
 from jaxnet.experiment.data.mapped import quietly
 from jaxnet.experiment.data.problem import Problem
 from jaxnet.experiment.data.scaling import Scaling
@@ -45,8 +47,10 @@ class Model(NamedTuple):
       params: trained parameters.
       scaling: of the features.
       problem: what its outputs mean.
-      features: the columns that it expects, in order.
+      features: the names of what it takes, in order.
       origin: what it was trained on.
+      treatments: how the columns of a file become that; empty for other data.
+      left_out: columns that a file may have besides.
     """
 
     network: Network
@@ -55,6 +59,13 @@ class Model(NamedTuple):
     problem: Problem
     features: tuple[str, ...]
     origin: Origin
+    treatments: tuple[Treatment, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it expects, in order."""
+        return tuple(treatment.name for treatment in self.treatments) or self.features
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -88,6 +99,8 @@ def described(model: Model) -> dict[str, Any]:
         "shape": model.network.shape,
         "features": model.features,
         "origin": model.origin._asdict(),
+        "columns": [treatment._asdict() for treatment in model.treatments],
+        "left_out": model.left_out,
         "problem": {
             name: value for name, value in model.problem._asdict().items() if not isinstance(value, np.ndarray)
         },
@@ -156,7 +169,19 @@ def assemble(description: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> M
         raise ValueError("parts that do not fit")
     shift, factor = (_checked(arrays[f"features_{name}"], features) for name in ("shift", "factor"))
     scaling = Scaling(shift, factor, _bounds(arrays["features_bounds"]))
-    return Model(network, params, scaling, problem, features, origin)
+    treatments = tuple(_treatment(told) for told in description["columns"])
+    if treatments and tuple(name for treatment in treatments for name in treatment.features) != features:
+        raise ValueError("columns that are not those of the features")
+    return Model(network, params, scaling, problem, features, origin, treatments, tuple(description["left_out"]))
+
+
+def _treatment(told):
+    of_types = _tuples(told)
+    require_types(Treatment, of_types)
+    treatment = Treatment(**of_types)
+    if treatment.kind not in KINDS or not math.isfinite(treatment.fill):
+        raise ValueError("another kind of column")
+    return treatment
 
 
 def _problem(told, arrays):

@@ -29,7 +29,7 @@ def test_all_that_a_run_needs_of_its_data_is_there():
     examples = prepare(named.load("digits"), 3, scale="range", loss="softmax_cross_entropy")
     problem, table = pose(named.load("digits"), "softmax_cross_entropy")
     parts, problem = split(table, problem, 3, "range")
-    assert (examples.name, examples.features, examples.image) == ("digits", table.features, True)
+    assert (examples.name, examples.parts.features, examples.image) == ("digits", table.features, True)
     assert examples.fingerprint == fingerprint(table)
     assert examples.problem.loss == problem.loss == "softmax_cross_entropy"
     for ours, theirs in zip(examples.parts[:3], parts[:3], strict=True):

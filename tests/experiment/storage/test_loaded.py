@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -77,6 +78,37 @@ def test_raw_features_that_are_none_are_named(runs):
     with pytest.raises(ValueError) as error:
         jn.load(runs["diabetes"]).predict_proba(np.zeros((1, 10)))
     assert str(error.value) == "predict_proba: the network predicts values, and no classes; call predict"
+
+
+TABLE = "when,colour,paid,size,y\n" + "".join(
+    f"2024-01-{day:02},{('red', 'green', '')[day % 3]},{('yes', 'no')[day % 2]},{('7', '$9')[day % 2]},"
+    f"{'ab'[day % 2]}\n"
+    for day in range(1, 29)
+)
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_columns_of_a_table_are_encoded_in_a_program_as_by_the_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text(TABLE)
+    run, *_ = train(tmp_path, data="a.csv", target=("y",), epochs=1, optimizer="sgd")
+    _, rows = by_the_command(run, "a.csv", tmp_path)
+    written = np.array([row[1:] for row in rows], float)
+    header, *lines = csv.reader(TABLE.splitlines())
+    columns = {name: list(cells) for name, cells in zip(header, zip(*lines, strict=True), strict=True)}
+    columns["paid"] = [cell == "yes" for cell in columns["paid"]]
+    columns["size"] = [float(cell.strip("$")) for cell in columns["size"]]
+    exported = export(ExportConfig(str(run), "npz", out=str(tmp_path / "exported.npz")))
+    for place in (run, exported):
+        model = jn.load(place)
+        assert model.features == ("when", "colour", "paid", "size")
+        np.testing.assert_allclose(model.predict_proba(columns), written, rtol=1e-8, atol=0)
+    with pytest.raises(ValueError) as error:
+        model.predict({**columns, "when": ["soon"] * 28})
+    assert str(error.value) == "predict: expected dates, as 2024-01-31, got 'soon' in row 0, 'when'"
+    with pytest.raises(ValueError) as error:
+        model.predict([["2024-01-31", "red"]])
+    assert str(error.value) == "predict: expected raw columns (m, 4), got shape (1, 2)"
 
 
 def test_what_is_no_model_is_one_line(runs, tmp_path):
