@@ -19,6 +19,9 @@ def test_every_option_is_read():
     options = {
         "data": "a.csv",
         "target": ("y", "z"),
+        "features": ("a", "b"),
+        "drop": ("c",),
+        "categorical": ("b",),
         "model": "mlp",
         "hidden": (32, 16),
         "activation": "tanh",
