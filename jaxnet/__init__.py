@@ -28,6 +28,7 @@ from jaxnet.layers.activations import (
     tanh,
 )
 from jaxnet.layers.attention import attention
+from jaxnet.layers.augmentation import random_flip, random_shift
 from jaxnet.layers.avg_pool import avg_pool
 from jaxnet.layers.conv import Conv, conv
 from jaxnet.layers.conv_transpose import ConvTranspose, conv_transpose
@@ -131,6 +132,8 @@ __all__ = [
     "per_example",
     "pick",
     "position_table",
+    "random_flip",
+    "random_shift",
     "recompute",
     "relu",
     "repeat",

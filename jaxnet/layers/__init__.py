@@ -2,6 +2,7 @@
 
 from jaxnet.layers import activations
 from jaxnet.layers.attention import attention
+from jaxnet.layers.augmentation import random_flip, random_shift
 from jaxnet.layers.avg_pool import avg_pool
 from jaxnet.layers.conv import Conv, conv
 from jaxnet.layers.conv_transpose import ConvTranspose, conv_transpose
@@ -60,6 +61,8 @@ __all__ = [
     "pad",
     "pick",
     "position_table",
+    "random_flip",
+    "random_shift",
     "reshape",
     "rms_norm",
     "rnn",
