@@ -30,6 +30,7 @@ from jaxnet.layers.activations import (
 from jaxnet.layers.attention import attention
 from jaxnet.layers.augmentation import random_flip, random_shift
 from jaxnet.layers.avg_pool import avg_pool
+from jaxnet.layers.concatenate import concatenate
 from jaxnet.layers.conv import Conv, conv
 from jaxnet.layers.conv_transpose import ConvTranspose, conv_transpose
 from jaxnet.layers.dense import Dense, dense
@@ -39,6 +40,7 @@ from jaxnet.layers.gated import geglu, glu, swiglu
 from jaxnet.layers.global_pool import global_max, global_mean
 from jaxnet.layers.group_norm import GroupNorm, group_norm, instance_norm
 from jaxnet.layers.gru import GRU, gru
+from jaxnet.layers.initial_state import InitialState, initial_state
 from jaxnet.layers.layer_norm import LayerNorm, layer_norm
 from jaxnet.layers.log_softmax import log_softmax
 from jaxnet.layers.lstm import LSTM, lstm
@@ -56,6 +58,7 @@ from jaxnet.networks import mlp
 from jaxnet.overview import summary
 from jaxnet.precision import mixed_precision
 from jaxnet.recompute import recompute
+from jaxnet.recurrent import recurrent
 from jaxnet.repeat import repeat
 from jaxnet.tied import shared, tied
 from jaxnet.training import TrainState, make_epoch, make_step, make_steps
@@ -72,6 +75,7 @@ __all__ = [
     "Each",
     "Embedding",
     "GroupNorm",
+    "InitialState",
     "Layer",
     "LayerNorm",
     "Loss",
@@ -89,6 +93,7 @@ __all__ = [
     "carried",
     "carried_residual",
     "chain",
+    "concatenate",
     "conv",
     "conv_transpose",
     "curvature",
@@ -111,6 +116,7 @@ __all__ = [
     "gru",
     "hard_tanh",
     "identity",
+    "initial_state",
     "initializers",
     "instance_norm",
     "layer_norm",
@@ -135,6 +141,7 @@ __all__ = [
     "random_flip",
     "random_shift",
     "recompute",
+    "recurrent",
     "relu",
     "repeat",
     "reshape",

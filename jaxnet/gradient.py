@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from jaxnet import per_example
 from jaxnet.arguments import count_examples, instance_of, shown
-from jaxnet.layer import Layer, at_leaves
+from jaxnet.layer import Layer, at_leaves, bind, draws
 from jaxnet.losses import Loss
 from jaxnet.metrics import Metric, check_metrics, read_metrics
 from jaxnet.weighting import check_weights, mean_loss, weighted, with_rows_that_count
@@ -26,6 +26,18 @@ def totalled(layer: Layer) -> Layer:
         return per_example.total(dparams), dx
 
     return layer._replace(backward=backward)
+
+
+def totalled_throughout(net: Layer) -> Layer:
+    """The network with every layer `totalled` that is made of no others.
+
+    A layer that adds up uses of its parameters, as `recurrent` does over times, is totalled as a whole: one product for
+    all uses in place of one for each.
+    """
+    if net.made is not None and not getattr(net.made.func, "adds_uses", False):
+        return net.made.func(*map(totalled_throughout, net.made.args), **net.made.keywords)
+    changed = totalled(net)
+    return changed._replace(keyed=lambda key: totalled_throughout(bind(net, key))) if draws(net) else changed
 
 
 def value_and_grad(
@@ -91,7 +103,7 @@ def value_and_grad(
             # numbers; in the reading they would meet all the parameters' gradients.
             dz = jax.tree.map(lambda dz: dz / dz.shape[0] if weights is None else weighted(weights, dz), dz)
             if backward is None:
-                return value, at_leaves(totalled, net).backward(params, cache, dz)[0]
+                return value, totalled_throughout(net).backward(params, cache, dz)[0]
         dparams, _ = (backward or read_net.backward)(params, cache, dz)
         if metrics is None:
             return value, per_example.total(dparams) if read is None else read(dparams, weights)
@@ -125,7 +137,7 @@ def with_hand_derived_vjp(net: Layer) -> Callable[[Any, Array], Array]:
 
     def backward(saved, dy):
         params, cache = saved
-        return at_leaves(totalled, net).backward(params, cache, dy)
+        return totalled_throughout(net).backward(params, cache, dy)
 
     hand_derived.defvjp(forward, backward)
     return hand_derived

@@ -18,7 +18,9 @@ from jaxnet.places import Place, at_places, combinator_of, places_of
 
 
 @partial(
-    jax.tree_util.register_dataclass, data_fields=["mark", "ahead", "back", "inside"], meta_fields=["path", "weights"]
+    jax.tree_util.register_dataclass,
+    data_fields=["mark", "ahead", "back", "inside"],
+    meta_fields=["path", "weights", "ranks"],
 )
 @dataclass(frozen=True)
 class Note:
@@ -30,6 +32,7 @@ class Note:
       inside: what the layers that this one is made of sent back; () for a layer that is made of no others.
       path: of the layer's place.
       weights: of each array of the layer's parameters, whether it is a weight matrix; () for a layer made of others.
+      ranks: how many axes each of them has in one round.
     """
 
     mark: Any
@@ -38,6 +41,7 @@ class Note:
     inside: Any
     path: tuple[int, ...]
     weights: tuple[bool, ...]
+    ranks: tuple[int, ...]
 
     def add(self, other: "Note | Notes") -> "Note | Notes":
         """The notes of layers that share their parameters; of one layer that is used twice, what both uses note."""
@@ -45,7 +49,7 @@ class Note:
             return Notes((self,)).add(other)
         fields = [(note.mark, note.ahead, note.back, note.inside) for note in (self, other)]
         mark, ahead, back, inside = map_leaves(_sum, *fields)
-        return Note(mark, ahead, back, inside, self.path, self.weights)
+        return Note(mark, ahead, back, inside, self.path, self.weights, self.ranks)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["notes"], meta_fields=[])
@@ -99,11 +103,11 @@ def with_notes(
         def backward(params, cache, dy):
             cache, of_y = cache
             dparams, dx = layer.backward(params, cache, dy)
-            mark = jnp.zeros(())
+            mark, ranks = jnp.zeros(()), tuple(map(jnp.ndim, jax.tree.leaves(params)))
             if place.layer.made is not None:
-                return Note(mark, of_y, (), dparams, place.path, ()), dx
+                return Note(mark, of_y, (), dparams, place.path, (), ranks), dx
             weights = tuple(form.sides is not None for form in jax.tree.leaves(dparams, is_leaf=_is_form))
-            return Note(mark, of_y, back(layer, params, cache, dy), (), place.path, weights), dx
+            return Note(mark, of_y, back(layer, params, cache, dy), (), place.path, weights, ranks), dx
 
         forward.__name__ = f"{layer.name}_forward"
         return layer._replace(forward=forward, backward=backward)
@@ -137,7 +141,7 @@ def _side_by_side(places, pairs, rounds):
     if len(lengths) == 1 and (length := lengths.pop()):
         around = combinator_of(places[pairs[0][0].path[:-1]].layer)
         for number in range(*length):
-            of_round = [jax.tree.map(lambda array: array[number], pair) for pair in pairs]  # noqa: B023
+            of_round = [_of_round(number, *pair) for pair in pairs]
             yield from _side_by_side(places, of_round, (*rounds, (around, number + 1)))
         return
     for note, trees in pairs:
@@ -148,6 +152,18 @@ def _side_by_side(places, pairs, rounds):
         if place.layer.made is not None:
             yield from _side_by_side(places, _parts(note, trees), rounds)
         yield Noted(place, rounds, note.ahead, note.back, note.weights, trees)
+
+
+def _of_round(number, note, trees):
+    """The note of one round, and its part of the trees; what all rounds share is all theirs."""
+
+    def part(tree):
+        structure: Any
+        arrays, structure = jax.tree.flatten(tree)
+        ranked = zip(arrays, note.ranks, strict=True)
+        return structure.unflatten([array[number] if jnp.ndim(array) > rank else array for array, rank in ranked])
+
+    return jax.tree.map(lambda array: array[number], note), tuple(map(part, trees))
 
 
 def _parts(note: Note, trees: Sequence[Any]) -> list[tuple[Note, tuple[Any, ...]]]:

@@ -48,16 +48,20 @@ def where_alive(alive: Any, values: PyTree[Array]) -> PyTree[Array]:
 
 
 def ahead(
-    step: Callable[[Any, Any], tuple[Any, Any]], start: PyTree[Array], inputs: PyTree[Array], alive: Any
+    step: Callable[[Any, Any], tuple[Any, Any]],
+    start: PyTree[Array],
+    inputs: PyTree[Array],
+    alive: Any,
+    shown: Callable[[Any], Any] = lambda state: state,
 ) -> tuple[Any, Any, Any]:
-    """(s_T, all states s_t, what each step keeps) for `step(s_t-1, inputs_t) -> (s_t, kept)`, from s_0 = start."""
+    """(s_T, what is shown of all s_t, what each step keeps) for `step(s_t-1, inputs_t) -> (s_t, kept)`, s_0 = start."""
 
     def held(state, at_t):
         inputs, alive = at_t
         new, kept = step(state, inputs)
         if alive is not None:
             new = jax.tree.map(lambda new, old: jnp.where(_along(alive, new), new, old), new, state)
-        return new, (new, kept)
+        return new, (shown(new), kept)
 
     end, (states, kept) = lax.scan(held, start, (inputs, alive))
     return end, states, kept
@@ -71,7 +75,7 @@ def back(
     Args:
       step: the backward of one step.
       dend: what comes to the last state from behind it.
-      dstates: what comes to each state besides; None for nothing.
+      dstates: what comes to each state besides; None for nothing, as a whole or in part.
       kept: what each step takes.
       alive: as `alive_in` tells it.
     """
@@ -79,7 +83,7 @@ def back(
     def held(dstate, at_t):
         more, kept, alive = at_t
         if more is not None:
-            dstate = jax.tree.map(jnp.add, dstate, more)
+            dstate = jax.tree.map(lambda d, also: d if also is None else d + also, dstate, more)
         dbefore, given = step(where_alive(alive, dstate), kept)
         if alive is not None:
             rest = where_alive(~alive, dstate)

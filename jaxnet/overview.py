@@ -74,7 +74,7 @@ def _tells_more(call, calls):
 
 def _rounds_inside(call, calls):
     """How often the layer goes through those inside it."""
-    return next((part.rounds[len(call.rounds) :] for part in _inside(call, calls)), ())
+    return max((part.rounds[len(call.rounds) :] for part in _inside(call, calls)), key=len, default=())
 
 
 def _inside(call: Call, calls: list[Call]) -> list[Call]:

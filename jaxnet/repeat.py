@@ -8,7 +8,6 @@ The parameters are stacked along a leading axis. Forward is a `lax.scan` over th
 so that neither the program nor the time to compile it grows with the depth, as a chain's do.
 """
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, SupportsIndex
 
@@ -19,6 +18,7 @@ from jaxtyping import Array, PyTree
 
 from jaxnet.arguments import instance_of, positive_integer
 from jaxnet.factored import Factored, Stacked, map_leaves
+from jaxnet.kept_once import in_full, once_each
 from jaxnet.layer import Layer, bind, draws
 
 
@@ -41,7 +41,7 @@ def repeat_forward(
             raise ValueError(
                 f"repeat: expected {layer.name} to keep the shape and dtype of x, {_shown(x)}, got {_shown(y)}"
             )
-        return y, _once_each(cache, params)
+        return y, once_each(cache, params)
 
     _check_params(layer, n, params)
     y, caches = lax.scan(step, jax.tree.map(jnp.asarray, x), (params, _keys(key, n)), length=n)
@@ -55,7 +55,7 @@ def repeat_backward(
 
     def step(dx, at_k):
         params, key, params_of_forward, cache = at_k
-        dparams, dx = _bound(layer, key).backward(params, _in_full(cache, params_of_forward), dx)
+        dparams, dx = _bound(layer, key).backward(params, in_full(cache, params_of_forward), dx)
         return dx, dparams
 
     of_all = params, _keys(key, n), *cache
@@ -135,41 +135,6 @@ def _one_by_one(step, dy, of_all, n):
 
 def _at(tree, k):
     return jax.tree.map(lambda leaf: leaf[k], tree)
-
-
-@partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["position"])
-@dataclass(frozen=True)
-class _Reference:
-    """Stands in a cache for an array that is not to be stacked once more: a parameter, or what is there before it."""
-
-    position: int
-
-
-def _once_each(cache, params):
-    """The cache with a reference for each parameter, and for each array that is in the cache before."""
-    known = jax.tree.leaves(params)
-
-    def kept(array):
-        position = next((position for position, other in enumerate(known) if other is array), None)
-        if position is not None:
-            return _Reference(position)
-        known.append(array)
-        return array
-
-    return jax.tree.map(kept, cache)
-
-
-def _in_full(cache, params):
-    """The cache that `_once_each` was given."""
-    known = jax.tree.leaves(params)
-
-    def restored(leaf):
-        if isinstance(leaf, _Reference):
-            return known[leaf.position]
-        known.append(leaf)
-        return leaf
-
-    return jax.tree.map(restored, cache, is_leaf=lambda leaf: isinstance(leaf, _Reference))
 
 
 def _check_params(layer, n, params):

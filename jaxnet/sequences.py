@@ -8,7 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxnet.arguments import positive_integer
+from jaxnet.factored.layouts import rows_of
 from jaxnet.over_time import alive_in, apart, time_first, where_alive
+from jaxnet.standardised import laid_out
 
 
 def sizes_of(where: str, inputs: SupportsIndex, hidden: SupportsIndex) -> tuple[int, int]:
@@ -72,6 +74,7 @@ def heard(label: str, states: Float[Array, "t m h"], dy: Any, alive: Any, last: 
     expected = (examples, size) if last else (examples, times, size)
     if dy.shape != expected:
         raise ValueError(f"{label}: expected dy of shape {expected}, that of y, got {dy.shape}")
+    dy = laid_out(dy, rows_of(dy, dy.ndim))
     if last:
         return dy, None
     return jnp.zeros_like(dy[:, 0]) if times else jnp.zeros((examples, size), dy.dtype), time_first(dy)

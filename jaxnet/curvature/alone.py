@@ -25,7 +25,13 @@ class Alone:
     instead: str
 
     def add(self, other: Any) -> "Alone":
-        raise ValueError(
+        raise self._refusal()
+
+    def over_uses(self) -> "Alone":
+        raise self._refusal()
+
+    def _refusal(self):
+        return ValueError(
             f"{self.quantity}: expected parameters that are used once, got some that are used twice; use {self.instead}"
         )
 

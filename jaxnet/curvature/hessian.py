@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,8 @@ class Curved:
     S: tuple[Any, ...]
     w: tuple[Any, ...]
     origins: tuple[Any, ...]
+    asked_by: ClassVar[str] = "curvature.hessian_diagonal"
+    instead: ClassVar[str] = "ggn_diagonal"
 
     def __add__(self, other: "Curved") -> "Curved":
         S, w = dict(zip(self.origins, self.S, strict=True)), dict(zip(self.origins, self.w, strict=True))

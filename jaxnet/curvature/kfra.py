@@ -11,7 +11,7 @@ refused.
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,8 @@ class Averaged:
     weights: Any
     shape: tuple[int, ...]
     reduce: bool
+    asked_by: ClassVar[str] = "curvature.kfra"
+    instead: ClassVar[str] = "kflr"
 
     def __add__(self, other: "Averaged") -> "Averaged":
         raise ValueError("curvature.kfra: expected a network without paths that meet, as after residual; use kflr")

@@ -13,6 +13,7 @@ from jaxnet.factored.outer import Outer
 from jaxnet.factored.rows import Rows
 from jaxnet.factored.stacked import Stacked
 from jaxnet.factored.sum import Sum
+from jaxnet.factored.uses import Uses
 from jaxnet.factored.window import Window
 from jaxnet.factored.windows import Windows
 
@@ -26,6 +27,7 @@ __all__ = [
     "Rows",
     "Stacked",
     "Sum",
+    "Uses",
     "Window",
     "Windows",
     "formed",

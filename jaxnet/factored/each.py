@@ -59,6 +59,10 @@ class Each(Factored):
         long = jnp.promote_types(self.g.dtype, other.g.dtype)
         return Each(self.g.astype(long) + other.g.astype(long), self.ndim, self._dtype())
 
+    def over_uses(self) -> "Each":
+        dtype, long = self._dtype(), long_type(self.g.dtype)
+        return remade(self, g=self.g.astype(long).sum(0), dtype=None if dtype == long else dtype)
+
     def summed_in(self, dtype: DTypeLike) -> "Each":
         return remade(self, g=self.g.astype(dtype), dtype=None)
 

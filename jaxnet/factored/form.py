@@ -48,6 +48,16 @@ class Factored(abc.ABC):
         """Both uses in one form; None where there is none, and a `Sum` holds the two."""
         return None
 
+    def over_uses(self) -> "Factored":
+        """Of a form whose arrays have a leading axis of uses of the parameter: the sum over them, example by example.
+
+        Such as over the times of a scan, each of which gave a form. Where a use is a further position, nothing is
+        computed.
+        """
+        from jaxnet.factored.uses import Uses  # a form itself
+
+        return Uses(self)
+
     @property
     def sides(self) -> tuple[int, int] | None:
         """The parameter's axes of outputs and of inputs, where it is a weight, which maps the ones to the others.

@@ -65,6 +65,10 @@ class Outer(Factored):
         (dz, a), (more_dz, more_a) = self._with_positions(), other._with_positions()
         return Outer(jnp.concatenate([dz, more_dz], axis=1), jnp.concatenate([a, more_a], axis=1), self.sharding)
 
+    def over_uses(self) -> "Outer":
+        # Each use is a further position.
+        return replace(self, dz=jnp.swapaxes(self.dz, 0, 1), a=jnp.swapaxes(self.a, 0, 1))
+
     def summed_in(self, dtype: DTypeLike) -> "Outer":
         return replace(self, dtype=jnp.dtype(dtype))
 

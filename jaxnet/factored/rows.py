@@ -68,6 +68,10 @@ class Rows(Factored):
         )
         return Rows(dz, ids, self.size, self.sharding, None if dz.dtype == self._dtype() else self._dtype())
 
+    def over_uses(self) -> "Rows":
+        # Each use is a further position.
+        return replace(self, dz=jnp.swapaxes(self.dz, 0, 1), ids=jnp.swapaxes(self.ids, 0, 1))
+
     def summed_in(self, dtype: DTypeLike) -> "Rows":
         return replace(self, dtype=jnp.dtype(dtype))
 

@@ -44,6 +44,10 @@ class Stacked(Factored):
             return None
         return Stacked(jax.vmap(lambda layer, more: layer.add(more))(self.layers, other.layers))
 
+    def over_uses(self) -> "Stacked":
+        # The layers' axis is behind that of the uses.
+        return Stacked(jax.vmap(lambda layer: layer.over_uses(), in_axes=1)(self.layers))
+
     def summed_in(self, dtype: DTypeLike) -> "Stacked":
         return Stacked(self.layers.summed_in(dtype))
 

@@ -56,6 +56,9 @@ class Sum(Factored):
             forms[place : place + 1] = [form]
         return Sum(tuple(forms))
 
+    def over_uses(self) -> "Sum":
+        return Sum(tuple(form.over_uses() for form in self.forms))
+
     def summed_in(self, dtype: DTypeLike) -> "Sum":
         return Sum(tuple(form.summed_in(dtype) for form in self.forms))
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from jaxtyping import Array, PyTree
@@ -119,6 +119,8 @@ class _Signal:
 
     dy: Any
     error: Any
+    asked_by: ClassVar[str] = "feedback.direct"
+    instead: ClassVar[str] = "feedback.alignment"
 
     def __add__(self, other):
         return replace(self, dy=self.dy + other.dy)

@@ -4,6 +4,7 @@ from jaxnet.layers import activations
 from jaxnet.layers.attention import attention
 from jaxnet.layers.augmentation import random_flip, random_shift
 from jaxnet.layers.avg_pool import avg_pool
+from jaxnet.layers.concatenate import concatenate
 from jaxnet.layers.conv import Conv, conv
 from jaxnet.layers.conv_transpose import ConvTranspose, conv_transpose
 from jaxnet.layers.dense import Dense, dense
@@ -13,6 +14,7 @@ from jaxnet.layers.gated import geglu, glu, swiglu
 from jaxnet.layers.global_pool import global_max, global_mean
 from jaxnet.layers.group_norm import GroupNorm, group_norm, instance_norm
 from jaxnet.layers.gru import GRU, gru
+from jaxnet.layers.initial_state import InitialState, initial_state
 from jaxnet.layers.layer_norm import LayerNorm, layer_norm
 from jaxnet.layers.log_softmax import log_softmax
 from jaxnet.layers.lstm import LSTM, lstm
@@ -34,12 +36,14 @@ __all__ = [
     "Dense",
     "Embedding",
     "GroupNorm",
+    "InitialState",
     "LayerNorm",
     "PositionTable",
     "RMSNorm",
     "activations",
     "attention",
     "avg_pool",
+    "concatenate",
     "conv",
     "conv_transpose",
     "dense",
@@ -53,6 +57,7 @@ __all__ = [
     "glu",
     "group_norm",
     "gru",
+    "initial_state",
     "instance_norm",
     "layer_norm",
     "log_softmax",

@@ -127,8 +127,8 @@ def lstm_backward(
         # 2. v_t = u_t + h_t-1 U^T
         return (du @ U, dc_before), du
 
-    dstates = None if dstates is None else (dstates, jnp.zeros_like(dstates))
-    _, du = back(step, (dend, jnp.zeros_like(dend)), dstates, (before(memory, alive), memory, kept), alive)
+    at_each = before(memory, alive), memory, kept
+    _, du = back(step, (dend, jnp.zeros_like(dend)), (dstates, None), at_each, alive)
     du = time_first(du)
     dU = Outer(du, time_first(h_before), jax.typeof(params.U).sharding)
     # 1. u_t = x_t W^T + b
