@@ -22,7 +22,7 @@ from jaxnet.factored import map_leaves
 from jaxnet.factored.layouts import rows_of
 from jaxnet.kept_once import in_full, once_each
 from jaxnet.layer import Layer, added
-from jaxnet.over_time import ahead, alive_in, apart, back, time_first
+from jaxnet.over_time import ahead, alive_in, apart, back, time_first, where_alive
 from jaxnet.standardised import laid_out
 
 
@@ -38,7 +38,8 @@ def recurrent_forward(
     of_cell, of_start = _checked(params)
     x, lengths = apart(x)
     alive = alive_in(jax.tree.leaves(x)[0], lengths)
-    xs = time_first(x)
+    xs = where_alive(alive, time_first(x))
+    x = time_first(xs)
     state, start_cache = start.forward(of_start, x)
     state = _by_rows(state, x)
     # An output is held as the state is, where there is an end before the last time.
@@ -105,8 +106,9 @@ def recurrent(cell: Layer, start: Layer, *, last: bool = False) -> Layer:
 
     Returns:
       A layer from x (m, t, ...), or a pytree of such arrays, to y (m, t, ...), with parameters (cell's, start's). With
-      a tuple (x, lengths) an example's state and output are held from its length (m,) on, whole numbers from 0 to t; y
-      is then a tuple (y, lengths), or y at each example's length, 0 where that is 0. What can be read is as for `tied`.
+      a tuple (x, lengths) an example's state and output are held from its length (m,) on, whole numbers from 0 to t,
+      whatever x is there; y is then a tuple (y, lengths), or y at each example's length, 0 where that is 0. What can be
+      read is as for `tied`.
 
     Raises:
       ValueError: when something is no layer; when traced, if the cell does not give a tuple (y_t, state), or changes

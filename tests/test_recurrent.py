@@ -118,10 +118,11 @@ def test_a_cell_of_dense_and_tanh_is_the_rnn(last, x64, key):
         jn.RNN(W, U, b + 0.1),
     )
     x, dy = jax.random.normal(key, (3, 4, 2)), jax.random.normal(key, (3, 3) if last else (3, 4, 3))
+    padded = jnp.where(np.arange(4)[None, :, None] < LENGTHS[:, None, None], x, jnp.nan)
 
     @partial(jax.jit, static_argnums=0)
     def everything(net, params, lengths):
-        y, cache = net.forward(params, (x, lengths))
+        y, cache = net.forward(params, (padded, lengths))
         dparams, (dx, _) = net.backward(params, cache, dy if last else (dy, None))
         y = y if last else y[0]
         return y, dx, per_example.each(dparams), curvature.kflr(net, LOSS, params, x, y)
@@ -160,18 +161,22 @@ def test_forms_over_times_are_positions_or_a_sum_of_uses(key):
 
 
 def test_of_a_convolution_there_are_kronecker_factors_with_a_position_for_each_time(x64, key):
-    """In a linear cell whose state is its input alone, times are examples."""
+    """Where the state stays as it is, times are examples."""
     conv = jn.conv(1, 2, (2,))
     own = jn.recurrent(jn.chain(at_first(conv), without_state()), jn.initial_state(1))
     x, params = inputs_of("windows", key), conv.init(key)
-    y = jnp.zeros((3, 3, 3, 2))
-    alone = curvature.kflr(conv, LOSS, params, x.reshape(9, 3, 1), y.reshape(9, 3, 2))
-    factors = curvature.kflr(own, LOSS, ((params, ()), ()), x, y)
-    (of_conv, _), _ = factors
-    assert_close(of_conv.W, (3 * alone.W[0], alone.W[1]))
-    eigen = curvature.ekfac(own, LOSS, ((params, ()), ()), x, y)[0][0].W
-    block = curvature.ggn_blocks(own, LOSS, ((params, ()), ()), x, y)[0][0].W
-    np.testing.assert_allclose(eigen.values.sum(), jnp.trace(block), rtol=1e-12)
+
+    @jax.jit
+    def both(params):
+        of_times = own, LOSS, ((params, ()), ()), x, jnp.zeros((3, 3, 3, 2))
+        alone = curvature.kflr(conv, LOSS, params, x.reshape(9, 3, 1), jnp.zeros((9, 3, 2)))
+        return alone, *(
+            quantity(*of_times)[0][0] for quantity in (curvature.kflr, curvature.ekfac, curvature.ggn_blocks)
+        )
+
+    alone, factors, eigen, block = both(params)
+    assert_close(factors.W, (3 * alone.W[0], alone.W[1]))
+    np.testing.assert_allclose(eigen.W.values.sum(), jnp.trace(block.W), rtol=1e-12)
 
 
 def without_state():

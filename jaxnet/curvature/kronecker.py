@@ -147,7 +147,7 @@ def factors_by(
     net: Layer,
     columns: Columns,
     params: Any,
-    x: Array,
+    x: PyTree[Array],
     y: Any,
     weights: Float[Array, " m"] | None,
 ) -> PyTree[tuple[Any, ...]]:

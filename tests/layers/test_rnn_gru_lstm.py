@@ -105,22 +105,30 @@ def test_an_example_with_a_length_is_the_same_cut_off_there(name, x64, key):
         assert_close(dx[k], np.pad(of_x[0], ((0, 4 - LENGTHS[k]), (0, 0))))
 
 
-def test_kronecker_factors_have_times_as_positions(x64, key):
+def test_kronecker_factors_have_times_as_positions_but_none_behind_an_end(x64, key):
     """Of W: what comes to x_t W^T is what comes to inputs that are added there."""
-    x, params = jax.random.normal(key, (3, 4, 2)), off_its_start(jn.gru(2, 3), key)
-    wide = jn.gru(2 + 9, 3)
+    x, params, lengths = jax.random.normal(key, (3, 4, 2)), off_its_start(jn.gru(2, 3), key), jnp.asarray(LENGTHS)
+    alive = np.arange(4) < LENGTHS[:, None]
+    wide, last = jn.gru(2 + 9, 3, last=True), jn.gru(2, 3, last=True)
 
     def with_added(added):
         W = jnp.concatenate([params.W, jnp.eye(9)], axis=1)
-        return wide.apply(params._replace(W=W), jnp.concatenate([x, added], axis=-1))
+        return wide.apply(params._replace(W=W), (jnp.concatenate([x, added], axis=-1), lengths))
 
-    du = np.reshape(jax.jit(jax.jacrev(with_added))(jnp.zeros((3, 4, 9))), (3, 12, 3, 4, 9))
-    among_outputs = np.einsum("mvmto,mvmtp->op", du, du) / 3
-    among_inputs = np.einsum("mti,mtj->ij", x, x) / 12
-    factors = curvature.kflr(jn.gru(2, 3), LOSS, params, x, jnp.zeros((3, 4, 3)))
-    assert_close(factors.W, (among_outputs, among_inputs))
-    (block,) = curvature.ggn_blocks(jn.gru(2, 3), LOSS, params, x, jnp.zeros((3, 4, 3)))[2:3]
-    assert_close(factors.b, (block,))
+    @jax.jit
+    def everything(params):
+        arguments = last, LOSS, params, (x, lengths), jnp.zeros((3, 3))
+        du = jax.jacrev(with_added)(jnp.zeros((3, 4, 9)))
+        states = jn.gru(2, 3).apply(params, x)
+        return du, states, curvature.kflr(*arguments), curvature.ggn_blocks(*arguments)
+
+    du, states, factors, blocks = everything(params)
+    before = np.concatenate([np.zeros((3, 1, 3)), states[:, :-1]], axis=1)
+    du = np.reshape(du, (9, 3, 4, 9))
+    of_inputs, of_states = (np.einsum("mt,mti,mtj->ij", alive, a, a) / 12 for a in (x, before))
+    assert_close(factors.W, (np.einsum("vmto,vmtp->op", du, du) / 3, of_inputs))
+    assert_close(factors.U[1], of_states)
+    assert_close(factors.b, (blocks.b,))
 
 
 def test_products_with_the_hessian_are_autodiffs(x64, key):
