@@ -201,6 +201,11 @@ def test_they_print_as_they_were_made():
     assert repr(losses.sigmoid_focal_loss(alpha=0.5)) == "sigmoid_focal_loss(alpha=0.5)"
 
 
+def test_a_loss_with_options_is_drawn_under_its_name(key):
+    net = jn.dense(3, 4)
+    assert "cross entropy" in jn.draw(net, net.init(key), jnp.ones((2, 3)), loss=SMOOTH)
+
+
 NO_SAMPLE = "use what needs none, as curvature.exact or curvature.empirical do"
 OF_OPTIONS = (
     "cross_entropy: has no sample, since with label_smoothing, class_weights or a mean it is no log-likelihood; "

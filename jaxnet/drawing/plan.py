@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jaxnet import per_example
 from jaxnet.calls import calls_of
+from jaxnet.description import name_of
 from jaxnet.drawing.flow import flow_of
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
@@ -92,9 +93,7 @@ def plan_of(net: Layer, params: Any, x: Any, loss: Loss | None) -> Plan:
     outputs = tuple(flow.outputs)
     if loss is not None:
         of_outputs = ", ".join(f"d{edges[k].name} = dL/d{edges[k].name}" for k in outputs)
-        boxes.append(
-            Box(_title(loss.forward.__name__.removesuffix("_forward")), (), (of_outputs,), outputs, (len(edges),))
-        )
+        boxes.append(Box(_title(name_of(loss.forward)), (), (of_outputs,), outputs, (len(edges),)))
         edges.append(Edge("L", edges[0].shape[:1]))
         outputs = (len(edges) - 1,)
     return Plan(edges, boxes, _frames(flow, calls), tuple(flow.inputs), outputs)
