@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from claims import columns, dead_units, ensemble, networks, program
+from claims import boundary, columns, dead_units, ensemble, networks, program
 from claims.linear_collapse import collapsed
 from claims.program import CLAIMS, LessonConfig, lesson
 from claims.tanh_vs_sigmoid import CENTRE
@@ -25,6 +25,8 @@ PICTURES = {"boundary.gif", "graph.svg", *(f"{claim}.{kind}" for claim in CLAIMS
 def test_all_claims_from_end_to_end(tmp_path, monkeypatch, capsys, subtests, without_shape_annotations):
     """Once for all: thirty programs are compiled, and far more slowly where annotations are checked."""
     monkeypatch.delitem(networks.NETWORKS, "digits, 64-32-32-32-10")
+    monkeypatch.setattr(ensemble, "COMPILED", {"xla_backend_optimization_level": 0})
+    monkeypatch.setattr(boundary, "FRAMES", 3)
     out = tmp_path / "out"
     run = out, {claim.name: claim for claim in lesson(LessonConfig(out=str(out), seeds=2), **SCHEDULE)}
     printed = capsys.readouterr().out
