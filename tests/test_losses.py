@@ -15,6 +15,13 @@ NAMES = [
     "half_squared_error",
     "binary_cross_entropy",
 ]
+ELEMENTWISE = {
+    "sigmoid_binary_cross_entropy": lambda z, y: ELEMENTWISE["binary_cross_entropy"](1 / (1 + np.exp(-z)), y),
+    "softmax_cross_entropy": lambda z, y: -y * np.log(softmax(z)),
+    "softmax_cross_entropy_with_integer_labels": lambda z, y: -y * np.log(softmax(z)),
+    "half_squared_error": lambda z, y: (z - y) ** 2 / 2,
+    "binary_cross_entropy": lambda a, y: -(y * np.log(a) + (1 - y) * np.log(1 - a)),
+}
 every_loss = pytest.mark.parametrize("name", NAMES)
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
@@ -33,41 +40,34 @@ def example(name, shape, key):
     return (jax.nn.sigmoid(z), y) if name == "binary_cross_entropy" else (z, y)
 
 
-@every_loss
-@every_shape
+# Single outputs of those that treat them alone, or for which they are certain; without positions they are asked behind
+# networks, in tests/test_gradient.py, and below.
+@pytest.mark.parametrize(
+    ("name", "shape"), [(name, SHAPES[2]) for name in NAMES] + [(name, SHAPES[0]) for name in NAMES[:3]]
+)
 def test_backward_root_hessian_and_sample_are_right(name, shape, key):
     # The softmax of a single output is 1, whatever the output.
     certain = "softmax" in name and shape[-1] == 1
     jn.testing.check_loss(getattr(jn.losses, name), *example(name, shape, key), zero_gradients=certain)
 
 
-@every_loss
 @every_shape
-def test_forward_equals_numpy(name, shape, x64, key):
-    z, y = example(name, shape, key)
-    actual = getattr(jn.losses, name).forward(z, y)
-    z, y = np.asarray(z), np.asarray(y)
-    a = 1 / (1 + np.exp(-z))
-    if name == "softmax_cross_entropy_with_integer_labels":
-        y = np.eye(shape[-1])[y]
-    elementwise = {
-        "sigmoid_binary_cross_entropy": lambda: -(y * np.log(a) + (1 - y) * np.log(1 - a)),
-        "softmax_cross_entropy": lambda: -y * np.log(softmax(z)),
-        "softmax_cross_entropy_with_integer_labels": lambda: -y * np.log(softmax(z)),
-        "half_squared_error": lambda: (z - y) ** 2 / 2,
-        "binary_cross_entropy": lambda: -(y * np.log(z) + (1 - y) * np.log(1 - z)),
-    }[name]()
-    # log(1 - a) loses a digit or two where a is near 1, in the reference.
-    np.testing.assert_allclose(actual, elementwise.reshape(shape[0], -1).sum(1), rtol=1e-12, atol=1e-14)
+def test_forward_equals_numpy_and_optax(shape, x64, key):
+    given = {name: example(name, shape, key) for name in NAMES}
 
+    @jax.jit
+    def both(given):
+        ours = {name: getattr(jn.losses, name).forward(*pair) for name, pair in given.items()}
+        return ours, {name: getattr(optax.losses, name)(*given[name]) for name in NAMES[:3]}
 
-@pytest.mark.parametrize("name", NAMES[:3])
-@every_shape
-def test_forward_equals_optax(name, shape, x64, key):
-    z, y = example(name, shape, key)
-    theirs = getattr(optax.losses, name)(z, y)
-    ours = getattr(jn.losses, name).forward(z, y)
-    np.testing.assert_allclose(ours, theirs.reshape(shape[0], -1).sum(1), rtol=1e-13)
+    ours, of_optax = both(given)
+    for name, (z, y) in jax.device_get(given).items():
+        targets = np.eye(shape[-1])[y] if name.endswith("labels") else y
+        # log(1 - a) loses a digit or two where a is near 1, in the reference.
+        expected = ELEMENTWISE[name](z, targets).reshape(shape[0], -1).sum(1)
+        np.testing.assert_allclose(ours[name], expected, rtol=1e-12, atol=1e-14, err_msg=name)
+    for name, theirs in of_optax.items():
+        np.testing.assert_allclose(ours[name], theirs.reshape(shape[0], -1).sum(1), rtol=1e-13, err_msg=name)
 
 
 def test_half_squared_error_is_the_sum_of_optaxs_l2_loss(x64, key):
@@ -100,14 +100,18 @@ def test_samples_have_the_models_mean_and_the_hessians_covariance(name, x64, key
     loss = getattr(jn.losses, name)
     z, _ = example(name, (3, 2), key)
     draws = 40_000
-    samples = jax.vmap(lambda key: loss.sample(key, z))(jax.random.split(key, draws))
-    dz = jax.vmap(lambda y: loss.backward(z, y))(samples)
-    outer = dz[..., :, None] * dz[..., None, :]
-    hessian = jax.vmap(lambda y: jnp.einsum("vmi,vmj->mij", loss.root_hessian(z, y), loss.root_hessian(z, y)))(samples)
-    for statistic in (dz, outer - hessian):
-        standard_error = statistic.std(axis=0) / np.sqrt(draws)
+
+    @jax.jit
+    def statistics(keys):
+        samples = jax.vmap(lambda key: loss.sample(key, z))(keys)
+        dz = jax.vmap(lambda y: loss.backward(z, y))(samples)
+        S = jax.vmap(lambda y: loss.root_hessian(z, y))(samples)
+        outer = dz[..., :, None] * dz[..., None, :] - jnp.einsum("nvmi,nvmj->nmij", S, S)
+        return [(statistic.mean(0), statistic.std(0)) for statistic in (dz, outer)]
+
+    for mean, deviation in statistics(jax.random.split(key, draws)):
         # Five standard errors, or rounding where the statistic does not vary.
-        assert (jnp.abs(statistic.mean(axis=0)) <= 5 * standard_error + 1e-12).all()
+        assert (np.abs(mean) <= 5 * np.asarray(deviation) / np.sqrt(draws) + 1e-12).all()
 
 
 @every_loss
@@ -136,29 +140,34 @@ SPECIAL_POINTS = [(0.0, 0.0), (-0.0, 0.0), (-0.0, -0.0), (1.5, 1.5), (-1.5, -1.5
 
 
 @pytest.mark.parametrize("name", NAMES[:4])
-@pytest.mark.parametrize("z", SPECIAL_POINTS, ids=str)
-def test_derivatives_through_autodiff_are_right_at_special_points(name, z, x64):
+def test_derivatives_through_autodiff_are_right_at_special_points(name, x64):
     """All-zero weights give z = 0, where max(0, z) and |z| have kinks and the losses must not."""
     loss = getattr(jn.losses, name)
-    z, label = jnp.array([z] * 3), jnp.array([1, 0, 1])
-    y = label if name.endswith("labels") else jnp.array([[0.0, 1.0], [1.0, 0.0], [0.25, 0.75]])
+    m = 3 * len(SPECIAL_POINTS)
+    z, label = jnp.array(np.repeat(SPECIAL_POINTS, 3, axis=0)), jnp.array([1, 0, 1] * len(SPECIAL_POINTS))
+    soft = [[0.0, 1.0], [1.0, 0.0], [0.25, 0.75]] * len(SPECIAL_POINTS)
+    y = label if name.endswith("labels") else jnp.array(soft)
     targets = np.eye(2)[label] if name.endswith("labels") else np.asarray(y)
     a = {"sig": lambda z: 1 / (1 + np.exp(-z)), "sof": softmax, "hal": lambda z: z}[name[:3]](np.asarray(z))
     outer = a[:, :, None] * (np.eye(2) - a[:, None, :])
     hessian = {"sig": np.eye(2) * (a * (1 - a))[:, None], "sof": outer, "hal": np.eye(2)}
-    hessian = np.broadcast_to(hessian[name[:3]], (3, 2, 2))
+    hessian = np.broadcast_to(hessian[name[:3]], (m, 2, 2))
 
     def value(z):
         return loss.forward(z, y).sum()
 
+    @jax.jit
+    def derivatives(z):
+        second = jax.jacfwd(lambda z: loss.backward(z, y)), jax.jacrev(jax.grad(value)), jax.hessian(value)
+        return [jax.grad(value)(z), loss.backward(z, y)], [of(z) for of in second], loss.root_hessian(z, y)
+
+    slopes, bends, S = jax.device_get(derivatives(z))
     # The closed forms lose at most the digits of a - y.
     exact = {"rtol": 1e-14, "atol": 1e-15}
-    np.testing.assert_allclose(jax.grad(value)(z), a - targets, **exact)
-    np.testing.assert_allclose(loss.backward(z, y), a - targets, **exact)
-    for derivative in (jax.jacfwd(lambda z: loss.backward(z, y)), jax.jacrev(jax.grad(value)), jax.hessian(value)):
-        every_example = np.asarray(derivative(z))
-        np.testing.assert_allclose(np.einsum("manb,mn->mab", every_example, np.eye(3)), hessian, **exact)
-    S = np.asarray(loss.root_hessian(z, y))
+    for slope in slopes:
+        np.testing.assert_allclose(slope, a - targets, **exact)
+    for bend in bends:
+        np.testing.assert_allclose(np.einsum("manb,mn->mab", bend, np.eye(m)), hessian, **exact)
     np.testing.assert_allclose(np.einsum("vma,vmb->mab", S, S), hessian, **exact)
 
 
