@@ -32,11 +32,8 @@ def sum_of(*layers):
 
 
 FORK = sum_of(jn.chain(jn.dense(4, 4), jn.tanh), jn.residual(jn.dense(4, 4)), jn.sigmoid)
-WRAPPED = {
-    "alone": FORK,
-    "repeat": jn.repeat(FORK, 2),
-    "repeat of recompute": jn.repeat(jn.recompute(FORK), 2),
-}
+WRAPS = {"alone": lambda layer: layer, "repeat of recompute": lambda layer: jn.repeat(jn.recompute(layer), 2)}
+WRAPPED = {name: wrap(FORK) for name, wrap in WRAPS.items()}
 wrapped = pytest.mark.parametrize("name", WRAPPED)
 
 
@@ -60,7 +57,6 @@ def test_gradient_readings_and_curvature_go_through(name, data, key):
     def losses(flat):
         return LOSS.forward(net.apply(unflatten(flat), x), y)
 
-    @jax.jit
     def ours(flat):
         params = unflatten(flat)
         return {
@@ -70,7 +66,6 @@ def test_gradient_readings_and_curvature_go_through(name, data, key):
             "Hessian": curvature.hessian_diagonal(net, LOSS, params, x, y),
         }
 
-    @jax.jit
     def theirs(flat):
         each = jax.jacrev(losses)(flat)
         norms = jnp.linalg.norm(each, axis=1, keepdims=True)
@@ -82,7 +77,7 @@ def test_gradient_readings_and_curvature_go_through(name, data, key):
             "Hessian": jnp.diag(jax.hessian(lambda flat: losses(flat).mean())(flat)),
         }
 
-    actual, expected = ours(flat), theirs(flat)
+    actual, expected = jax.jit(lambda flat: (ours(flat), theirs(flat)))(flat)
     for quantity, value in expected.items():
         assert_close(actual[quantity], unflatten(value))
 
@@ -111,10 +106,9 @@ def test_kfra_refuses_where_its_paths_meet(name, data, key):
 def test_bind_goes_through(name, data, key):
     x, y = data
     fork = sum_of(jn.chain(jn.dense(4, 4), masked(0.5)), jn.chain(jn.tanh, masked(0.5)))
-    wrap = {"alone": lambda f: f, "repeat": lambda f: jn.repeat(f, 2)}
-    net = jn.chain(wrap.get(name, lambda f: jn.repeat(jn.recompute(f), 2))(fork), jn.dense(4, 3))
+    net = jn.chain(WRAPS[name](fork), jn.dense(4, 3))
     params, bound = net.init(key), jn.bind(net, key)
-    expected = jax.value_and_grad(lambda params: LOSS.forward(bound.apply(params, x), y).mean())(params)
+    expected = jax.jit(jax.value_and_grad(lambda params: LOSS.forward(bound.apply(params, x), y).mean()))(params)
     assert_close(jax.jit(jn.value_and_grad(bound, LOSS))(params, x, y), expected)
     assert not np.array_equal(bound.apply(params, x), net.apply(params, x))
 
@@ -124,8 +118,8 @@ def test_parameters_that_are_used_twice_have_no_diagonal_of_the_sum(data, key):
     x, _ = data
     for net in (twice(jn.dense(4, 4), jn.tanh), jn.repeat(twice(jn.dense(4, 4), jn.tanh), 2)):
         params = net.init(key)
-        expected = jax.value_and_grad(lambda params, net=net: LOSS.forward(net.apply(params, x), x).mean())(params)
-        assert_close(jn.value_and_grad(net, LOSS)(params, x, x), expected)
+        by_autodiff = jax.value_and_grad(lambda params, net=net: LOSS.forward(net.apply(params, x), x).mean())
+        assert_close(jax.jit(jn.value_and_grad(net, LOSS))(params, x, x), jax.jit(by_autodiff)(params))
         for quantity, instead in (("hessian_diagonal", "ggn_diagonal"), ("kfra", "kflr")):
             with pytest.raises(ValueError) as error:
                 getattr(curvature, quantity)(net, LOSS, params, x, x)
@@ -137,10 +131,7 @@ def test_parameters_that_are_used_twice_have_no_diagonal_of_the_sum(data, key):
 
 def twins(name):
     """The network, and the same with this library's own `fan_out` in the place of the new combinator."""
-    wrap = {"alone": lambda f: f, "repeat": lambda f: jn.repeat(f, 2)}.get(
-        name, lambda f: jn.repeat(jn.recompute(f), 2)
-    )
-    return (jn.chain(jn.dense(4, 4), wrap(fork), jn.dense(4, 3)) for fork in (FORK, jn.fan_out(*FORK.made.args)))
+    return (jn.chain(jn.dense(4, 4), WRAPS[name](fork), jn.dense(4, 3)) for fork in (FORK, jn.fan_out(*FORK.made.args)))
 
 
 @wrapped
@@ -151,11 +142,15 @@ def test_direct_feedback_goes_through(name, data, key):
     weights = feedback.direct_weights(ours, params, x, key)
     # The branches, their rounds and the last layer have weights of their own; the first layer has none.
     assert [B.shape for B in jax.tree.leaves(weights)] == [*[(3, 4) if name == "alone" else (2, 3, 4)] * 2, (3, 4)]
-    grads, of_known = (
-        jn.value_and_grad(net, LOSS, backward=feedback.direct(net, weights))(params, x, y)[1] for net in (ours, known)
-    )
+
+    @jax.jit
+    def gradients(params):
+        ways = [(net, feedback.direct(net, weights)) for net in (ours, known)] + [(ours, None)]
+        return [jn.value_and_grad(net, LOSS, backward=way)(params, x, y)[1] for net, way in ways]
+
+    grads, of_known, plain = gradients(params)
     assert_close(grads, of_known)
-    assert not np.allclose(grads[0].W, jn.value_and_grad(ours, LOSS)(params, x, y)[1][0].W, rtol=0.1)
+    assert not np.allclose(grads[0].W, plain[0].W, rtol=0.1)
 
 
 @wrapped

@@ -32,6 +32,7 @@ def seen(params, x, y, weights=None):
     return {"x": x, "y": y, "weights": weights, "value": value_fn(params), "value_fn": value_fn}
 
 
+@jax.jit
 def gradient(params, x, y, weights=None):
     return jn.value_and_grad(NET, LOSS)(params, x, y, weights)[1]
 
@@ -60,6 +61,7 @@ def assert_equal(actual, expected):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **EXACT), actual, expected)
 
 
+@jax.jit
 def batch_factors(params, x, y, key):
     _, sample_key = jax.random.split(key)
     return curvature.kfac(NET, LOSS, params, x, y, sample_key)
@@ -122,11 +124,16 @@ def test_a_matrix_that_is_no_weight_is_preconditioned_by_the_factors_of_its_bloc
     net, loss = jn.chain(positions((3, 4)), jn.dense(4, 2)), jn.losses.half_squared_error
     params, x = net.init(key), jax.random.normal(key, (8, 3, 4))
     y = x[..., :2] ** 2
-    grads = jn.value_and_grad(net, loss)(params, x, y)[1]
     optimizer = optimizers.kfac(net, loss, 0.1, damping=0.3, key=key)
-    updates, _ = optimizer.update(grads, optimizer.init(params), params, x=x, y=y)
     _, sample_key = jax.random.split(key)
-    (block,) = curvature.kfac(net, loss, params, x, y, sample_key)[0]["E"]
+
+    @jax.jit
+    def step(params, x, y):
+        grads = jn.value_and_grad(net, loss)(params, x, y)[1]
+        updates, _ = optimizer.update(grads, optimizer.init(params), params, x=x, y=y)
+        return grads, updates, curvature.kfac(net, loss, params, x, y, sample_key)[0]["E"]
+
+    grads, updates, (block,) = step(params, x, y)
     B, A = factors_of(np.asarray(block).reshape(3, 4, 3, 4))
     pi = np.sqrt((np.trace(A) / 4) / (np.trace(B) / 3))
     left = np.linalg.inv(B + np.sqrt(0.3) / pi * np.eye(3))
@@ -192,7 +199,7 @@ def test_without_a_learning_rate_the_update_is_the_least_of_the_quadratic_model(
     weights = None if present == 12 else (jnp.arange(12) < present).astype(float) / present
     optimizer = optimizers.kfac(NET, LOSS, damping=0.2, least_damping=0.0, key=key)
     flat, unflatten = ravel_pytree(params)
-    J = jax.jacobian(lambda flat: NET.apply(unflatten(flat), x))(flat)
+    J = jax.jit(jax.jacobian(lambda flat: NET.apply(unflatten(flat), x)))(flat)
     state, grads = optimizer.init(params), gradient(params, x, y, weights)
     update = compiled_update(optimizer, params, x, y, weights)
     for _ in range(3):
@@ -228,14 +235,16 @@ def test_damping_falls_where_the_loss_falls_as_foretold_and_rises_where_it_does_
     params, x, y = problem
     optimizer = optimizers.kfac(NET, LOSS, damping=0.2, least_damping=0.1, key=key)
     state, grads, given = optimizer.init(params), gradient(params, x, y), seen(params, x, y)
-    updates, _ = optimizer.update(grads, state, params, **given)
+    updates, _ = compiled_update(optimizer, params, x, y)(grads, state)
     # At the least point of the model it is half its slope along the update.
     foretold = float(sum(jnp.vdot(u, g) for u, g in zip(*map(jax.tree.leaves, (updates, grads)), strict=True))) / 2
 
+    @jax.jit
+    def damping_after(outcome, state):
+        return optimizer.update(grads, state, params, **given | {"value_fn": lambda params: outcome})[1].damping
+
     def damping_when(kept):
-        outcome = given["value"] + kept * foretold
-        _, after = optimizer.update(grads, state, params, **given | {"value_fn": lambda params: outcome})
-        return float(after.damping)
+        return float(damping_after(given["value"] + kept * foretold, state))
 
     assert foretold < 0
     np.testing.assert_allclose(damping_when(0.9), 0.2 * 0.95)
@@ -243,8 +252,8 @@ def test_damping_falls_where_the_loss_falls_as_foretold_and_rises_where_it_does_
     np.testing.assert_allclose(damping_when(0.1), 0.2 / 0.95)
     np.testing.assert_allclose(damping_when(-3.0), 0.2 / 0.95)
     np.testing.assert_allclose(damping_when(float("nan")), 0.2 / 0.95)
-    _, after = optimizer.update(grads, state._replace(damping=jnp.asarray(0.1)), params, **given)
-    assert float(after.damping) >= 0.1
+    at_least = state._replace(damping=jnp.asarray(0.1))
+    assert float(damping_after(given["value"] + foretold, at_least)) >= 0.1
 
 
 def test_one_step_solves_linear_regression(x64, key):
@@ -282,8 +291,9 @@ def test_a_parameter_that_gets_no_gradient_does_no_harm(key):
     optimizer = optimizers.kfac(NET, LOSS)
     x, y = jnp.zeros((6, 4)), jnp.array([0, 1, 2, 0, 1, 2])
     state = jn.TrainState.create(NET.init(key), optimizer)
+    step = jn.make_step(NET, LOSS, optimizer)
     for _ in range(3):
-        state, metrics = jn.make_step(NET, LOSS, optimizer)(state, x, y)
+        state, metrics = step(state, x, y)
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((state.params, metrics)))
 
 

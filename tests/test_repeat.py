@@ -1,5 +1,7 @@
 """A repeated layer against the chain of the same layers, and against autodiff."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,23 +58,22 @@ def test_init_draws_each_layers_parameters_by_itself(key):
 
 def test_forward_and_backward_are_those_of_the_chain(problem):
     repeated, of_repeated, chained, of_chain, x, dy = problem
-    (z, cache), (expected_z, expected_cache) = repeated.forward(of_repeated, x), chained.forward(of_chain, x)
-    assert_close(z, expected_z)
-    (dparams, dx), (expected, expected_dx) = (
-        repeated.backward(of_repeated, cache, dy),
-        chained.backward(of_chain, expected_cache, dy),
-    )
-    assert_close(dx, expected_dx)
-    assert_same_but_for_the_stack(per_example.total(dparams), per_example.total(expected))
+
+    @partial(jax.jit, static_argnums=0)
+    def forward_and_back(net, params, x, dy):
+        z, cache = net.forward(params, x)
+        dparams, dx = net.backward(params, cache, dy)
+        return z, dx, per_example.total(dparams)
+
+    *actual, total = forward_and_back(repeated, of_repeated, x, dy)
+    *expected, expected_total = forward_and_back(chained, of_chain, x, dy)
+    assert_close(actual, expected)
+    assert_same_but_for_the_stack(total, expected_total)
 
 
-@pytest.mark.parametrize("layer", [
-    jn.repeat(BLOCK, 3),
-    jn.repeat(jn.recompute(jn.residual(BLOCK)), 2),
-    jn.repeat(jn.repeat(BLOCK, 2), 2),
-])  # fmt: skip
-def test_the_oracle_agrees(layer, key):
-    jn.testing.check_layer(layer, jax.random.normal(key, (5, 4)), key)
+def test_the_oracle_agrees(key):
+    layers = jn.repeat(BLOCK, 3), jn.repeat(jn.recompute(jn.residual(BLOCK)), 2), jn.repeat(jn.repeat(BLOCK, 2), 2)
+    jn.testing.check_layer(jn.branches(*layers), jax.random.normal(key, (5, 4)), key)
 
 
 def test_the_program_does_not_grow_with_the_depth(key):
@@ -101,8 +102,8 @@ def test_curvature_is_that_of_the_chain(problem, key):
 
 def test_eigenvalues_are_corrected_layer_by_layer(problem):
     repeated, of_repeated, chained, of_chain, x, y = problem
-    ours = curvature.ekfac(repeated, LOSS, of_repeated, x, y)
-    theirs = curvature.ekfac(chained, LOSS, of_chain, x, y)
+    ours = jax.jit(partial(curvature.ekfac, repeated, LOSS))(of_repeated, x, y)
+    theirs = jax.jit(partial(curvature.ekfac, chained, LOSS))(of_chain, x, y)
     # Eigenvectors have no sign of their own; the values along them do not depend on it.
     assert_same_but_for_the_stack(
         jax.tree.map(lambda eigen: eigen.values, ours, is_leaf=lambda leaf: isinstance(leaf, curvature.Eigen)),
@@ -118,8 +119,8 @@ def test_other_weights_go_back_through_each_layer(problem, key):
         (jn.feedback.alignment(repeated, stacked_others), jn.feedback.alignment(chained, others)),
         (jn.feedback.sign_symmetry(repeated), jn.feedback.sign_symmetry(chained)),
     ):
-        _, actual = jn.value_and_grad(repeated, LOSS, backward=ours)(of_repeated, x, y)
-        _, expected = jn.value_and_grad(chained, LOSS, backward=theirs)(of_chain, x, y)
+        _, actual = jax.jit(jn.value_and_grad(repeated, LOSS, backward=ours))(of_repeated, x, y)
+        _, expected = jax.jit(jn.value_and_grad(chained, LOSS, backward=theirs))(of_chain, x, y)
         assert_same_but_for_the_stack(actual, expected)
 
 
