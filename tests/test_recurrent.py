@@ -177,6 +177,12 @@ def test_of_a_convolution_there_are_kronecker_factors_with_a_position_for_each_t
     alone, factors, eigen, block = both(params)
     assert_close(factors.W, (3 * alone.W[0], alone.W[1]))
     np.testing.assert_allclose(eigen.W.values.sum(), jnp.trace(block.W), rtol=1e-12)
+    with pytest.raises(ValueError) as error:
+        curvature.kflr(own, LOSS, ((params, ()), ()), x, jnp.zeros((3, 3, 3, 2)), positions="reduce")
+    assert str(error.value) == (
+        "curvature: expected positions to be 'expand' for a weight that is used at several times and at several "
+        "positions of each, got 'reduce'"
+    )
 
 
 def without_state():
@@ -301,10 +307,10 @@ def test_signals_without_times_are_refused_by_name(quantity, instead, key):
     room, ask = ("feedback", direct) if quantity == "direct" else ("curvature", getattr(curvature, quantity, None))
     with pytest.raises(ValueError) as error:
         ask(net, LOSS, params, x, y)
-    assert str(error.value) == (
-        f"{room}.{quantity}: expected layers whose signals need not be taken apart by time, got recurrent; "
-        f"use {instead}"
-    )
+    # KFRA has no signal for the tuple of a cell, whatever the time.
+    kfra = "layers of one array, got concatenate"
+    expected = kfra if quantity == "kfra" else "layers whose signals need not be taken apart by time, got recurrent"
+    assert str(error.value) == f"{room}.{quantity}: expected {expected}; use {instead}"
 
 
 def test_what_layers_of_a_cell_note_they_note_at_each_time_with_the_parameters_of_all(key):

@@ -58,8 +58,16 @@ class Uses(Factored):
     def dot(self, direction: Float[Array, "..."]) -> Float[Array, " m"]:
         return jax.vmap(lambda use: use.dot(direction))(self.form).sum(0)
 
-    def kronecker_factors(self, weights: Float[Array, " m"] | None, columns: str | None = None) -> tuple[Any, ...]:
+    def kronecker_factors(
+        self, weights: Float[Array, " m"] | None, columns: str | None = None, reduce: bool = False
+    ) -> tuple[Any, ...]:
         """As of an `Outer` with a position for each use: products of two uses' signals are left out."""
+        if reduce and self.sides is not None:
+            # A use tells its factors, and not the sum of its signals.
+            raise ValueError(
+                "curvature: expected positions to be 'expand' for a weight that is used at several times and at "
+                "several positions of each, got 'reduce'"
+            )
         factors = jax.vmap(lambda use: use.kronecker_factors(weights, columns))(self.form)
         if len(factors) != 2:
             return super().kronecker_factors(weights, columns)
