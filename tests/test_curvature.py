@@ -1,5 +1,6 @@
 """Curvature against the explicit matrices of `jax.jacobian` and `jax.hessian`."""
 
+import re
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -368,6 +369,15 @@ def test_one_product_serves_all_columns():
 
     # Forward and second moments once, backward of ten columns through the last layer; ten products would be 10 times.
     assert flops(lambda *arrays: curvature.ggn_diagonal(net, loss, *arrays)) < 2 * flops(jn.value_and_grad(net, loss))
+
+
+def test_the_kernels_trace_holds_no_kernel_of_two_outputs(key):
+    """By the shapes of all that the program computes, where a kernel of one output has (m, n) numbers."""
+    net = jn.dense(2, 50)
+    x = jnp.ones((7, 2))
+    program = jax.make_jaxpr(partial(curvature.neural_tangent_kernel, net, trace=True))(net.init(key), x, x)
+    shapes = re.findall(r"f32\[([\d,]+)\]", str(program))
+    assert max(np.prod([int(n) for n in shape.split(",")]) for shape in shapes) == 7 * 50
 
 
 @pytest.mark.usefixtures("without_shape_annotations")

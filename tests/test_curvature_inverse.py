@@ -112,6 +112,15 @@ def test_influence_on_many_test_examples_is_a_line(x64, key):
     np.testing.assert_allclose(influence, expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_gradients_of_short_types_are_solved_for_in_float32(dtype, key):
+    v, A = jnp.cos(jnp.arange(6.0)).reshape(2, 3).astype(dtype), jnp.diag(jnp.array([1.0, 2.0, 3.0], dtype))
+    solved = curvature.solve((jnp.eye(2, dtype=dtype), A), v, 1.0)
+    assert solved.dtype == dtype
+    expected = np.asarray(v, np.float32) / (1 + np.array([1.0, 2.0, 3.0]))
+    np.testing.assert_allclose(np.asarray(solved, np.float32), expected, rtol=2 * float(jnp.finfo(dtype).eps))
+
+
 @pytest.mark.usefixtures("without_shape_annotations")
 def test_misuse_is_named(key):
     W = jnp.ones((2, 3))

@@ -321,3 +321,23 @@ def test_all_first_order_readings_together_take_less_than_1_6_times_the_operatio
         )
 
     assert compiled(everything).cost_analysis()["flops"] < 1.6 * gradient.cost_analysis()["flops"]
+
+
+@pytest.mark.usefixtures("without_shape_annotations")
+def test_directions_of_another_shape_are_refused_by_name():
+    dparams = jn.Dense(W=jn.Outer(jnp.ones((4, 2)), jnp.ones((4, 3))), b=jn.Each(jnp.ones((4, 2))))
+    for W, b, message in (
+        (
+            (3, 2),
+            (2,),
+            "per_example.dot: expected a direction of shape (2, 3), the parameter's, or many, (n, 2, 3), got (3, 2)",
+        ),
+        (
+            (5, 2, 3),
+            (2,),
+            "per_example.dot: expected as many directions at each parameter, got one at some, many at others",
+        ),
+    ):
+        with pytest.raises(ValueError) as error:
+            per_example.dot(dparams, jn.Dense(jnp.ones(W), jnp.ones(b)))
+        assert str(error.value) == message

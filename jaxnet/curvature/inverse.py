@@ -16,6 +16,7 @@ from jaxnet.curvature.eigen import Eigen
 from jaxnet.curvature.kronecker import is_diagonal
 from jaxnet.factored import Diagonal
 from jaxnet.factored.layouts import laid_out
+from jaxnet.norms import long_type
 
 
 def eigen(factors: PyTree[Any], params: PyTree[Array]) -> PyTree[Eigen]:
@@ -139,6 +140,7 @@ def _eigen_of(leaf, of_leaf):
 
 def _decomposed(factor):
     if is_diagonal(factor):
-        return factor.values, Diagonal(jnp.ones_like(factor.values))
-    values, vectors = jnp.linalg.eigh(factor)
+        return factor.values.astype(long_type(factor.values.dtype)), Diagonal(jnp.ones_like(factor.values))
+    # Of short types there are no decompositions.
+    values, vectors = jnp.linalg.eigh(factor.astype(long_type(factor.dtype)))
     return jnp.maximum(values, 0), vectors

@@ -40,8 +40,9 @@ def dot(dparams: PyTree[Any], direction: PyTree[Array]) -> Float[Array, "m ..."]
 def _many(leaf, direction):
     shape = jax.eval_shape(lambda leaf: leaf.total(None), leaf).shape
     if shape not in (direction.shape, direction.shape[1:]):
+        many = f"({', '.join(map(str, ('n', *shape)))})"
         raise ValueError(
-            f"per_example.dot: expected a direction of shape {shape}, the parameter's, or many, (n, *{shape}), "
+            f"per_example.dot: expected a direction of shape {shape}, the parameter's, or many, {many}, "
             f"got {direction.shape}"
         )
     return direction.shape != shape
