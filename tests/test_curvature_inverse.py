@@ -63,8 +63,7 @@ def applied(leaf, of_leaf, exponent):
 
 
 QUANTITIES = {
-    "factors": curvature.kflr,
-    "factors, reduced": partial(curvature.kflr, positions="reduce"),
+    "factors": partial(curvature.kflr, positions="reduce"),
     "ekfac": curvature.ekfac,
     "blocks": curvature.ggn_blocks,
     "diagonal": curvature.ggn_diagonal,

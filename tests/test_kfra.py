@@ -1,5 +1,7 @@
 """KFRA through layers of all kinds, against its recursion with Jacobians of autodiff."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,18 +23,21 @@ NETWORKS = {
 
 
 def passes(net, params, x):
-    """Each layer with its parameters, its input, and each example's Jacobian, (m, outputs, inputs)."""
+    """Of each layer each example's Jacobian, (m, outputs, inputs)."""
+    jacobians = []
     for layer, of_layer in zip(net.made.args, params, strict=True):
         J = jax.vmap(jax.jacrev(lambda x, layer=layer, p=of_layer: layer.apply(p, x[None])[0]))(x)
         y = layer.apply(of_layer, x)
-        yield layer, J.reshape(len(x), y[0].size, x[0].size)
+        jacobians.append(J.reshape(len(x), y[0].size, x[0].size))
         x = y
+    return jacobians
 
 
 def recursion(net, params, x, weights):
     """{position: the B that K gives of each layer's weight, and of its bias}."""
     K, found = None, {}
-    for position, (layer, J) in reversed(list(enumerate(passes(net, params, x)))):
+    jacobians = jax.device_get(jax.jit(partial(passes, net))(params, x))
+    for position, (layer, J) in reversed(list(enumerate(zip(net.made.args, jacobians, strict=True)))):
         K = np.eye(J.shape[1]) if K is None else K
         if layer.name in ("dense", "conv"):
             channels = params[position].b.size
