@@ -6,73 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every_reading import assert_readings_are_autodiffs
+from cells import NETWORKS, OF_IMAGES, SQUEEZE, STATE_IS_OUTPUT, at_first, cell, inputs_of
 from jax import export
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from own_layers import masked, used_in_unlike_ways
+from own_layers import masked
 
 import jaxnet as jn
 from jaxnet import curvature, feedback, per_example
-from jaxnet.factored import Sum, Uses
 from jaxnet.gradient import totalled
 from jaxnet.notes import in_order, with_notes
 
 messages = pytest.mark.usefixtures("without_shape_annotations")
 LOSS = jn.losses.half_squared_error
 LENGTHS = np.array([0, 4, 2], np.int32)
-STATE_IS_OUTPUT = jn.branches(jn.identity, jn.identity)
-
-
-def at_first_forward(layer, params, x):
-    y, cache = layer.forward(params, x[0])
-    return (y, *x[1:]), cache
-
-
-def at_first_backward(layer, params, cache, dy):
-    dparams, dx = layer.backward(params, cache, dy[0])
-    return dparams, (dx, *dy[1:])
-
-
-def at_first(layer):
-    """A layer at the first part of a tuple."""
-    functions = layer.init, partial(at_first_forward, layer), partial(at_first_backward, layer)
-    return jn.Layer(*functions, made=partial(at_first, layer))
-
-
-def cell(*between, inputs=2):
-    """Of an output that is the state, (m, 3)."""
-    return jn.chain(jn.concatenate, jn.dense(inputs + 3, 3), *between, jn.tanh, STATE_IS_OUTPUT)
-
-
-SQUEEZE = jn.residual(jn.chain(jn.dense(3, 3), jn.tanh))
-OF_IMAGES = jn.chain(jn.concatenate, jn.conv(3, 2, (2,)), jn.tanh, STATE_IS_OUTPUT)
-NETWORKS = {
-    # name: network, the shape of an example, or ids of that shape.
-    "elman": (jn.recurrent(cell(), jn.initial_state(3, learnt=True)), (4, 2), None),
-    "windows": (jn.recurrent(OF_IMAGES, jn.chain(jn.initial_state(6), jn.reshape((3, 2)))), (3, 3, 1), None),
-    "ids, and parameters of many kinds": (
-        jn.recurrent(
-            jn.chain(at_first(jn.embedding(5, 2)), cell(jn.repeat(jn.recompute(SQUEEZE), 2), used_in_unlike_ways(3))),
-            jn.initial_state(3),
-        ),
-        (3,),
-        5,
-    ),
-    "repeated": (
-        jn.repeat(
-            jn.recompute(jn.recurrent(cell(jn.recompute(SQUEEZE), inputs=3), jn.chain(jn.take(0), jn.dense(3, 3)))), 2
-        ),
-        (3, 3),
-        None,
-    ),
-}
-
-
-def inputs_of(name, key, examples=3):
-    _, shape, ids = NETWORKS[name]
-    if ids:
-        return jax.random.randint(key, (examples, *shape), 0, ids)
-    return jax.random.normal(key, (examples, *shape))
 
 
 def assert_close(actual, expected, tolerance=1e-12):
@@ -103,11 +49,6 @@ def test_through_two_cells_with_lengths_backward_equals_autodiff(x64, key):
     assert_close(*both(params, x))
 
 
-@pytest.mark.parametrize("name", ["windows", "ids, and parameters of many kinds"])
-def test_every_reading_and_the_ggn_diagonal_are_autodiffs(name, x64, key):
-    assert_readings_are_autodiffs(NETWORKS[name][0], inputs_of(name, key), key)
-
-
 @pytest.mark.parametrize("last", [False, True], ids=["all times", "last"])
 def test_a_cell_of_dense_and_tanh_is_the_rnn(last, x64, key):
     """With lengths, and with its Kronecker factors, among which those of x and of the state are one."""
@@ -136,58 +77,6 @@ def test_a_cell_of_dense_and_tanh_is_the_rnn(last, x64, key):
     among_outputs, among_inputs = dense.W
     assert_close((among_outputs, among_inputs[:2, :2], *dense.b), (*of_rnn[3].W, *of_rnn[3].b))
     assert_close((among_outputs, among_inputs[2:, 2:]), of_rnn[3].U)
-
-
-def test_forms_over_times_are_positions_or_a_sum_of_uses(key):
-    def forms(name):
-        net, x = NETWORKS[name][0], inputs_of(name, key)
-        params = net.init(key)
-
-        def backward(params, x):
-            y, cache = net.forward(params, x)
-            return net.backward(params, cache, y)[0]
-
-        return jax.eval_shape(backward, params, x)[0]
-
-    dense = forms("elman")[1]
-    assert dense.W.dz.shape == (3, 4, 3)
-    assert dense.W.a.shape == (3, 4, 5)
-    assert dense.b.g.shape == (3, 3)
-    assert isinstance(forms("windows")[1].W, Uses)
-    table, (_, _, repeated, unlike, *_) = forms("ids, and parameters of many kinds")
-    assert table.W.ids.shape == (3, 3)
-    assert repeated[0].W.layers.dz.shape == (2, 3, 3, 3)
-    assert isinstance(jax.tree.leaves(unlike, is_leaf=lambda leaf: isinstance(leaf, Sum))[0], Sum)
-
-
-def test_of_a_convolution_there_are_kronecker_factors_with_a_position_for_each_time(x64, key):
-    """Where the state stays as it is, times are examples."""
-    conv = jn.conv(1, 2, (2,))
-    own = jn.recurrent(jn.chain(at_first(conv), without_state()), jn.initial_state(1))
-    x, params = inputs_of("windows", key), conv.init(key)
-
-    @jax.jit
-    def both(params):
-        of_times = own, LOSS, ((params, ()), ()), x, jnp.zeros((3, 3, 3, 2))
-        alone = curvature.kflr(conv, LOSS, params, x.reshape(9, 3, 1), jnp.zeros((9, 3, 2)))
-        return alone, *(
-            quantity(*of_times)[0][0] for quantity in (curvature.kflr, curvature.ekfac, curvature.ggn_blocks)
-        )
-
-    alone, factors, eigen, block = both(params)
-    assert_close(factors.W, (3 * alone.W[0], alone.W[1]))
-    np.testing.assert_allclose(eigen.W.values.sum(), jnp.trace(block.W), rtol=1e-12)
-    with pytest.raises(ValueError) as error:
-        curvature.kflr(own, LOSS, ((params, ()), ()), x, jnp.zeros((3, 3, 3, 2)), positions="reduce")
-    assert str(error.value) == (
-        "curvature: expected positions to be 'expand' for a weight that is used at several times and at several "
-        "positions of each, got 'reduce'"
-    )
-
-
-def without_state():
-    """(y, s) of (y, s)."""
-    return jn.Layer(lambda key: (), lambda params, x: (x, ()), lambda params, cache, dy: ((), dy))
 
 
 def test_what_a_cell_draws_it_draws_once_for_all_times(x64, key):
