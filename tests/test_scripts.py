@@ -19,14 +19,62 @@ def command(script, *arguments):
     return [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *arguments]
 
 
-def call(script, *arguments, where):
-    done = subprocess.run(command(script, *arguments), cwd=where, capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr + done.stdout
-    return done
+CALLS = """
+import json, runpy, tempfile, traceback
+where, scripts, commands = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+os.chdir(where)
+sys.path.insert(0, scripts)
+from jaxnet.experiment.commands import compare, export, predict
+# What a script warns of is heard.
+warnings.filters.remove(("ignore", None, Warning, None, 0))
+
+def child():
+    for number, file in ((1, out), (2, err)):
+        os.dup2(file.fileno(), number)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
+    sys.argv = [f"{scripts}/{script}.py", *arguments]
+    status = 1
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as end:
+        status = end.code
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+ended = []
+for script, *arguments in commands:
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        _, status = os.waitpid(fork(child), 0)
+        out.seek(0)
+        err.seek(0)
+        ended.append((os.waitstatus_to_exitcode(status), out.read(), err.read()))
+print(json.dumps(ended), file=sys.stderr)
+"""
+
+
+def call(*commands, where):
+    """Runs scripts one after another, each in a process of its own, which are given what all import."""
+    done = forked(CALLS, where, ROOT / "scripts", json.dumps(commands))
+    assert done.returncode == 0, done.stderr
+    ended = [
+        subprocess.CompletedProcess(given, *told)
+        for given, told in zip(commands, json.loads(done.stderr.splitlines()[-1]), strict=True)
+    ]
+    assert not any("Traceback" in end.stderr + end.stdout for end in ended), ended
+    return ended
 
 
 def test_without_options_digits_are_learnt_to_97_percent(tmp_path):
-    done = call("train", where=tmp_path)
+    done, of_all, of_test, compared = call(
+        ["train"],
+        ["predict", "runs/digits-1", "--data", "digits", "--out", "p.csv"],
+        ["predict", "runs/digits-1", "--data", "digits", "--part", "test"],
+        ["compare", "runs/digits-1"],
+        where=tmp_path,
+    )
     assert done.returncode == 0
     assert done.stderr == ""
     result = json.loads((tmp_path / "runs" / "digits-1" / "result.json").read_text())
@@ -41,63 +89,47 @@ def test_without_options_digits_are_learnt_to_97_percent(tmp_path):
     assert len([line for line in lines if line.startswith("epoch")]) == 21
     assert lines[-1] == "written    runs/digits-1/"
 
-    done = call("predict", "runs/digits-1", "--data", "digits", "--out", "p.csv", where=tmp_path)
-    assert done.returncode == 0
-    assert done.stdout == ""
-    device, predicted = done.stderr.splitlines()
+    assert of_all.returncode == 0
+    assert of_all.stdout == ""
+    device, predicted = of_all.stderr.splitlines()
     assert device == f"device     {result['device']}"
-    of_all = r"accuracy 99\.\d\d%; the network was trained on 1258 of them, --part test leaves these out"
-    assert re.fullmatch(rf"predicted  1797 examples: {of_all}", predicted)
+    score = r"accuracy 99\.\d\d%; the network was trained on 1258 of them, --part test leaves these out"
+    assert re.fullmatch(rf"predicted  1797 examples: {score}", predicted)
     assert len((tmp_path / "p.csv").read_text().splitlines()) == 1798
 
-    done = call("predict", "runs/digits-1", "--data", "digits", "--part", "test", where=tmp_path)
-    assert len(done.stdout.splitlines()) == 360
+    assert len(of_test.stdout.splitlines()) == 360
     score = f"accuracy {100 * result['test_accuracy']:.2f}%"
-    assert done.stderr.splitlines()[1] == f"predicted  359 examples of the test part: {score}"
+    assert of_test.stderr.splitlines()[1] == f"predicted  359 examples of the test part: {score}"
 
-    done = call("compare", "runs/digits-1", where=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    *_, row, written = done.stdout.splitlines()
+    assert (compared.returncode, compared.stderr) == (0, "")
+    *_, row, written = compared.stdout.splitlines()
     assert row.split()[:2] == ["digits-1", "100/100"]
     assert f"{100 * result['test_accuracy']:.2f}% (100)" in row
     assert written == "written    compare.png"
     assert (tmp_path / "compare.png").exists()
 
 
-@pytest.mark.parametrize(
-    ("script", "arguments", "line"),
-    [
-        ("train", ["--data", "a.csv"], "error: --data a.csv: no such file or folder"),
-        ("train", ["--epochs", "0"], "error: --epochs: expected an integer of at least 1, got 0"),
-        (
-            "predict",
-            ["nowhere", "--data", "digits"],
-            "error: nowhere: no such folder; expected the folder of a finished run",
-        ),
-        ("export", ["a" * 300], f"error: {'a' * 300}: the name is too long; expected a shorter one"),
-        ("compare", ["nowhere", "there"], "error: nowhere: no such folder; expected the folder of a run"),
-    ],
-)
-def test_bad_input_is_one_line_on_stderr_and_status_2(script, arguments, line, tmp_path):
-    done = call(script, *arguments, where=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr == line + "\n"
-    assert done.stdout == ""
-    assert list(tmp_path.iterdir()) == []
+BAD = {
+    ("train", "--data", "a.csv"): "--data a.csv: no such file or folder",
+    ("train", "--epochs", "0"): "--epochs: expected an integer of at least 1, got 0",
+    ("predict", "nowhere", "--data", "digits"): "nowhere: no such folder; expected the folder of a finished run",
+    ("export", "a" * 300): f"{'a' * 300}: the name is too long; expected a shorter one",
+    ("compare", "nowhere", "there"): "nowhere: no such folder; expected the folder of a run",
+}
 
 
-def test_an_option_misspelt_is_told_on_stderr_beside_the_one_that_was_meant_with_status_2(tmp_path):
-    done = call("train", "--optimzer", "adam", where=tmp_path)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert "Unrecognized options: --optimzer, adam" in done.stderr
-    assert "--optimizer {sgd," in done.stderr
-    assert "train.py --help" in done.stderr
+def test_bad_input_is_one_line_on_stderr_and_status_2_and_an_option_misspelt_is_told_beside_the_one_meant(tmp_path):
+    *bad, misspelt = call(*BAD, ("train", "--optimzer", "adam"), where=tmp_path)
+    assert [(done.returncode, done.stdout) for done in (*bad, misspelt)] == [(2, "")] * 6
+    assert [done.stderr for done in bad] == [f"error: {line}\n" for line in BAD.values()]
+    assert "Unrecognized options: --optimzer, adam" in misspelt.stderr
+    assert "--optimizer {sgd," in misspelt.stderr
+    assert "train.py --help" in misspelt.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_gradients_check_without_options(tmp_path):
-    done = call("check_gradients", where=tmp_path)
+    (done,) = call(["check_gradients"], where=tmp_path)
     assert done.returncode == 0
     assert done.stderr == ""
     assert re.search(r"^dZ1 +\(5, 4\) ", done.stdout, re.MULTILINE)
@@ -105,7 +137,7 @@ def test_the_gradients_check_without_options(tmp_path):
 
 
 def test_one_claim_of_the_lesson(tmp_path):
-    done = call("lesson", "activations", "--seeds", "2", "--out", "lesson", where=tmp_path)
+    (done,) = call(["lesson", "activations", "--seeds", "2", "--out", "lesson"], where=tmp_path)
     assert done.returncode == 0
     assert done.stderr == ""
     assert "\nactivations: HOLDS\n" in done.stdout
@@ -143,7 +175,7 @@ def test_ctrl_c_and_sigterm_are_one_line_and_a_status_and_the_run_goes_on(number
     epochs = int(told[1])
     assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") == epochs >= 1
     more = ("--resume", "run", "--epochs", str(epochs + 2))
-    again = call("train", *more, where=tmp_path)
+    (again,) = call(["train", *more], where=tmp_path)
     assert (again.returncode, again.stderr) == (0, "")
     assert f": {epochs} epochs, " in again.stdout
     assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") == epochs + 2

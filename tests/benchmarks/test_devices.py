@@ -47,8 +47,14 @@ def summed_bytes(program, data, model):
     return found
 
 
-@pytest.mark.parametrize(("data", "model"), [(1, 1), (8, 1), (1, 8), (4, 2)])
-@pytest.mark.parametrize("sizes", [(64, 32, 32, 32, 16), (24, 32, 8), (24, 16, 32, 8)])
+# How many layers there are says which is split by what, where "model" splits any.
+@pytest.mark.parametrize(
+    ("sizes", "data", "model"),
+    [
+        *(((64, 32, 32, 32, 16), data, model) for data, model in ((1, 1), (8, 1), (1, 8), (4, 2))),
+        *((sizes, data, model) for sizes in ((24, 32, 8), (24, 16, 32, 8)) for data, model in ((1, 8), (4, 2))),
+    ],
+)
 def test_bytes_are_those_of_the_compiled_program(sizes, data, model):
     program = compiled(sizes, data, model)
     expected = devices.load(sizes, EXAMPLES, data, model)

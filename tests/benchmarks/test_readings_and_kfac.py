@@ -69,6 +69,10 @@ def test_the_first_epoch_that_reaches_the_mark():
 def test_feedback_measures_angles_that_start_at_those_of_the_ways_back(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ways_back, "LEARNING_RATES", (0.1,))
     monkeypatch.setattr(ways_back, "TUNING_SEEDS", (1000,))
+    monkeypatch.setattr(ways_back, "NET", jn.mlp((64, 8, 10), jn.tanh))
+    digits = ways_back.digits()
+    few = tuple(tuple(ways_back.Part(part.x[:64], part.y[:64]) for part in parts) for parts in digits)
+    monkeypatch.setattr(ways_back, "digits", lambda: few)
     ways_back.run(tmp_path, seeds=2, epochs=2)
     text = json.dumps(results(tmp_path))
     assert all(f'"{name}"' in text for name in ways_back.ARMS)

@@ -27,6 +27,8 @@ def test_exponents_are_those_of_powers():
 def test_scale_measures_every_curve_and_draws_them(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(scale, "LEAST_SECONDS", 1e-9)
     monkeypatch.setattr(scale, "WIDTH", 4)
+    monkeypatch.setattr(scale, "DEPTH", 2)
+    monkeypatch.setattr(scale, "STEPS", 2)
     small = tuple(curve._replace(sizes=(4, 8)) for curve in scale.CURVES)
     monkeypatch.setattr(scale, "CURVES", small)
     scale.run(tmp_path, seeds=1)
