@@ -23,13 +23,14 @@ BARE = """
 import sys
 import jax, numpy as np
 from jax import export
-jax.config.update("jax_enable_x64", sys.argv[3] == "float64")
-exported = export.deserialize(open(sys.argv[1], "rb").read())
-x = np.load(sys.argv[2]).astype(sys.argv[3])
+for file, inputs, dtype in zip(*[iter(sys.argv[1:])] * 3):
+    jax.config.update("jax_enable_x64", dtype == "float64")
+    exported = export.deserialize(open(file, "rb").read())
+    x = np.load(inputs).astype(dtype)
+    for rows in (1, len(x)):
+        np.save(f"{inputs}.{rows}.npy", exported.call(x[:rows]))
+    print(*exported.platforms)
 assert not any(name.startswith("jaxnet") for name in sys.modules)
-for rows in (1, len(x)):
-    np.save(f"{sys.argv[2]}.{rows}.npy", exported.call(x[:rows]))
-print(*exported.platforms)
 """
 PROBLEMS = {
     "several classes": {"data": "iris"},
@@ -42,11 +43,24 @@ PROBLEMS = {
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
 
 
-@pytest.fixture(params=PROBLEMS)
-def trained(request, tmp_path):
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """(problem) -> a run's folder, which is made once."""
+    made = {}
+
+    def of(problem):
+        if problem not in made:
+            made[problem] = tmp_path_factory.mktemp("runs") / "run"
+            options = {"epochs": 3, "hidden": (8, 5), "init": "glorot", **PROBLEMS[problem]}
+            run(TrainConfig(**{"out": str(made[problem]), **options}))
+        return made[problem]
+
+    return of
+
+
+def trained(problem, folders):
     """A run's folder, its model, raw features, and its own predictions for them."""
-    out = tmp_path / "run"
-    run(TrainConfig(**{"out": str(out), "epochs": 3, "hidden": (8, 5), "init": "glorot", **PROBLEMS[request.param]}))
+    out = folders(problem)
     loaded = model.load(out)
     rng = np.random.default_rng(0)
     factor = np.where(loaded.scaling.factor > 0, loaded.scaling.factor, 1.0)
@@ -61,22 +75,28 @@ def close(actual, expected, loaded):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE[dtype] * np.abs(expected).max())
 
 
-def test_a_bare_process_that_knows_jax_alone_gives_the_same_predictions(trained, tmp_path, capsys):
-    out, loaded, x, expected = trained
-    file = export(ExportConfig(str(out)))
-    np.save(tmp_path / "x.npy", x)
-    dtype = loaded.params[0].W.dtype.name
-    command = [sys.executable, "-c", BARE, str(file), str(tmp_path / "x.npy"), dtype]
+def test_a_bare_process_that_knows_jax_alone_gives_the_same_predictions(folders, tmp_path, capsys):
+    given, expected = [], {}
+    for number, problem in enumerate(PROBLEMS):
+        out, loaded, x, predictions = trained(problem, folders)
+        file, inputs = export(ExportConfig(str(out))), tmp_path / f"{number}.npy"
+        np.save(inputs, x)
+        dtype = loaded.params[0].W.dtype.name
+        given += [str(file), str(inputs), dtype]
+        expected[inputs] = loaded, predictions
+        assert f"with x (m, {x.shape[1]}) {dtype}" in capsys.readouterr().out
+    command = [sys.executable, "-c", BARE, *given]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert tuple(done.stdout.split()) == PLATFORMS
-    for rows in (1, 20):
-        close(np.load(tmp_path / f"x.npy.{rows}.npy"), expected[:rows], loaded)
-    assert f"with x (m, {x.shape[1]}) {dtype}" in capsys.readouterr().out
+    assert [tuple(line.split()) for line in done.stdout.splitlines()] == [PLATFORMS] * len(PROBLEMS)
+    for inputs, (loaded, predictions) in expected.items():
+        for rows in (1, 20):
+            close(np.load(f"{inputs}.{rows}.npy"), predictions[:rows], loaded)
 
 
 @pytest.mark.parametrize("to", ["safetensors", "npz"])
-def test_the_arrays_and_their_description_are_enough_for_numpy(to, trained):
-    out, loaded, x, expected = trained
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_the_arrays_and_their_description_are_enough_for_numpy(to, problem, folders):
+    out, loaded, x, expected = trained(problem, folders)
     file = export(ExportConfig(str(out), to=to))
     if to == "npz":
         with np.load(file) as archive:

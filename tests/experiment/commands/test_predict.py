@@ -16,7 +16,7 @@ from jaxnet.experiment.data import named
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage import model
 
-pytestmark = pytest.mark.usefixtures("optax_promotion")
+pytestmark = pytest.mark.usefixtures("optax_promotion", "without_figures")
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ def test_numbers_beyond_those_of_the_training_part_count_as_at_the_bounds(classe
     assert far == beyond
 
 
-def test_numbers_beyond_the_networks_arithmetic_are_named_where_nothing_scales_them(tmp_path, capsys, without_figures):
+def test_numbers_beyond_the_networks_arithmetic_are_named_where_nothing_scales_them(tmp_path, capsys):
     run(TrainConfig(data="moons", epochs=1, hidden=(2,), scale="none", out=str(tmp_path / "run")))
     write(tmp_path / "b.csv", ["x1", "x2"], [["1", "1"], ["1", "1e39"]])
     with pytest.raises(BadInput) as error:
@@ -206,7 +206,7 @@ def test_the_runs_own_data_is_known_again_and_its_parts_are_those_of_the_run(cla
 
 
 @pytest.mark.parametrize("trained_on", ["digits", "digits.csv"])
-def test_images_are_the_table_of_their_pixels(trained_on, tmp_path, capsys, without_figures):
+def test_images_are_the_table_of_their_pixels(trained_on, tmp_path, capsys):
     """In any order of the columns, and as the run's own data."""
     images, order = named.load("digits"), np.random.default_rng(0).permutation(64)
     pixels = images.x.values.reshape(-1, 64)[:, order].astype(int).astype(str)
@@ -259,7 +259,7 @@ def test_other_data_has_no_parts_of_the_run(classes_run, capsys, tmp_path):
     ],
     ids=lambda options: " ".join(map(str, options.values())),
 )
-def test_the_test_part_is_scored_as_the_run_scored_it(options, tmp_path, capsys, without_figures, monkeypatch):
+def test_the_test_part_is_scored_as_the_run_scored_it(options, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # Fewer than there are: the data of a run that streams are known by some of their rows.
     monkeypatch.setattr("jaxnet.experiment.data.fingerprint.STREAMED_ROWS", 20)
@@ -275,7 +275,7 @@ def test_the_test_part_is_scored_as_the_run_scored_it(options, tmp_path, capsys,
     assert told.startswith(f"predicted  {count} examples of the test part: {score.format(value)}")
 
 
-def test_a_test_part_that_was_set_apart_is_the_one_predicted_for(tmp_path, capsys, without_figures):
+def test_a_test_part_that_was_set_apart_is_the_one_predicted_for(tmp_path, capsys):
     images = np.random.default_rng(0).integers(0, 256, (60, 2, 2)).astype(np.uint8)
     for part, many in (("train", 48), ("t10k", 12)):
         (tmp_path / f"{part}-images").write_bytes(idx(images[-many:]))
@@ -298,7 +298,7 @@ def test_a_test_part_that_was_set_apart_is_the_one_predicted_for(tmp_path, capsy
     ("source", "classes"),
     [("a.csv", ["01234", "1234", "99999"]), ("a.npz", ["761762492475842560", "791557233689870338"])],
 )
-def test_predictions_are_the_very_names_of_the_file(source, classes, tmp_path, capsys, without_figures):
+def test_predictions_are_the_very_names_of_the_file(source, classes, tmp_path, capsys):
     x = np.random.default_rng(0).normal(size=(60, 2))
     labels = [classes[row % len(classes)] for row in range(60)]
     if source == "a.csv":

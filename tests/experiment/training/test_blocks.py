@@ -17,7 +17,7 @@ from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.training import blocks
 from jaxnet.experiment.training.batches import Batches, blocks_of
 
-pytestmark = pytest.mark.usefixtures("optax_promotion")
+pytestmark = pytest.mark.usefixtures("optax_promotion", "without_figures")
 
 
 @pytest.fixture
@@ -62,15 +62,13 @@ def trained(tmp_path, name, **options):
     return result, metrics, model
 
 
-@pytest.mark.parametrize("options", [
-    {"batch_size": 16},
-    {"batch_size": 13},
-    {"batch_size": 500, "optimizer": "momentum"},
-    {"batch_size": 16, "dtype": "float64"},
-    {"batch_size": 16, "early_stopping": 1, "learning_rate": 0.1},
-], ids=lambda options: " ".join(f"{value}" for value in options.values()))  # fmt: skip
-@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
-def test_a_streamed_run_is_the_run_in_memory(options, dtype, folder, tmp_path, small_blocks):
+@pytest.mark.parametrize(("dtype", "options"), [
+    (np.uint8, {"batch_size": 16}),
+    (np.float32, {"batch_size": 13}),
+    (np.float32, {"batch_size": 500, "optimizer": "momentum"}),
+    (np.uint8, {"batch_size": 16, "dtype": "float64", "early_stopping": 1, "learning_rate": 0.1}),
+], ids=["bytes", "batches of 13", "one batch", "float64 and early stopping"])  # fmt: skip
+def test_a_streamed_run_is_the_run_in_memory(dtype, options, folder, tmp_path, small_blocks):
     where = folder(*examples(dtype))
     (ours, metrics, model), (theirs, expected, expected_model) = (
         trained(tmp_path, f"{streamed}", data=where, stream=streamed, **options) for streamed in (True, False)

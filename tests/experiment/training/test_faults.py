@@ -58,12 +58,12 @@ def test_where_all_is_finite_nothing_is_found_and_the_state_stays(made):
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(objective.state.params), before)
 
 
-@pytest.mark.parametrize("batch", [0, 3, 6, 11])
-def test_the_first_faulty_batch_of_many_is_found(batch, made):
+def test_the_first_faulty_batch_of_many_is_found(made):
     objective, layout, x, pieces = made
-    x[batch:, 2] = np.inf
     told = "the inputs are the first that are not, for 1 of 4 examples"
-    assert faults.find(objective, layout, objective.state, pieces()) == (batch, "the loss", told)
+    for batch in (11, 6, 3, 0):
+        x[batch:, 2] = np.inf
+        assert faults.find(objective, layout, objective.state, pieces()) == (batch, "the loss", told)
 
 
 @pytest.mark.parametrize("changes", [
@@ -170,11 +170,7 @@ def with_large_third_round(params):
 
 AROUND = {
     "the layer alone": lambda layer: layer,
-    "recompute": jn.recompute,
-    "residual": jn.residual,
-    "mixed precision": jn.mixed_precision,
-    "a combinator of one's own": add_all,
-    "all of them": lambda layer: jn.recompute(add_all(jn.residual(jn.mixed_precision(layer)))),
+    "inside four others": lambda layer: jn.recompute(add_all(jn.residual(jn.mixed_precision(layer)))),
 }
 
 
@@ -199,7 +195,7 @@ def test_what_a_combinator_itself_makes_is_named_by_it(made, key):
     assert found(of_network(made[0], net, params), larger, Y) == ("the loss", told)
 
 
-@pytest.mark.parametrize("around", [lambda layer: layer, jn.recompute, add_all])
+@pytest.mark.parametrize("around", [lambda layer: layer, lambda layer: jn.recompute(add_all(layer))])
 def test_a_gradient_inside_repeat_is_named_with_its_round(around, made, key):
     net = jn.chain(BLOCK, jn.repeat(around(BLOCK), 4), jn.dense(3, 1))
     objective = of_network(made[0], net, net.init(key))
