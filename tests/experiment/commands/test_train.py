@@ -14,7 +14,6 @@ from short_runs import train
 import jaxnet as jn
 from jaxnet.experiment.commands.train import device, recipe_of
 from jaxnet.experiment.console.errors import Failure
-from jaxnet.experiment.networks.choices import ACTIVATIONS
 from jaxnet.experiment.options.train_config import Feedback, Optimizer, TrainConfig
 from jaxnet.experiment.storage import model
 from jaxnet.experiment.training import objective
@@ -48,13 +47,17 @@ def test_autodiff_really_is_autodiff(tmp_path, monkeypatch):
         train(tmp_path / "hand", data="iris", backward="hand")
 
 
-@pytest.mark.parametrize("feedback", get_args(Feedback))
-def test_every_way_back_learns_and_they_differ(feedback, tmp_path):
-    _, result, metrics = train(tmp_path, data="iris", feedback=feedback, epochs=40, hidden=(32,), learning_rate=0.01)
-    assert metrics[-1]["train_loss"] < 0.5 * metrics[0]["train_loss"]
-    assert result["test_accuracy"] >= 0.8
-    _, _, usual = train(tmp_path / "usual", data="iris", epochs=40, hidden=(32,), learning_rate=0.01)
-    assert (metrics[-1]["train_loss"] == usual[-1]["train_loss"]) == (feedback == "transpose")
+def test_every_way_back_learns_and_they_differ(tmp_path):
+    options = {"data": "iris", "epochs": 40, "hidden": (32,), "learning_rate": 0.01}
+    losses = {}
+    for feedback in get_args(Feedback):
+        _, result, metrics = train(tmp_path / feedback, feedback=feedback, **options)
+        assert metrics[-1]["train_loss"] < 0.5 * metrics[0]["train_loss"], feedback
+        assert result["test_accuracy"] >= 0.8, feedback
+        losses[feedback] = metrics[-1]["train_loss"]
+    assert len(set(losses.values())) == len(losses)
+    _, _, usual = train(tmp_path / "usual", **options)
+    assert usual[-1]["train_loss"] == losses["transpose"]
 
 
 def test_clipping_and_noise_change_the_training(tmp_path):
@@ -70,9 +73,9 @@ def test_clipping_and_noise_change_the_training(tmp_path):
 
 
 @pytest.mark.parametrize("optimizer", get_args(Optimizer))
-@pytest.mark.parametrize("decay", [None, 0.01])
-def test_every_optimizer_learns(optimizer, decay, tmp_path):
-    _, _, metrics = train(tmp_path, data="iris", optimizer=optimizer, weight_decay=decay, epochs=30)
+def test_every_optimizer_learns(optimizer, tmp_path):
+    """With the weight decay that is its own; the next test has others."""
+    _, _, metrics = train(tmp_path, data="iris", optimizer=optimizer, epochs=30)
     assert metrics[-1]["train_loss"] < 0.9 * metrics[0]["train_loss"]
 
 
@@ -110,8 +113,9 @@ def test_every_start_is_used(init):
     np.testing.assert_allclose(np.std(W), expected, rtol=0.1)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_every_activation_learns(activation, tmp_path):
+@pytest.mark.parametrize("activation", ["leaky_relu", "gelu_tanh", "log_sigmoid"])
+def test_other_activations_learn(activation, tmp_path):
+    """Of an activation a run knows the layer that its name stands for: tests/experiment/networks asks for each."""
     out, _, metrics = train(tmp_path, data="iris", activation=activation, epochs=15)
     assert metrics[-1]["train_loss"] < 0.95 * metrics[0]["train_loss"]
     assert model.load(out).network.options.activation == activation
@@ -161,16 +165,11 @@ def test_early_stopping_keeps_the_parameters_of_the_best_epoch(tmp_path):
         np.testing.assert_array_equal(kept, last)
 
 
-def test_the_same_seed_gives_the_same_run(tmp_path):
-    losses = [
-        train(tmp_path / name, data="iris", seed=seed)[1]["test_loss"] for name, seed in (("a", 1), ("b", 1), ("c", 2))
-    ]
-    assert losses[0] == losses[1] != losses[2]
-
-
-def test_the_largest_seed_is_a_seed_too(tmp_path):
-    losses = [train(tmp_path / str(seed), data="iris", seed=seed)[1]["test_loss"] for seed in (2**32 - 1, 2**31 - 1)]
-    assert losses[0] != losses[1]
+def test_the_same_seed_gives_the_same_run_and_the_largest_is_a_seed_too(tmp_path):
+    seeds = {"a": 1, "b": 1, "c": 2**32 - 1, "d": 2**31 - 1}
+    losses = {name: train(tmp_path / name, data="iris", seed=seed)[1]["test_loss"] for name, seed in seeds.items()}
+    assert losses["a"] == losses["b"]
+    assert len(set(losses.values())) == 3
 
 
 @pytest.mark.parametrize(

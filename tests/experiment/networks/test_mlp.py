@@ -10,6 +10,7 @@ import pytest
 import jaxnet as jn
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.networks.architecture import ARCHITECTURES, architecture_of
+from jaxnet.experiment.networks.choices import Activation
 from jaxnet.experiment.networks.options import ModelName, NetworkOptions
 from jaxnet.experiment.options.train_config import TrainConfig
 
@@ -29,6 +30,14 @@ def test_it_is_the_one_that_is_written_by_hand():
     assert repr(built) == repr(written)
     key = jax.random.key(0)
     jax.tree.map(np.testing.assert_array_equal, built.init(key), written.init(key))
+
+
+@pytest.mark.parametrize("activation", get_args(Activation))
+def test_every_activation_is_the_layer_of_its_name(activation):
+    named = getattr(jn.activations, activation)
+    built = TrainConfig(hidden=(5,), activation=activation).network((3,), 2, "sigmoid").net
+    of_its_name = named if isinstance(named, jn.Layer) else named()
+    assert repr(built) == repr(jn.mlp((3, 5, 2), of_its_name, output_activation=jn.sigmoid))
 
 
 def test_examples_of_any_shape_are_rows_to_it():
