@@ -1,5 +1,6 @@
 """What a layer's functions return, before any value is looked at: the commonest mistakes, each by its name."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -24,29 +25,50 @@ def start(name: str, layer: Layer, key: jax.Array) -> Any:
         raise AssertionError(f"{name}: init(key) raised {first_line(error)}; init is (key) -> params") from error
 
 
-def check_contract(name: str, layer: Layer, params: Any, x: Any) -> None:
+def check_contract(name: str, layer: Layer, apply: Callable[..., Any], params: Any, x: Any) -> None:
     """Asserts that forward gives (y, cache), backward (dparams, dx) with forms at the leaves, example by example.
+
+    Shapes and kinds are all that most of it looks at, so that forward and backward are traced and not run.
 
     Args:
       name: what messages call the layer.
       layer: what is asked.
+      apply: its apply, jitted.
       params, x: where, in arrays.
 
     Raises:
       AssertionError: naming the mistake and its remedy. What forward or backward raise is raised later, by the rule.
     """
+    if _traced(lambda params, x: _check_forward(name, layer, params, x), params, x):
+        _check_independence(name, apply, params, x)
+        _traced(lambda params, x: _check_backward(name, layer, params, x), params, x)
+
+
+def _traced(ask, params, x):
+    """Asks of tracers; whether the layer went through."""
+    answers = []
+    jax.eval_shape(lambda params, x: answers.append(ask(params, x)), params, x)
+    return answers[0]
+
+
+def _check_forward(name, layer, params, x):
     try:
         result = layer.forward(params, x)
     except Exception:
-        return
-    y = _checked_pair(f"{name}: forward", result, "(y, cache); where backward needs nothing, (y, ())")[0]
-    _check_cache(name, result[1])
-    _check_independence(name, layer, params, x, y)
+        return False
+    y, cache = _checked_pair(f"{name}: forward", result, "(y, cache); where backward needs nothing, (y, ())")
+    _check_cache(name, cache)
+    _check_examples(name, x, y)
+    return True
+
+
+def _check_backward(name, layer, params, x):
+    y, cache = layer.forward(params, x)
     # Random, so that what backward gives is no special case.
     rng = np.random.default_rng(0)
     dy = jax.tree.map(lambda leaf: jnp.asarray(rng.standard_normal(np.shape(leaf))), y)
     try:
-        gradients = layer.backward(params, result[1], dy)
+        gradients = layer.backward(params, cache, dy)
     except Exception:
         return
     pair = _checked_pair(f"{name}: backward", gradients, "(dparams, dx), in the order of jax.vjp(f, params, x)")
@@ -70,23 +92,27 @@ def _check_cache(name, cache):
             )
 
 
-def _check_independence(name, layer, params, x, y):
-    """Whether other examples' outputs change with the first example's input."""
+def _check_examples(name, x, y):
     examples = {np.shape(leaf)[:1] for leaf in jax.tree.leaves((x, y))}
     if len(examples) != 1:
         raise AssertionError(
             f"{name}: forward gives y of shape {_shapes(y)} for x of shape {_shapes(x)}; the first axis of both is "
             "the example"
         )
+
+
+def _check_independence(name, apply, params, x):
+    """Whether other examples' outputs change with the first example's input."""
     if examples_of(x) < 2:
         return
     rng = np.random.default_rng(0)
 
     def moved(leaf):
-        first = leaf[0] + rng.standard_normal(leaf.shape[1:]) if is_floating(leaf) else leaf[1]
-        return leaf.at[0].set(first)
+        leaf = np.array(leaf)
+        leaf[0] = leaf[0] + rng.standard_normal(leaf.shape[1:]) if is_floating(leaf) else leaf[1]
+        return jnp.asarray(leaf)
 
-    after = layer.apply(params, jax.tree.map(moved, x))
+    y, after = apply(params, x), apply(params, jax.tree.map(moved, x))
     for here, there in zip(*(map(np.asarray, jax.tree.leaves(tree)) for tree in (y, after)), strict=True):
         bound = DEPENDENCE * np.abs(here).max(initial=0.0)
         changed = ~np.isclose(here, there, rtol=DEPENDENCE, atol=bound, equal_nan=True)

@@ -65,7 +65,7 @@ def check_vjp(
     labels = tuple(f"d(argument {number})" for number in range(len(args)))
     with jax.enable_x64(True):
         check_rule(
-            Rule(name, f, pullback, args, labels),
+            Rule(name, jax.jit(f), pullback, args, labels),
             generator(key),
             tolerance=tolerance,
             zero_gradients=zero_gradients,

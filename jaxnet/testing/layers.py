@@ -1,6 +1,7 @@
 """A layer, by itself: its backward, and its second derivative where it has one."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -54,12 +55,15 @@ def check_layer(
     with jax.enable_x64(True):
         rng = generator(key)
         params = moved_params(start(name, layer, key), rng)
-        check_contract(name, layer, params, float64(x))
-        rule = Rule(name, layer.apply, _pullback(layer, x, rng), (params, x), ("dparams", "dx"))
-        check_rule(rule, rng, tolerance=tolerance, zero_gradients=zero_gradients, short_types=short_types)
+        apply = jax.jit(layer.apply)
+        check_contract(name, layer, apply, params, float64(x))
+        # Powers of two, so that dividing and multiplying by them is exact in every type.
+        pullback = partial(_pullback, rng.choice([-2.0, -1.0, -0.5, 0.5, 1.0, 2.0], examples_of(x)))
+        rule = Rule(name, apply, partial(pullback, layer), (params, x), ("dparams", "dx"))
+        case = check_rule(rule, rng, tolerance=tolerance, zero_gradients=zero_gradients, short_types=short_types)
         if layer.second is not None:
             _check_second(layer, params, float64(x), rng, tolerance)
-        check_declared(name, layer, params, float64(x), rng)
+        check_declared(name, layer, case, pullback, rng)
         if not jax.tree.leaves(params) and _is_one_array_of_the_same_shape(layer, params, float64(x)):
             _check_kinks(layer, params, x, rng)
 
@@ -69,17 +73,12 @@ def _is_one_array_of_the_same_shape(layer, params, x):
     return hasattr(x, "shape") and is_floating(x) and getattr(y, "shape", None) == x.shape
 
 
-def _pullback(layer, x, rng):
-    # Powers of two, so that dividing and multiplying by them is exact in every type.
-    weights = rng.choice([-2.0, -1.0, -0.5, 0.5, 1.0, 2.0], examples_of(x))
-
-    def pullback(params, x, dy):
-        y, cache = layer.forward(params, x)
-        dparams, dx = layer.backward(params, cache, _weighted(1 / weights, dy))
-        total = per_example.total(dparams, jnp.asarray(weights, jax.tree.leaves(dy)[0].dtype))
-        return y, (total, _weighted(weights, dx))
-
-    return pullback
+def _pullback(weights, layer, params, x, dy):
+    """With a weight of its own for each example, which the readings undo."""
+    y, cache = layer.forward(params, x)
+    dparams, dx = layer.backward(params, cache, _weighted(1 / weights, dy))
+    total = per_example.total(dparams, jnp.asarray(weights, jax.tree.leaves(dy)[0].dtype))
+    return y, (total, _weighted(weights, dx))
 
 
 def _check_second(layer, params, x, rng, tolerance):
@@ -109,7 +108,7 @@ def _check_second(layer, params, x, rng, tolerance):
     # Integers do not move.
     along_x = jax.tree.map(lambda leaf: draw(leaf) if is_floating(leaf) else None, x)
     arguments = params, x, dy, jax.tree.map(draw, params), along_x
-    actual, expected = jax.jit(by_hand)(*arguments), jax.jit(by_autodiff)(*arguments)
+    actual, expected = jax.jit(lambda *arguments: (by_hand(*arguments), by_autodiff(*arguments)))(*arguments)
     assert_close(f"check_layer: {layer.name}, float64", actual, expected, lambda _, __: tolerance)
 
 

@@ -52,13 +52,12 @@ def check_loss(
         dz = loss.backward(z, y)
         return loss.forward(z, y), (dz * along_examples(dlosses.astype(dz.dtype), dz),)
 
-    def hessian_by_hand(z, y):
+    @jax.jit
+    def hessians(z, y):
         S = loss.root_hessian(z, y).reshape(-1, z.shape[0], z[0].size)
-        return {"hessian": jnp.einsum("vmi,vmj->mij", S, S)}
-
-    def hessian_by_autodiff(z, y):
-        hessian = jax.vmap(jax.hessian(lambda z, y: loss.forward(*of_one(z, y))[0]))(z, y)
-        return {"hessian": hessian.reshape(z.shape[0], z[0].size, z[0].size)}
+        by_hand = jnp.einsum("vmi,vmj->mij", S, S)
+        by_autodiff = jax.vmap(jax.hessian(lambda z, y: loss.forward(*of_one(z, y))[0]))(z, y)
+        return {"hessian": by_hand}, {"hessian": by_autodiff.reshape(by_hand.shape)}
 
     def of_one(z, y):
         return jax.tree.map(lambda leaf: leaf[None], (z, y))
@@ -66,11 +65,11 @@ def check_loss(
     with jax.enable_x64(True):
         z, y = float64(z), float64(y)
         _require_shapes(name, loss, z, y)
-        rule = Rule(name, loss.forward, pullback, (z,), ("dz",), (y,))
+        rule = Rule(name, jax.jit(loss.forward), pullback, (z,), ("dz",), (y,))
         check_rule(rule, generator(None), tolerance=tolerance, zero_gradients=zero_gradients, short_types=short_types)
         if not isinstance(loss.root_hessian, Refused):
-            expected = jax.jit(hessian_by_autodiff)(z, y)
-            assert_close(f"{name}, float64", jax.jit(hessian_by_hand)(z, y), expected, lambda _, __: tolerance)
+            by_hand, expected = hessians(z, y)
+            assert_close(f"{name}, float64", by_hand, expected, lambda _, __: tolerance)
         _check_kinks(name, loss, z, y)
         if not isinstance(loss.sample, Refused):
             check_samples(name, loss, z, y, jax.random.key(1))

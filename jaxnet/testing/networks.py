@@ -63,23 +63,23 @@ def check_network(
         return {"J": value, "grads": grads, "grads under jax.grad": inside}
 
     @jax.jit
-    def means_by_autodiff(params, x, y):
+    def means(params, x, y):
         value, grads = jax.value_and_grad(lambda params: losses(params, x, y).mean())(params)
-        return {"J": value, "grads": grads, "grads under jax.grad": grads}
+        return means_by_hand(params, x, y), {"J": value, "grads": grads, "grads under jax.grad": grads}
 
     name = f"check_network: {net.name}"
     short_types = required_short_types("check_network", short_types)
     with jax.enable_x64(True):
         rng = generator(None)
         params, x, y = moved_params(params, rng), float64(x), float64(y)
-        check_contract(name, net, params, x)
+        check_contract(name, net, jax.jit(net.apply), params, x)
 
         def noise():
-            changes = rounding_noise(lambda at, _: means_by_autodiff(*at, y), as_numpy((params, x)), ())
+            changes = rounding_noise(lambda at, _: means(*at, y)[1], as_numpy((params, x)), ())
             return jax.tree.map(lambda change: NOISE_FACTOR * change, changes)
 
-        by_hand, expected = jax.jit(means_by_hand)(params, x, y), means_by_autodiff(params, x, y)
+        by_hand, expected = means(params, x, y)
         what = f"{name}, the mean loss, float64"
         assert_close(what, by_hand, expected, lambda _, __: tolerance, lengths=jax.tree.leaves(x)[0].shape, noise=noise)
-        rule = Rule(name, losses, pullback, (params, x), ("dparams", "dx"), (y,))
+        rule = Rule(name, jax.jit(losses), pullback, (params, x), ("dparams", "dx"), (y,))
         check_rule(rule, rng, tolerance=tolerance, zero_gradients=zero_gradients, short_types=short_types)

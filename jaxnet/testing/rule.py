@@ -23,7 +23,7 @@ class Rule(NamedTuple):
 
     Attributes:
       name: what messages call it.
-      plain: `(*arguments, *constants) -> y`, what autodiff differentiates.
+      plain: `(*arguments, *constants) -> y`, jitted; what autodiff differentiates.
       pullback: `(*arguments, *constants, dy) -> (y, cotangents)`, a tuple with one cotangent for each argument.
       arguments: a pytree for each; leaves that are not floating have no cotangent.
       labels: what messages call the cotangent of each argument: 'dx'.
