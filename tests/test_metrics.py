@@ -85,11 +85,9 @@ def loop(state, batches, read):
     return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *seen)
 
 
-@pytest.mark.parametrize(
-    ("batch_size", "read"), [(4, None), (5, None), (5, per_example.clipped(0.1))], ids=["4", "5", "5, clipped"]
-)
-def test_an_epochs_metrics_are_those_of_a_loop_with_a_smaller_last_batch(problem, read, batch_size):
-    params, x, y = problem
+@pytest.mark.parametrize("read", [None, per_example.clipped(0.1)], ids=["mean", "clipped"])
+def test_an_epochs_metrics_are_those_of_a_loop_with_a_smaller_last_batch(problem, read):
+    (params, x, y), batch_size = problem, 5
     fresh = lambda: jn.TrainState.create(params, OPTIMIZER)  # noqa: E731
     made = partial(jn.value_and_grad, read=read)
     epoch = jn.make_epoch(NET, LOSS, OPTIMIZER, batch_size, value_and_grad=made, metrics=METRICS)
