@@ -109,8 +109,13 @@ def test_small_updates_are_not_lost_in_large_weights(key):
 def test_curvature_goes_through(key):
     net = jn.mlp((6, 5, 4), jn.tanh)
     params, x, y = net.init(key), jax.random.normal(key, (EXAMPLES, 6)), jnp.arange(EXAMPLES) % 4
-    for quantity in (jn.curvature.ggn_diagonal, jn.curvature.hessian_diagonal, jn.curvature.kflr):
-        ours, theirs = (quantity(f, LOSS, params, x, y) for f in (jn.mixed_precision(net), net))
+    quantities = jn.curvature.ggn_diagonal, jn.curvature.hessian_diagonal, jn.curvature.kflr
+
+    @jax.jit
+    def pairs(*arguments):
+        return [[quantity(f, LOSS, *arguments) for f in (jn.mixed_precision(net), net)] for quantity in quantities]
+
+    for ours, theirs in pairs(params, x, y):
         for a, e in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
             np.testing.assert_allclose(a, e, rtol=0, atol=20 * 2**-9 * np.abs(e).max())
 
@@ -122,13 +127,19 @@ def test_integers_and_booleans_stay_what_they_are(dtype, key):
     net = jn.chain(lookup(rows, 4), jn.dense(4, 3))
     params, x = net.init(key), jnp.array([[257], [1]]).astype(dtype)
     short = jn.mixed_precision(net)
-    z, cache = short.forward(params, x)
+
+    @jax.jit
+    def everything(params, x):
+        z, cache = short.forward(params, x)
+        dparams, dx = short.backward(params, cache, jax.random.normal(key, z.shape))
+        assert dx is None
+        return z, net.apply(params, x), cache, per_example.mean(dparams)
+
+    z, expected, cache, mean = everything(params, x)
     assert z.dtype == jnp.float32
     assert jax.tree.leaves(cache)[0].dtype == dtype
-    np.testing.assert_allclose(z, net.apply(params, x), atol=20 * 2**-9 * float(jnp.abs(z).max()))
-    dparams, dx = short.backward(params, cache, jax.random.normal(key, z.shape))
-    assert dx is None
-    assert {leaf.dtype for leaf in jax.tree.leaves(per_example.mean(dparams))} == {jnp.dtype(jnp.float32)}
+    np.testing.assert_allclose(z, expected, atol=20 * 2**-9 * float(jnp.abs(z).max()))
+    assert {leaf.dtype for leaf in jax.tree.leaves(mean)} == {jnp.dtype(jnp.float32)}
 
 
 @pytest.mark.usefixtures("without_shape_annotations")
