@@ -1,6 +1,7 @@
 """Transposed convolutions: against autodiff, PyTorch's own, `conv` backward, and one device."""
 
 import json
+from functools import cache
 
 import conv_by_torch
 import jax
@@ -39,17 +40,23 @@ def test_backward_equals_autodiff(name, key):
     jn.testing.check_layer(layer, jax.random.normal(key, (3, *places, 4)), key, short_types=short_types)
 
 
-@pytest.mark.parametrize("name", OPTIONS)
-def test_it_is_the_way_back_of_a_convolution(name, x64, key):
-    places, window, options = OPTIONS[name]
-    options = options | {"bias": False}
-    layer, forward = jn.conv_transpose(4, 6, window, **options), jn.conv(6, 4, window, **options)
-    params, x = layer.init(key), jax.random.normal(key, (3, *places, 4))
-    z = layer(params, x)
-    u = jax.random.normal(jax.random.key(1), z.shape)
-    of_u = forward(jn.Conv(params.W), u)
-    assert of_u.shape == x.shape
-    np.testing.assert_allclose((z * u).sum(), (x * of_u).sum(), rtol=1e-12)
+def test_it_is_the_way_back_of_a_convolution(x64, key):
+    @jax.jit
+    def products(key):
+        def of(places, window, options):
+            options = options | {"bias": False}
+            layer, forward = jn.conv_transpose(4, 6, window, **options), jn.conv(6, 4, window, **options)
+            params, x = layer.init(key), jax.random.normal(key, (3, *places, 4))
+            z = layer(params, x)
+            u = jax.random.normal(jax.random.key(1), z.shape)
+            of_u = forward(jn.Conv(params.W), u)
+            assert of_u.shape == x.shape
+            return (z * u).sum(), (x * of_u).sum()
+
+        return {name: of(*case) for name, case in OPTIONS.items()}
+
+    for name, (of_layer, of_convolution) in products(key).items():
+        np.testing.assert_allclose(of_layer, of_convolution, rtol=1e-12, err_msg=name)
 
 
 SMALL = jn.conv_transpose(4, 4, (3, 2), groups=2)
@@ -61,24 +68,36 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_in_a_network_backward_equals_autodiff(name, key):
-    x = jax.random.normal(key, (3, 4, 2, 2 if name == "chain" else 4))
-    jn.testing.check_layer(NETWORKS[name], x, key, short_types=())
+def test_in_networks_backward_equals_autodiff(key):
+    """Beside one another: all but the first take four channels."""
+    others = jn.branches(*(net for name, net in NETWORKS.items() if name != "chain"))
+    net = jn.branches(NETWORKS["chain"], jn.chain(jn.conv(2, 4, (1, 1)), others))
+    jn.testing.check_layer(net, jax.random.normal(key, (3, 4, 2, 2)), key, short_types=())
 
 
-@pytest.mark.parametrize("name", conv_by_torch.TRANSPOSED)
-def test_forward_and_gradients_are_pytorchs(name, x64):
-    case = conv_by_torch.TRANSPOSED[name]
-    _, inputs, outputs, options = case
-    W, b, x = map(jnp.asarray, conv_by_torch.arrays(case, transposed=True))
-    layer, params = jn.conv_transpose(inputs, outputs, **options), jn.ConvTranspose(W, b)
-    z, cache = layer.forward(params, x)
-    dparams, dx = layer.backward(params, cache, jnp.asarray(conv_by_torch.cotangent(z.shape)))
-    total = per_example.total(dparams)
-    expected = json.loads(conv_by_torch.VALUES.read_text())[f"conv_transpose, {name}"]
-    for what, actual in {"z": z, "dW": total.W, "db": total.b, "dx": dx}.items():
-        np.testing.assert_allclose(actual, expected[what], rtol=0, atol=1e-10, err_msg=what)
+def test_forward_and_gradients_are_pytorchs(x64):
+    values, asked = json.loads(conv_by_torch.VALUES.read_text()), {}
+    for name, case in conv_by_torch.TRANSPOSED.items():
+        W, b, x = map(jnp.asarray, conv_by_torch.arrays(case, transposed=True))
+        shape = np.shape(values[f"conv_transpose, {name}"]["z"])
+        asked[name] = jn.ConvTranspose(W, b), x, jnp.asarray(conv_by_torch.cotangent(shape))
+
+    @jax.jit
+    def of_all(asked):
+        def of(case, params, x, dz):
+            _, inputs, outputs, options = case
+            layer = jn.conv_transpose(inputs, outputs, **options)
+            z, cache = layer.forward(params, x)
+            dparams, dx = layer.backward(params, cache, dz)
+            total = per_example.total(dparams)
+            return {"z": z, "dW": total.W, "db": total.b, "dx": dx}
+
+        return {name: of(conv_by_torch.TRANSPOSED[name], *arrays) for name, arrays in asked.items()}
+
+    for name, actual in of_all(asked).items():
+        for what, value in actual.items():
+            expected = values[f"conv_transpose, {name}"][what]
+            np.testing.assert_allclose(value, expected, rtol=0, atol=1e-10, err_msg=f"{name}, {what}")
 
 
 def test_every_reading_and_curvature_is_that_of_explicit_matrices(x64, key):
@@ -132,9 +151,8 @@ def test_its_kronecker_factors_are_the_block_where_one_place_spreads(x64, key):
     net = jn.conv_transpose(4, 2, (2, 2), padding="VALID", groups=2)
     params, x = net.init(key), jax.random.normal(key, (5, 1, 1, 4))
     y = jnp.ones((5, 2, 2, 2))
-    factors, blocks, eigen = (
-        read(net, LOSS, params, x, y) for read in (curvature.kflr, curvature.ggn_blocks, curvature.ekfac)
-    )
+    reads = curvature.kflr, curvature.ggn_blocks, curvature.ekfac
+    factors, blocks, eigen = jax.jit(lambda *arguments: [read(net, LOSS, *arguments) for read in reads])(params, x, y)
     (of_inputs, of_window), whole = factors.W, np.asarray(blocks.W).reshape(2, 8, 2, 8)
     for group in range(2):
         block = np.kron(of_inputs[group], of_window[group])
@@ -144,32 +162,43 @@ def test_its_kronecker_factors_are_the_block_where_one_place_spreads(x64, key):
     np.testing.assert_allclose(values, expected, rtol=0, atol=1e-12)
 
 
+SPREAD = jn.chain(jn.conv_transpose(2, 4, (3, 2), stride=2, groups=2), jn.tanh, jn.conv_transpose(4, 2, (2, 2)))
+
+
+@jax.jit
+def everything(params, x, y):
+    z, cache = SPREAD.forward(params, x)
+    dparams, dx = SPREAD.backward(params, cache, LOSS.backward(z, y))
+    return jn.value_and_grad(SPREAD, LOSS)(params, x, y), {
+        "dx": dx,
+        "norms": per_example.norms(dparams),
+        "clipped": per_example.clipped_mean(dparams, 0.5),
+        "variance": per_example.variance(dparams),
+        "kflr": curvature.kflr(SPREAD, LOSS, params, x, y),
+    }
+
+
+@cache
+def on_one_device():
+    """What is asked, and the answers; with 64-bit types enabled."""
+    key = jax.random.key(2026)
+    batch = (jax.random.normal(key, shape) for shape in ((8, 2, 3, 2), (8, 4, 6, 2)))
+    alone = jax.device_get((SPREAD.init(key), *batch))
+    return alone, jax.device_get(everything(*alone))
+
+
 @pytest.mark.parametrize(
     ("axis_type", "layout"),
     [(AxisType.Auto, ("data", "model")), (AxisType.Explicit, ("data", None)), (AxisType.Explicit, ("data", "model"))],
     ids=str,
 )
-def test_over_devices_the_numbers_are_those_of_one(axis_type, layout, x64, key):
-    net = jn.chain(jn.conv_transpose(2, 4, (3, 2), stride=2, groups=2), jn.tanh, jn.conv_transpose(4, 2, (2, 2)))
-    alone = jax.device_get((net.init(key), jax.random.normal(key, (8, 2, 3, 2)), jax.random.normal(key, (8, 4, 6, 2))))
-
-    def everything(params, x, y):
-        z, cache = net.forward(params, x)
-        dparams, dx = net.backward(params, cache, LOSS.backward(z, y))
-        return jn.value_and_grad(net, LOSS)(params, x, y), {
-            "dx": dx,
-            "norms": per_example.norms(dparams),
-            "clipped": per_example.clipped_mean(dparams, 0.5),
-            "variance": per_example.variance(dparams),
-            "kflr": curvature.kflr(net, LOSS, params, x, y),
-        }
-
+def test_over_devices_the_numbers_are_those_of_one(axis_type, layout, x64):
+    alone, expected = on_one_device()
     mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(axis_type,) * 2)
     with jax.set_mesh(mesh):
         rows, of_params = (NamedSharding(mesh, PartitionSpec(axis)) for axis in layout)
-        actual = jax.jit(everything)(jax.device_put(alone[0], of_params), *jax.device_put(alone[1:], rows))
-    expected = jax.jit(everything)(*alone)
-    for ours, theirs in zip(*map(jax.tree.leaves, jax.device_get((actual, expected))), strict=True):
+        actual = everything(jax.device_put(alone[0], of_params), *jax.device_put(alone[1:], rows))
+    for ours, theirs in zip(*map(jax.tree.leaves, (jax.device_get(actual), expected)), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-11 * np.abs(theirs).max())
 
 
