@@ -99,15 +99,24 @@ def test_terms_and_margins_are_of_all_that_is_added(positions, x64):
     form, g = rows(*positions)
     kept = (np.asarray(form.ids) >= 0) & (np.asarray(form.ids) < SIZE)
     terms = (np.linalg.norm(form.dz, axis=-1) * kept).reshape(EXAMPLES, -1).sum(1)
-    np.testing.assert_allclose(form.terms(), terms, **EXACT)
-    np.testing.assert_allclose(form.norms(0.1), np.sqrt((g**2).sum((1, 2))) + 0.1 * terms, **EXACT)
-    unit, scale = form.scaled()
-    assert float(jnp.abs(unit.dz).max()) <= 1
-    np.testing.assert_allclose(unit.each() * scale[:, None, None], g, **EXACT)
+
+    @jax.jit
+    def everything(form):
+        unit, scale = form.scaled()
+        return form.terms(), form.norms(0.1), unit.dz, unit.each() * scale[:, None, None]
+
+    actual, norms, unit, each = everything(form)
+    np.testing.assert_allclose(actual, terms, **EXACT)
+    np.testing.assert_allclose(norms, np.sqrt((g**2).sum((1, 2))) + 0.1 * terms, **EXACT)
+    assert np.abs(unit).max() <= 1
+    np.testing.assert_allclose(each, g, **EXACT)
 
 
-@POSITIONS
-@pytest.mark.parametrize("others", [(), (2,), (9,)], ids=str)
+@pytest.mark.parametrize(
+    ("positions", "others"),
+    [((), ()), ((), (9,)), ((2,), (2,)), ((2,), (9,)), ((9,), (2,)), ((2, 3), (9,))],
+    ids=str,
+)
 def test_pairs_with_other_forms_and_sums_are_exact(positions, others, x64):
     made = [rows(*positions), rows(*others, seed=3), outer(*others), outer(*positions, seed=8)]
     made.append((jn.Each(jnp.asarray(draw(EXAMPLES, SIZE, WIDTH)), ndim=2), draw(EXAMPLES, SIZE, WIDTH)))
@@ -147,12 +156,18 @@ def test_kronecker_factors_are_those_of_unit_vectors_with_counts_as_a_diagonal(p
     weights = None if weights is None else jnp.asarray(weights)
     outputs = jax.nn.one_hot(form.ids, SIZE, dtype=float)
     dz = form.dz * outputs.sum(-1, keepdims=True)
-    among_outputs, among_ids = jn.Outer(dz, outputs).kronecker_factors(weights)
-    for factors in (form.kronecker_factors(weights), form.matrix_factors(weights)):
-        counts, of_width = factors
+
+    @jax.jit
+    def everything(form, dz, outputs):
+        of_form = form.kronecker_factors(weights), form.matrix_factors(weights)
+        return jn.Outer(dz, outputs).kronecker_factors(weights), of_form, of_form[0][0].matrix()
+
+    (among_outputs, among_ids), of_form, matrix = everything(form, dz, outputs)
+    np.testing.assert_allclose(matrix, among_ids, **EXACT)
+    for counts, of_width in of_form:
         assert isinstance(counts, Diagonal)
         assert counts.values.shape == (SIZE,)
-        np.testing.assert_allclose(counts.matrix(), among_ids, **EXACT)
+        np.testing.assert_allclose(np.diag(counts.values), among_ids, **EXACT)
         np.testing.assert_allclose(of_width, among_outputs, **EXACT)
 
 
@@ -172,7 +187,8 @@ def test_squares_and_factors_sum_over_columns_and_rotate(x64):
             rotated.square_total(None, AXIS),
         )
 
-    total, squares, (counts, of_width), rotated = jax.vmap(of_one, axis_name=AXIS, out_axes=None)(dz)
+    of_all = jax.jit(jax.vmap(of_one, axis_name=AXIS, out_axes=None))
+    total, squares, (counts, of_width), rotated = of_all(dz)
     g = np.stack([formed(one, ids) for one in np.asarray(dz)])
     np.testing.assert_allclose(squares, (g**2).sum(0), **EXACT)
     np.testing.assert_allclose(total, (g**2).sum((0, 1)), **EXACT)
@@ -187,14 +203,19 @@ def test_stacked_tables_have_every_reading(x64):
     form = Stacked(jax.tree.map(lambda *leaves: jnp.stack(leaves), *(form for form, _ in made)))
     g = np.stack([g for _, g in made], axis=1)
     flat = g.reshape(EXAMPLES, -1)
-    np.testing.assert_allclose(form.each(), g, **EXACT)
-    np.testing.assert_allclose(form.norms(), np.linalg.norm(flat, axis=1), **EXACT)
-    np.testing.assert_allclose(form.inner(form), flat @ flat.T, **EXACT)
-    np.testing.assert_allclose(form.square_total(None), (g**2).sum(0), **EXACT)
-    np.testing.assert_allclose(form.add(form).total(None), 2 * g.sum(0), **EXACT)
-    counts, of_width = form.kronecker_factors(None)
+
+    @jax.jit
+    def everything(form):
+        factors = form.kronecker_factors(None)
+        readings = form.each(), form.norms(), form.inner(form), form.square_total(None), form.add(form).total(None)
+        return readings, factors, factors[0].matrix()
+
+    readings, (counts, of_width), matrix = everything(form)
+    expected = g, np.linalg.norm(flat, axis=1), flat @ flat.T, (g**2).sum(0), 2 * g.sum(0)
+    for ours, theirs in zip(readings, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, **EXACT)
     assert (counts.values.shape, of_width.shape) == ((2, SIZE), (2, WIDTH, WIDTH))
-    assert counts.matrix().shape == (2, SIZE, SIZE)
+    assert matrix.shape == (2, SIZE, SIZE)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
@@ -203,19 +224,33 @@ def test_short_factors_are_read_in_the_long_type(positions, dtype):
     dz, ids = jnp.asarray(draw(EXAMPLES, *positions, WIDTH), dtype), jnp.asarray(some_ids(*positions))
     form, g = Rows(dz, ids, SIZE), formed(np.asarray(dz, np.float64), ids)
     assert form.dtype_of_total() == dtype
-    form = form.summed_in(jnp.float32)
     # Longer than any: what is clipped is shorter by what rounding of short factors might add.
     most = 2 * float(np.sqrt((g**2).sum((1, 2))).max())
-    for name, (actual, expected) in {
-        "total": (form.total(None), g.sum(0)),
-        "each": (form.each(), g),
-        "norms": (form.norms(), np.sqrt((g**2).sum((1, 2)))),
-        "squares": (form.square_total(None), (g**2).sum(0)),
-        "gram": (form.inner(form), np.einsum("mvd,nvd->mn", g, g)),
-        "clipped": (per_example.clipped_mean(form, most), g.mean(0)),
-    }.items():
+
+    @jax.jit
+    def readings(form):
+        form = form.summed_in(jnp.float32)
+        return {
+            "total": form.total(None),
+            "each": form.each(),
+            "norms": form.norms(),
+            "squares": form.square_total(None),
+            "gram": form.inner(form),
+            "clipped": per_example.clipped_mean(form, most),
+        }
+
+    expected = {
+        "total": g.sum(0),
+        "each": g,
+        "norms": np.sqrt((g**2).sum((1, 2))),
+        "squares": (g**2).sum(0),
+        "gram": np.einsum("mvd,nvd->mn", g, g),
+        "clipped": g.mean(0),
+    }
+    for name, actual in readings(form).items():
         assert actual.dtype == jnp.float32, name
-        np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-6 * np.abs(expected).max(), err_msg=name)
+        largest = np.abs(expected[name]).max()
+        np.testing.assert_allclose(actual, expected[name], rtol=0, atol=2e-6 * largest, err_msg=name)
 
 
 def test_a_weight_of_zero_leaves_the_example_out_whatever_it_holds(x64):
