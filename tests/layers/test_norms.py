@@ -1,4 +1,5 @@
 import re
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -21,24 +22,30 @@ NORMS = {
     "instance_norm": (jn.instance_norm(6), (2, 3, 6)),
 }
 every_norm = pytest.mark.parametrize("name", NORMS)
-CHECKED = NORMS | {
-    "layer_norm, without positions": (jn.layer_norm(5), (5,)),
-    "layer_norm, another epsilon": (jn.layer_norm(4, epsilon=0.5), (4,)),
-    "rms_norm, without positions": (jn.rms_norm(5), (5,)),
-    "rms_norm, another epsilon": (jn.rms_norm(4, epsilon=0.5), (4,)),
-    "group_norm, one group": (jn.group_norm(1, 4), (3, 4)),
-    "group_norm, without positions": (jn.group_norm(2, 6), (6,)),
-    "group_norm, another epsilon": (jn.group_norm(2, 4, epsilon=0.5), (3, 4)),
-    "instance_norm, another epsilon": (jn.instance_norm(2, epsilon=0.5), (5, 2)),
-    "layer_norm, without a bias": (jn.layer_norm(4, bias=False), (3, 4)),
-    "group_norm, without a bias": (jn.group_norm(2, 4, bias=False), (3, 4)),
-    "instance_norm, without a bias": (jn.instance_norm(4, bias=False), (3, 4)),
+# Beside one another, each with parameters of its own: the layers, and the shape of an example.
+BESIDE = {
+    "without positions": (jn.branches(jn.layer_norm(6), jn.rms_norm(6), jn.group_norm(2, 6)), (6,)),
+    "another epsilon, and one group": (
+        jn.branches(
+            jn.layer_norm(4, epsilon=0.5),
+            jn.rms_norm(4, epsilon=0.5),
+            jn.group_norm(2, 4, epsilon=0.5),
+            jn.instance_norm(4, epsilon=0.5),
+            jn.group_norm(1, 4),
+        ),
+        (3, 4),
+    ),
+    "without a bias": (
+        jn.branches(jn.layer_norm(4, bias=False), jn.group_norm(2, 4, bias=False), jn.instance_norm(4, bias=False)),
+        (3, 4),
+    ),
 }
+# For examples (2, 3, 6).
+ADDED = jn.fan_out(*(layer for layer, _ in NORMS.values()))
 INSIDE = {
-    "chain": lambda norm: jn.chain(jn.dense(6, 6), norm, jn.tanh),
-    "residual": jn.residual,
-    "repeat": lambda norm: jn.repeat(jn.residual(jn.chain(norm, jn.dense(6, 6), jn.tanh)), 2),
-    "repeat, recompute": lambda norm: jn.repeat(jn.recompute(jn.residual(jn.chain(norm, jn.dense(6, 6)))), 2),
+    "alone": ADDED,
+    "repeat": jn.repeat(jn.residual(jn.chain(ADDED, jn.dense(6, 6), jn.tanh)), 2),
+    "repeat, recompute": jn.repeat(jn.recompute(jn.residual(jn.chain(ADDED, jn.dense(6, 6)))), 2),
 }
 
 
@@ -52,37 +59,52 @@ def forward_and_back(layer, params, x, dy):
     return y, dx, jn.per_example.total(dparams)
 
 
-@pytest.mark.parametrize("name", CHECKED)
+@jax.jit
+def forward_and_back_of_all(arguments):
+    """Of every norm, in one program."""
+    return {name: forward_and_back(NORMS[name][0], *each) for name, each in arguments.items()}
+
+
+def arguments_of_all(key, examples=4):
+    """Of every norm its parameters, x and dy."""
+    return {
+        name: (layer.init(key), *jax.random.normal(key, (2, examples, *shape)))
+        for name, (layer, shape) in NORMS.items()
+    }
+
+
+@every_norm
 def test_backward_equals_autodiff(name, key):
-    layer, shape = CHECKED[name]
+    layer, shape = NORMS[name]
     jn.testing.check_layer(layer, jax.random.normal(key, (3, *shape)), key)
 
 
-@pytest.mark.parametrize("inside", INSIDE)
-@every_norm
-def test_backward_equals_autodiff_inside_combinators(name, inside, key):
-    layer, shape = NORMS[name]
-    jn.testing.check_layer(INSIDE[inside](layer), jax.random.normal(key, (3, *shape)), key, short_types=("float32",))
+@pytest.mark.parametrize("name", BESIDE)
+def test_beside_one_another_backward_equals_autodiff(name, key):
+    layers, shape = BESIDE[name]
+    jn.testing.check_layer(layers, jax.random.normal(key, (3, *shape)), key)
+
+
+@pytest.mark.parametrize("inside", ["repeat", "repeat, recompute"])
+def test_backward_equals_autodiff_inside_combinators(inside, key):
+    jn.testing.check_layer(INSIDE[inside], jax.random.normal(key, (3, 2, 3, 6)), key, short_types=("float32",))
 
 
 @pytest.mark.parametrize("inside", ["alone", "repeat"])
-@every_norm
-def test_every_reading_and_the_ggn_diagonal_are_autodiffs(name, inside, x64, key):
-    layer, shape = NORMS[name]
-    net = layer if inside == "alone" else INSIDE[inside](layer)
-    assert_readings_are_autodiffs(net, jax.random.normal(key, (4, *shape)), key)
+def test_every_reading_and_the_ggn_diagonal_are_autodiffs(inside, x64, key):
+    assert_readings_are_autodiffs(INSIDE[inside], jax.random.normal(key, (4, 2, 3, 6)), key)
 
 
-@every_norm
-def test_forward_and_gradients_are_pytorchs(name, x64):
-    layer, _ = NORMS[name]
-    torch = {part: jnp.asarray(TORCH[f"{name}/{part}"]) for part in ("x", "y", "dy", "dx", "weight", "dweight")}
-    params, expected = (torch["weight"],), (torch["dweight"],)
-    if name != "rms_norm":
-        params, expected = (*params, jnp.asarray(TORCH[f"{name}/bias"])), (*expected, TORCH[f"{name}/dbias"])
-    params = type(layer.init(jax.random.key(0)))(*params)
-    y, dx, dparams = forward_and_back(layer, params, torch["x"], torch["dy"])
-    for ours, theirs in zip((y, dx, *dparams), (torch["y"], torch["dx"], *expected), strict=True):
+def test_forward_and_gradients_are_pytorchs(x64, key):
+    arguments, expected = {}, {}
+    for name, (layer, _) in NORMS.items():
+        x, y, dy, dx, *weight = (TORCH[f"{name}/{part}"] for part in ("x", "y", "dy", "dx", "weight", "dweight"))
+        bias = [] if name == "rms_norm" else [TORCH[f"{name}/{part}"] for part in ("bias", "dbias")]
+        params, dparams = (jax.tree.structure(layer.init(key)).unflatten([weight[k], *bias[k : k + 1]]) for k in (0, 1))
+        arguments[name], expected[name] = jax.tree.map(jnp.asarray, (params, x, dy)), (y, dx, dparams)
+    actual = forward_and_back_of_all(arguments)
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
@@ -120,21 +142,20 @@ def test_equal_numbers_have_variance_zero_whatever_their_size(name, dtype, key):
             np.testing.assert_array_equal(in_type(float, y)[0], np.zeros(y.shape))
 
 
-@pytest.mark.parametrize("size", [1e-30, 1e-12, 1e-3, 1e12, 1e30])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
-@every_norm
-def test_tiny_and_huge_inputs_keep_their_digits(name, dtype, size, key):
+def test_tiny_and_huge_inputs_keep_their_digits(dtype, key):
     """Against float64, in which no square overflows or vanishes."""
-    layer, shape = NORMS[name]
-    x, dy = jax.random.normal(key, (2, 4, *shape))
-    arguments = in_type(dtype, layer.init(key), size * x, dy)
-    actual = jax.jit(lambda *a: forward_and_back(layer, *a))(*arguments)
-    with jax.enable_x64(True):
-        expected = jax.jit(lambda *a: forward_and_back(layer, *a))(*in_type(jnp.float64, *arguments))
+    for size in (1e-30, 1e-12, 1e-3, 1e12, 1e30):
+        arguments = {
+            name: tuple(in_type(dtype, params, size * x, dy)) for name, (params, x, dy) in arguments_of_all(key).items()
+        }
+        actual = forward_and_back_of_all(arguments)
+        with jax.enable_x64(True):
+            expected = forward_and_back_of_all(in_type(jnp.float64, arguments)[0])
         for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
             assert ours.dtype == dtype
-            error = float(jnp.abs(ours.astype(jnp.float64) - theirs).max() / jnp.abs(theirs).max())
-            assert error < 16 * float(jnp.finfo(dtype).eps)
+            error = np.abs(np.float64(ours) - np.asarray(theirs)).max() / np.abs(theirs).max()
+            assert error < 16 * float(jnp.finfo(dtype).eps), size
 
 
 @every_norm
@@ -177,12 +198,14 @@ def test_gradients_of_bfloat16_parameters_sum_many_positions_in_float32(make, ke
         np.testing.assert_array_equal(gradients.bias.astype(jnp.float32), jnp.full(4, 4096.0))
 
 
-@every_norm
-def test_mixed_precision_errs_as_the_short_type_does(name, key):
-    layer, shape = NORMS[name]
-    params, (x, dy) = layer.init(key), jax.random.normal(key, (2, 4, *shape))
-    actual = forward_and_back(jn.mixed_precision(layer), params, x, dy)
-    expected = forward_and_back(layer, params, x, dy)
+def test_mixed_precision_errs_as_the_short_type_does(key):
+    arguments = arguments_of_all(key)
+    expected = forward_and_back_of_all(arguments)
+    actual = jax.jit(
+        lambda arguments: {
+            name: forward_and_back(jn.mixed_precision(NORMS[name][0]), *each) for name, each in arguments.items()
+        }
+    )(arguments)
     for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert ours.dtype == theirs.dtype
         assert 1e-4 < float(jnp.abs(ours - theirs).max() / jnp.abs(theirs).max()) < 8 * 2**-9
@@ -200,16 +223,11 @@ def test_the_hessians_diagonal_is_refused_by_name(name, key):
         jn.curvature.hessian_diagonal(layer, jn.losses.half_squared_error, layer.init(key), x, x)
 
 
-@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
-@pytest.mark.parametrize("layout", [("data", None), ("data", "model"), (None, "model")], ids=str)
-@pytest.mark.parametrize("of_params", [None, "model"], ids=["gain everywhere", "gain spread"])
-@every_norm
-def test_over_devices_it_is_what_it_is_on_one(name, layout, of_params, axis_type, x64, key):
-    """What comes back is laid out as the input is, and the gradients as the parameters are."""
-    layer, shape = NORMS[name]
-    params, (x, dy) = layer.init(key), jax.random.normal(key, (2, 8, *shape))
+@jax.jit
+def with_columns_of_all(arguments):
+    """Of every norm, in one program, with columns behind one forward pass, as curvature sends them."""
 
-    def everything(params, x, dy):
+    def of(layer, params, x, dy):
         _, cache = layer.forward(params, x)
 
         def of_column(dy):
@@ -218,35 +236,52 @@ def test_over_devices_it_is_what_it_is_on_one(name, layout, of_params, axis_type
 
         return *forward_and_back(layer, params, x, dy), jax.vmap(of_column)(jnp.stack([dy, 2 * dy]))
 
-    expected = jax.jit(everything)(params, x, dy)
+    return {name: of(NORMS[name][0], *each) for name, each in arguments.items()}
+
+
+@cache
+def on_one_device():
+    arguments = arguments_of_all(jax.random.key(2026), examples=8)
+    return jax.device_get((arguments, with_columns_of_all(arguments)))
+
+
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+@pytest.mark.parametrize("layout", [("data", None), ("data", "model"), (None, "model")], ids=str)
+@pytest.mark.parametrize("of_params", [None, "model"], ids=["gain everywhere", "gain spread"])
+def test_over_devices_it_is_what_it_is_on_one(layout, of_params, axis_type, x64):
+    """What comes back is laid out as the input is, and the gradients as the parameters are."""
+    arguments, expected = on_one_device()
     mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(axis_type,) * 2)
     rows, features = layout
+
+    def over_devices(array):
+        axes = (rows, *(None,) * (array.ndim - 2), features) if array.ndim > 1 else (of_params,)
+        return jax.device_put(array, NamedSharding(mesh, PartitionSpec(*axes)))
+
     with jax.set_mesh(mesh):
-        of_x = NamedSharding(mesh, PartitionSpec(rows, *(None,) * (len(shape) - 1), features))
-        params = jax.device_put(params, NamedSharding(mesh, PartitionSpec(of_params)))
-        spread = [jax.device_put(array, of_x) for array in (x, dy)]
-        actual = jax.jit(everything)(params, *spread)
+        spread = jax.tree.map(over_devices, arguments)
+        actual = with_columns_of_all(spread)
     for ours, theirs in zip(jax.tree.leaves(jax.device_get(actual)), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-12)
     if axis_type == AxisType.Explicit:
-        assert actual[1].sharding.is_equivalent_to(of_x, x.ndim)
-        for gradient, parameter in zip(actual[2], params, strict=True):
-            assert gradient.sharding.is_equivalent_to(parameter.sharding, 1)
+        for name, (params, x, _) in spread.items():
+            _, dx, dparams, _ = actual[name]
+            for ours, like in zip((dx, *dparams), (x, *params), strict=True):
+                assert ours.sharding.is_equivalent_to(like.sharding, like.ndim), name
 
 
-@every_norm
-def test_it_is_exported_for_cpu_cuda_and_tpu(name, key):
-    layer, shape = NORMS[name]
-    params, (m,) = layer.init(key), export.symbolic_shape("m")
-    like = jax.ShapeDtypeStruct((m, *shape), np.float32)
+def test_they_are_exported_for_cpu_cuda_and_tpu(key):
+    (m,) = export.symbolic_shape("m")
+    arguments = arguments_of_all(key)
+    leaves, structure = jax.tree.flatten(arguments)
+    like = [jax.ShapeDtypeStruct((m, *leaf.shape[1:]) if leaf.ndim > 1 else leaf.shape, np.float32) for leaf in leaves]
 
-    def flat(leaves, x, dy):
-        return jax.tree.leaves(forward_and_back(layer, type(params)(*leaves), x, dy))
+    def flat(leaves):
+        return jax.tree.leaves(forward_and_back_of_all(structure.unflatten(leaves)))
 
-    exported = export.export(jax.jit(flat), platforms=["cpu", "cuda", "tpu"])(list(params), like, like)
-    x, dy = jax.random.normal(key, (2, 4, *shape))
-    actual = export.deserialize(exported.serialize()).call(list(params), x, dy)
-    for ours, theirs in zip(actual, flat(list(params), x, dy), strict=True):
+    exported = export.export(jax.jit(flat), platforms=["cpu", "cuda", "tpu"])(like)
+    actual = export.deserialize(exported.serialize()).call(leaves)
+    for ours, theirs in zip(actual, flat(leaves), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
