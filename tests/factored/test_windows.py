@@ -181,14 +181,14 @@ def test_kronecker_factors_are_of_a_group_and_none_counts_across_groups(name, x6
     dz, x = signals(case, rng, columns)
     x = x[0]
 
-    @partial(jax.jit, static_argnames="weighted")
-    def factors(dz, x, weighted):
-        weights = jnp.asarray(WEIGHTS) if weighted else None
-        read = lambda dz: form_of(case, dz, x).kronecker_factors(weights, "columns")  # noqa: E731
+    @jax.jit
+    def factors(dz, x):
+        def read(dz):
+            return [form_of(case, dz, x).kronecker_factors(w, "columns") for w in (None, jnp.asarray(WEIGHTS))]
+
         return jax.vmap(read, axis_name="columns", out_axes=None)(dz)
 
-    for weights in (np.full(EXAMPLES, 1 / EXAMPLES), WEIGHTS):
-        B, A = factors(dz, x, weights is WEIGHTS)
+    for (B, A), weights in zip(factors(dz, x), (np.full(EXAMPLES, 1 / EXAMPLES), WEIGHTS), strict=True):
         of_columns = [by_group(case, of_column, x) for of_column in dz]
         covered = of_columns[0][1]
         expected = (
@@ -320,19 +320,34 @@ def test_in_a_stack_and_in_a_sum_it_is_read_as_the_gradients_are(name, x64):
 def test_short_factors_are_read_in_the_long_type(name, dtype):
     case, rng = CASES[name], np.random.default_rng(0)
     dz, x = signals(case, rng, dtype=dtype)
-    long = form_of(case, dz, x).summed_in(jnp.float32)
     with jax.enable_x64(True):
-        g = np.asarray(gradients(case, *(jnp.asarray(array, jnp.float64) for array in (dz, x))))
-    readings = {
-        "total": (long.total(None), g.sum(0)),
-        "weighted": (long.total(jnp.asarray(WEIGHTS * 1e6)), np.tensordot(WEIGHTS * 1e6, g, 1)),
-        "each": (long.each(), g),
-        "norms": (long.norms(), np.sqrt((g**2).sum(tuple(range(1, g.ndim))))),
-        "squares": (long.square_total(None), (g**2).sum(0)),
-        "dot": (long.dot(jnp.ones(g.shape[1:])), g.sum(tuple(range(1, g.ndim)))),
-        "clipped": (per_example.clipped_mean(long, 1e9), g.mean(0)),
+        wide = (jnp.asarray(np.asarray(array, np.float64)) for array in (dz, x))
+        g = np.asarray(jax.jit(partial(gradients, case))(*wide))
+
+    @jax.jit
+    def readings(dz, x):
+        long = form_of(case, dz, x).summed_in(jnp.float32)
+        return {
+            "total": long.total(None),
+            "weighted": long.total(jnp.asarray(WEIGHTS * 1e6)),
+            "each": long.each(),
+            "norms": long.norms(),
+            "squares": long.square_total(None),
+            "dot": long.dot(jnp.ones(g.shape[1:])),
+            "clipped": per_example.clipped_mean(long, 1e9),
+        }
+
+    expectations = {
+        "total": g.sum(0),
+        "weighted": np.tensordot(WEIGHTS * 1e6, g, 1),
+        "each": g,
+        "norms": np.sqrt((g**2).sum(tuple(range(1, g.ndim)))),
+        "squares": (g**2).sum(0),
+        "dot": g.sum(tuple(range(1, g.ndim))),
+        "clipped": g.mean(0),
     }
-    for reading, (actual, expected) in readings.items():
+    for reading, actual in readings(dz, x).items():
+        expected = expectations[reading]
         assert actual.dtype == jnp.float32, reading
         # Weights meet dz before the product, in bfloat16's range but with its 8 bits.
         bound = 2**-7 if reading in ("weighted",) and dtype == jnp.bfloat16 else 2e-5
