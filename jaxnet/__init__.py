@@ -54,7 +54,7 @@ from jaxnet.layers.rnn import RNN, rnn
 from jaxnet.layers.shape import flatten, reshape, transpose
 from jaxnet.losses import Loss
 from jaxnet.multi_head_attention import multi_head_attention
-from jaxnet.networks import mlp
+from jaxnet.networks import cnn, encoder, mlp, resnet, transformer
 from jaxnet.overview import summary
 from jaxnet.precision import mixed_precision
 from jaxnet.recompute import recompute
@@ -93,6 +93,7 @@ __all__ = [
     "carried",
     "carried_residual",
     "chain",
+    "cnn",
     "concatenate",
     "conv",
     "conv_transpose",
@@ -103,6 +104,7 @@ __all__ = [
     "dropout",
     "elu",
     "embedding",
+    "encoder",
     "fan_out",
     "feedback",
     "flatten",
@@ -146,6 +148,7 @@ __all__ = [
     "repeat",
     "reshape",
     "residual",
+    "resnet",
     "restore",
     "rms_norm",
     "rnn",
@@ -165,6 +168,7 @@ __all__ = [
     "tanh",
     "testing",
     "tied",
+    "transformer",
     "transpose",
     "unembedding",
     "value_and_grad",

@@ -20,6 +20,7 @@ from jaxnet.arguments import instance_of, positive_integer
 from jaxnet.factored import Factored, Stacked, map_leaves
 from jaxnet.kept_once import in_full, once_each
 from jaxnet.layer import Layer, bind, draws
+from jaxnet.standardised import laid_out
 
 
 def repeat_init(layer, n, key):
@@ -41,7 +42,7 @@ def repeat_forward(
             raise ValueError(
                 f"repeat: expected {layer.name} to keep the shape and dtype of x, {_shown(x)}, got {_shown(y)}"
             )
-        return y, once_each(cache, params)
+        return _laid_out_as(x, y), once_each(cache, params)
 
     _check_params(layer, n, params)
     y, caches = lax.scan(step, jax.tree.map(jnp.asarray, x), (params, _keys(key, n)), length=n)
@@ -53,10 +54,10 @@ def repeat_backward(
 ) -> tuple[Any, PyTree[Array]]:
     """dx_k-1 from dx_k, last to first, starting with dx_n = dy."""
 
-    def step(dx, at_k):
+    def step(dy, at_k):
         params, key, params_of_forward, cache = at_k
-        dparams, dx = _bound(layer, key).backward(params, in_full(cache, params_of_forward), dx)
-        return dx, dparams
+        dparams, dx = _bound(layer, key).backward(params, in_full(cache, params_of_forward), dy)
+        return _laid_out_as(dy, dx), dparams
 
     of_all = params, _keys(key, n), *cache
     if _keeps_its_structure(step, dy, of_all):
@@ -122,6 +123,14 @@ def _keeps_its_structure(step, dy, of_all):
     return before == jax.tree.structure(dx) and list(map(jnp.shape, jax.tree.leaves(dy))) == [
         leaf.shape for leaf in jax.tree.leaves(dx)
     ]
+
+
+def _laid_out_as(before, after):
+    """What is behind a layer, laid out as what is before it: over an explicit mesh a scan carries one layout."""
+    structure: Any = jax.tree.structure(before)
+    if structure != jax.tree.structure(after):
+        return after
+    return jax.tree.map(lambda one, other: laid_out(other, jax.typeof(one).sharding), before, after)
 
 
 def _one_by_one(step, dy, of_all, n):

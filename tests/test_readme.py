@@ -47,6 +47,13 @@ def test_the_deep_network_prints_what_is_written_below_it(capsys, optax_promotio
     assert capsys.readouterr().out in PRINTED
 
 
+def test_the_networks_for_images_and_for_text_are_made_as_it_is_written():
+    (program,) = (text for text in PROGRAMS if "jn.transformer" in text)
+    names: dict = {}
+    exec(program, names)
+    assert repr(names["images"]).startswith("chain(conv(1, 32")
+
+
 def test_the_table_of_the_first_examples_network_is_what_summary_gives():
     names: dict = {}
     exec(PROGRAMS[0].split("z, cache =")[0], names)

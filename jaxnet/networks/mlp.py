@@ -1,4 +1,4 @@
-"""Whole networks, put together from layers."""
+"""Layers of neurons one after another: the multilayer perceptron."""
 
 from collections.abc import Callable, Sequence
 from typing import SupportsIndex

@@ -1,0 +1,49 @@
+"""A network that tells of a whole sequence what kind it is."""
+
+from typing import Literal, SupportsIndex
+
+from jaxnet.arguments import positive_integer
+from jaxnet.compose import chain
+from jaxnet.layer import Layer
+from jaxnet.layers.activations import gelu_tanh
+from jaxnet.layers.dense import dense
+from jaxnet.layers.embedding import embedding
+from jaxnet.layers.global_pool import global_mean
+from jaxnet.networks.pre_norm import of_tables, pre_norm_blocks
+
+
+def encoder(
+    vocabulary: SupportsIndex,
+    classes: SupportsIndex,
+    *,
+    width: SupportsIndex,
+    heads: SupportsIndex,
+    depth: SupportsIndex,
+    length: SupportsIndex,
+    dropout: float = 0.0,
+    positions: Literal["learnt", "rotary"] = "learnt",
+    activation: Layer = gelu_tanh,
+    recompute: bool = False,
+    repeat: bool = True,
+) -> Layer:
+    """An encoder with a class head: ids (m, t) to z (m, classes).
+
+    The blocks of `transformer`, where every position looks at all; then z = H mean_t(norm(x_t)) + b.
+
+    Args:
+      vocabulary, width, heads, depth, length, dropout, positions, activation, recompute, repeat: as for `transformer`.
+      classes: how many outputs there are.
+
+    Returns:
+      A layer with parameters `(W, body, (), H)`, H a `Dense`. All positions count: the sequences of a batch are of one
+      length.
+
+    Raises:
+      ValueError: as `transformer` does.
+
+    Source: Devlin et al., BERT, 2018, with the mean in place of a class token; the rest as for `transformer`.
+    """
+    v, d = positive_integer("encoder", "vocabulary", vocabulary), positive_integer("encoder", "width", width)
+    o = positive_integer("encoder", "classes", classes)
+    body = pre_norm_blocks("encoder", False, d, heads, depth, length, dropout, positions, activation, recompute, repeat)
+    return chain(embedding(v, d, weight_init=of_tables), body, global_mean, dense(d, o, weight_init=of_tables))
