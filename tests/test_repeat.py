@@ -153,11 +153,6 @@ def test_over_devices_the_numbers_are_the_same(axis_type, problem):
         assert_close(jax.device_get(actual), expected)
 
 
-def updated_by_kfac(net, key, x):
-    optimizer, params = jn.optimizers.kfac(net, LOSS, 0.1), net.init(key)
-    return optimizer.update(params, optimizer.init(params), params, x=x, y=x)
-
-
 def test_misuse_is_named(key, without_shape_annotations):
     net, x = jn.repeat(BLOCK, 3), jnp.ones((5, 4))
     for misuse, message in (
@@ -169,10 +164,6 @@ def test_misuse_is_named(key, without_shape_annotations):
         (
             lambda: net.forward(jn.repeat(BLOCK, 2).init(key), x),
             "repeat: expected parameters of chain stacked 3 times, got [0].W of shape (2, 4, 4)",
-        ),
-        (
-            lambda: updated_by_kfac(jn.chain(jn.residual(jn.recompute(net))), key, x),
-            "kfac: expected a network without repeated layers; use chain(*[layer] * n)",
         ),
     ):
         with pytest.raises(ValueError) as error:

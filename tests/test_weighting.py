@@ -28,7 +28,7 @@ LEFT_OUT = WEIGHTS == 0
 
 
 def quantities(net, params, x, y, weights, key):
-    """All that takes weights; K-FAC's optimizer takes no repeated layers."""
+    """All that takes weights."""
     clip = per_example.clipped(0.1)
     value, grads = jn.value_and_grad(net, LOSS)(params, x, y, weights)
 
@@ -45,11 +45,10 @@ def quantities(net, params, x, y, weights, key):
         "kflr": curvature.kflr(net, LOSS, params, x, y, weights),
         "ggn_vector_product": curvature.ggn_vector_product(net, LOSS, params, x, y, params, weights),
     }
-    if all(leaf.ndim < 3 for leaf in jax.tree.leaves(params)):
-        kfac = optimizers.kfac(net, LOSS, key=key)
-        step, _ = kfac.update(grads, kfac.init(params), params, value=value, value_fn=value_fn, **batch)
-        results["K-FAC's step"] = step
-        results["kfac"] = curvature.kfac(net, LOSS, params, x, y, key, 2, weights)
+    kfac = optimizers.kfac(net, LOSS, key=key, inputs=x)
+    step, _ = kfac.update(grads, kfac.init(params), params, value=value, value_fn=value_fn, **batch)
+    results["K-FAC's step"] = step
+    results["kfac"] = curvature.kfac(net, LOSS, params, x, y, key, 2, weights)
     return results
 
 

@@ -1,5 +1,6 @@
 """The gradient of a parameter that is used in unlike ways: g + h, each in its own form."""
 
+import math
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -13,6 +14,7 @@ from jaxnet.factored.form import Factored
 from jaxnet.factored.layouts import laid_out, nowhere, over_columns
 from jaxnet.factored.pytrees import registered
 from jaxnet.factored.rows import Rows
+from jaxnet.factored.windows import Windows
 from jaxnet.norms import with_margin
 from jaxnet.weighting import weighted
 
@@ -108,7 +110,12 @@ class Sum(Factored):
     def matrix_factors(
         self, weights: Float[Array, " m"] | None, columns: str | None = None
     ) -> tuple[Any, Float[Array, "d d"]]:
-        """As of any matrix; but where one use looks up rows, of which there are many, their factor is its diagonal."""
+        """As of any matrix; but where one use looks up rows, of which there are many, their factor is its diagonal.
+
+        Windows that go over positions several times are as of one that has all their places.
+        """
+        if all(isinstance(form, Windows) for form in self.forms):
+            return _of_all_places(self.forms, weights, columns)
         if not self._has_rows():
             return super().matrix_factors(weights, columns)
         g = self.each()
@@ -131,6 +138,16 @@ class Sum(Factored):
 
 def _sum(terms):
     return sum(terms[1:], start=terms[0])
+
+
+def _of_all_places(forms, weights, columns):
+    """Sums of what came back; of what went forward, which each form divides by its places, the mean over all."""
+    places = [math.prod(form.dz.shape[1:-1]) for form in forms]
+    of_uses = [form.kronecker_factors(weights, columns) for form in forms]
+    forward = 0 if forms[0].spreads else 1
+    factors = [_sum([factors[side] for factors in of_uses]) for side in (0, 1)]
+    factors[forward] = _sum([n / sum(places) * factors[forward] for n, factors in zip(places, of_uses, strict=True)])
+    return tuple(factors)
 
 
 def _squares_of_rows(g):

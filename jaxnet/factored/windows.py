@@ -163,6 +163,10 @@ class Windows(Factored):
         held = math.prod(self.dz.shape[1:]) + math.prod(self.x.shape[1:])
         return 0 if held >= numbers or (moments and t**2 * (o + k) > o * k) else numbers
 
+    def of_patches(self) -> Outer | Stacked:
+        """The same gradients with the patches put together, each place a position: those of `kronecker_factors`."""
+        return self._outer(came_back_first=True)
+
     def _by_offset(self, axes, dz, x, leading, sharding):
         """A product for each offset of the window, over slices of x, side by side."""
 

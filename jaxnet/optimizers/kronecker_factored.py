@@ -1,6 +1,7 @@
 """K-FAC: the gradient preconditioned with Kronecker factors of the Fisher matrix."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, SupportsIndex
 
 import jax
@@ -12,13 +13,21 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from jaxnet import curvature
 from jaxnet.arguments import instance_of, positive_integer
 from jaxnet.curvature.kronecker import factors_by
-from jaxnet.factored import Factored, Stacked, Windows
-from jaxnet.layer import Layer
+from jaxnet.layer import Layer, at_leaves
 from jaxnet.losses import Loss
-from jaxnet.optimizers.preconditioner import blank_factors, factors_of, inverses_of, precondition
+from jaxnet.optimizers.one_block import joint
+from jaxnet.optimizers.preconditioner import (
+    blank_factors,
+    blank_factors_by_shape,
+    factors_of,
+    inverses_of,
+    precondition,
+)
 from jaxnet.optimizers.quadratic_model import adapted, minimise_model
-from jaxnet.parameters import tables_of
 from jaxnet.weighting import examples_of
+
+# Steps for which inverses are made anew whatever the interval (section 8 of the paper).
+EARLY = 3
 
 
 class KfacState(NamedTuple):
@@ -50,9 +59,13 @@ def kfac(
     least_damping: float | None = None,
     momentum: float = 0.9,
     decay: float = 0.95,
-    interval: SupportsIndex = 1,
+    interval: SupportsIndex = 5,
+    factor_interval: SupportsIndex = 1,
     samples: SupportsIndex = 1,
     batch_size: SupportsIndex | None = None,
+    one_block: bool = True,
+    largest_block: SupportsIndex = 1024,
+    inputs: PyTree[Any] = None,
     key: Key[Array, ""] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """K-FAC: the gradient preconditioned with Kronecker factors of the Fisher matrix.
@@ -61,9 +74,14 @@ def kfac(
     pi^2 = (tr A / dim A) / (tr B / dim B) shares the damping lambda out between the factors.
 
     Without a learning rate, alpha and mu minimise the quadratic model M(d) = <dJ, d> + (1/2) d^T (G + lambda I) d with
-    the Gauss-Newton matrix G of the batch, which two products of G with a vector give; and lambda becomes smaller where
+    the Gauss-Newton matrix G of the batch, which the products J D and J d_last give; and lambda becomes smaller where
     the loss falls as M foretells, and larger where it does not. With one, alpha = learning_rate, mu = momentum, and
     lambda stays.
+
+    With positions, and in convolutions, whose windows' places are positions, each counts as an example of its own
+    (KFAC-expand); so does each use of a layer that is used several times. Groups of a convolution, and rounds of a
+    repeated layer, have factors of their own. A gain, a bias or anything else that is no weight has its whole block of
+    the Fisher matrix, or, beyond `largest_block` numbers, the diagonal of that.
 
     A matrix that is no weight, such as a table of positions, is preconditioned as one, by the factors of its block F of
     the Fisher matrix: with F_tdse among its elements (t, d) and (s, e), B_ts = sum_d F_tdsd and
@@ -81,9 +99,15 @@ def kfac(
       momentum: mu, in [0, 1), used with a learning rate.
       decay: of the factors' moving averages, in [0, 1): A := decay A + (1 - decay) A_batch. The first steps are plain
         averages.
-      interval: how many updates the factors and their inverses serve.
+      interval: how many updates the inverses serve; but the first three are made anew each time.
+      factor_interval: how many updates pass from one batch whose factors are averaged to the next.
       samples: labels drawn for each example, for the factors.
       batch_size: examples in a full batch, where rows of weight 0 fill up even that; the number of rows by default.
+      one_block: a layer's weight and its bias, the vector of as many numbers as it has outputs, are one block: that of
+        [W b] on inputs [a; 1]. Otherwise each is a block of its own.
+      largest_block: how many numbers a parameter that is no weight may have for its whole block to be kept.
+      inputs: x of a batch, of any number of examples, or its shapes, by which the state is made. Without, it is made by
+        the parameters' shapes, which do not tell the factors of convolutions and of repeated layers.
       key: from which labels are drawn; `jax.random.key(0)` by default.
 
     Returns:
@@ -91,26 +115,37 @@ def kfac(
       without a learning rate `value` and `value_fn`, as `make_step` and `make_epoch` give them.
 
     Raises:
-      ValueError: when an argument is out of its range; when first updated, if the network has repeated layers or
-        convolutions.
+      ValueError: when an argument is out of its range; when first updated, if the state was made without `inputs` and
+        is not that of the network's factors.
+
+    Cost, for a weight (o, i) and m examples with T positions: 2 m T (o^2 + i^2) operations for factors and a backward
+    pass without gradients, every `factor_interval` updates; (4/3) (o^3 + i^3) for inverses on CPUs, every `interval`;
+    and each time 2 o i (o + i) for D, and two products forward for J D and J d_last each. Memory: 2 (o^2 + i^2)
+    numbers.
 
     Source: Martens and Grosse, Optimizing neural networks with Kronecker-factored approximate curvature, 2015, sections
-    3 (factors), 6.3 (pi), 6.4 and 7 (alpha and mu), 6.5 (lambda); for a matrix that is no weight Ren and Goldfarb,
-    Tensor normal training for deep learning models, 2021, section 3. Here each parameter is a block of its own. On a
-    CPU that other programs use too, the inverses are far faster with the environment variable OPENBLAS_NUM_THREADS=1.
+    3 (factors), 6.3 (pi), 6.4 and 7 (alpha and mu), 6.5 (lambda), 8 (intervals); for convolutions Grosse and Martens,
+    A Kronecker-factored approximate Fisher matrix for convolution layers, 2016; for positions and several uses
+    Eschenhagen et al., Kronecker-factored approximate curvature for modern neural network architectures, 2023; for a
+    matrix that is no weight Ren and Goldfarb, Tensor normal training for deep learning models, 2021, section 3.
     """
-    instance_of(Layer, "kfac", "net to be a Layer", net, "jaxnet.mlp((3, 4, 1))")
-    instance_of(Loss, "kfac", "loss to be a Loss", loss, "jaxnet.losses.half_squared_error")
-    _check_ranges(learning_rate, damping, least_damping, momentum, decay)
-    interval, samples = positive_integer("kfac", "interval", interval), positive_integer("kfac", "samples", samples)
+    _check(net, loss, learning_rate, damping, least_damping, momentum, decay)
+    numbers = {"interval": interval, "factor_interval": factor_interval, "samples": samples}
+    interval, factor_interval, samples = (positive_integer("kfac", *number) for number in numbers.items())
+    largest_block = positive_integer("kfac", "largest_block", largest_block)
     batch_size = None if batch_size is None else positive_integer("kfac", "batch_size", batch_size)
     key = jax.random.key(0) if key is None else key
 
     def least(examples):
         return 3 / examples if least_damping is None else jnp.asarray(least_damping)
 
+    read, read_net = partial(factors_of, largest_block), at_leaves(joint, net) if one_block else net
+
     def init(params):
-        factors = jax.tree.map(blank_factors, params, tables_of(net))
+        if inputs is None:
+            factors = blank_factors_by_shape(net, params, largest_block, one_block)
+        else:
+            factors = blank_factors(read_net, read, params, inputs)
         zero = jnp.zeros((), jnp.int32)
         dtype = jax.tree.leaves(params)[0].dtype
         last = jax.tree.map(jnp.zeros_like, params)
@@ -119,30 +154,29 @@ def kfac(
     def update(grads, state, params=None, *, x, y, weights=None, value=None, value_fn=None, **_):
         if params is None:
             raise ValueError("kfac: expected update(grads, state, params, x=x, y=y), got no params")
-        _refuse_unknown_forms(net, params, x)
         next_key, sample_key = jax.random.split(state.key)
         damping_now = state.damping
         if learning_rate is None and weights is not None:
             damping_now = jnp.maximum(damping_now, least(1 / (weights**2).sum()).astype(damping_now.dtype))
 
-        def renew(factors, _):
-            renewals = (state.step // interval + 1).astype(damping_now.dtype)
+        def averaged(factors):
+            renewals = (state.step // factor_interval + 1).astype(damping_now.dtype)
             share = jnp.minimum(1 - 1 / renewals, decay)
             columns = curvature.sampled(loss, sample_key, samples)
-            batch = factors_by(factors_of, "kfac", net, columns, params, x, y, weights)
-            factors = jax.tree.map(lambda old, new: share * old + (1 - share) * new, factors, batch)
-            return factors, inverses_of(params, factors, damping_now)
+            batch = factors_by(read, "kfac", read_net, columns, params, x, y, weights)
+            _check_factors(params, factors, batch)
+            return jax.tree.map(partial(_average, share), factors, batch)
 
-        def keep(factors, inverses):
-            return factors, inverses
-
-        factors, inverses = lax.cond(state.step % interval == 0, renew, keep, state.factors, state.inverses)
-        proposal = jax.tree.map(precondition, grads, inverses)
+        factors = _every(factor_interval, state.step, averaged, state.factors)
+        # The first factors are of a batch or two, and serve for one step each.
+        due = state.step < EARLY
+        inverses = _every(
+            interval, state.step, lambda _: inverses_of(params, factors, damping_now), state.inverses, due
+        )
+        proposal = precondition(grads, inverses)
         if learning_rate is not None:
             rate = learning_rate(state.step) if callable(learning_rate) else learning_rate
-            updates = jax.tree.map(
-                lambda d, last: jnp.asarray(rate, d.dtype) * d + momentum * last, proposal, state.last
-            )
+            updates = jax.tree.map(partial(_with_momentum, rate, momentum), proposal, state.last)
             new_damping = state.damping
         else:
             batch = x, y, weights
@@ -154,7 +188,9 @@ def kfac(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _check_ranges(learning_rate, damping, least_damping, momentum, decay):
+def _check(net, loss, learning_rate, damping, least_damping, momentum, decay):
+    instance_of(Layer, "kfac", "net to be a Layer", net, "jaxnet.mlp((3, 4, 1))")
+    instance_of(Loss, "kfac", "loss to be a Loss", loss, "jaxnet.losses.half_squared_error")
     for name, value, fits, expected in (
         (
             "learning_rate",
@@ -171,20 +207,30 @@ def _check_ranges(learning_rate, damping, least_damping, momentum, decay):
             raise ValueError(f"kfac: expected {name} to be {expected}, got {value}")
 
 
-def _refuse_unknown_forms(net, params, x):
-    """A stack of biases has the shape of a weight matrix, and only its gradients' form tells what it is."""
-
-    def refuse(params, x):
-        z, cache = net.forward(params, x)
-        dparams, _ = net.backward(params, cache, z)
-        forms = {type(form) for form in jax.tree.leaves(dparams, is_leaf=_is_form)}
-        if Stacked in forms:
-            raise ValueError("kfac: expected a network without repeated layers; use chain(*[layer] * n)")
-        if Windows in forms:
-            raise ValueError("kfac: expected a network without convolutions; curvature.kfac has their factors")
-
-    jax.eval_shape(refuse, params, x)
+def _average(share, old, new):
+    return (share * old + (1 - share) * new.astype(old.dtype)).astype(old.dtype)
 
 
-def _is_form(leaf):
-    return isinstance(leaf, Factored)
+def _with_momentum(rate, momentum, direction, last):
+    return jnp.asarray(rate, direction.dtype) * direction + momentum * last
+
+
+def _every(interval, step, renewed, old, due=False):
+    """What is renewed in every so manieth step, and when it is due."""
+    if interval == 1:
+        return renewed(old)
+    return lax.cond((step % interval == 0) | due, renewed, lambda old: old, old)
+
+
+def _check_factors(params, factors, batch):
+    """Refuses a state that `init` had to make without knowing what the parameters are."""
+    structure: Any = jax.tree.structure(params)
+    of_leaves = zip(
+        jax.tree_util.tree_leaves_with_path(params), *map(structure.flatten_up_to, (factors, batch)), strict=True
+    )
+    for (path, leaf), blank, of_batch in of_leaves:
+        if jax.tree.map(jnp.shape, blank) != jax.tree.map(jnp.shape, of_batch):
+            raise ValueError(
+                f"kfac: expected inputs=x, a batch or its shapes, since the shape {leaf.shape} of the parameter "
+                f"{jax.tree_util.keystr(path)} does not tell its factors; give kfac(net, loss, inputs=x)"
+            )

@@ -1,74 +1,180 @@
 """A matrix of curvature that is applied, inverted, factor by factor.
 
 K-FAC's step is -(B + r I)^-1 dW (A + s I)^-1 at a weight: the Kronecker factors of the Fisher matrix, inverted one by
-one, since (B kron A)^-1 vec(dW) = vec(B^-1 dW A^-1) for row-major vec.
+one, since (B kron A)^-1 vec(dW) = vec(B^-1 dW A^-1) for row-major vec. A parameter has two factors, left and right of
+its matrix, or one, left of its numbers in a row. Several of them, each with factors of its own, are stacked: the rounds
+of a repeated layer, the groups of a convolution.
 """
+
+from collections.abc import Callable
+from itertools import accumulate
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding
+from jaxtyping import Array, Float, PyTree
 
-from jaxnet.curvature.columns import AXIS
+from jaxnet.curvature.columns import AXIS, send_back
 from jaxnet.curvature.kronecker import is_diagonal
-from jaxnet.factored import Diagonal, Sum
+from jaxnet.factored import Diagonal, Factored, Stacked, Sum, map_leaves
+from jaxnet.layer import Layer
+from jaxnet.norms import long_type
+from jaxnet.optimizers.inverse import inverse_of
+from jaxnet.optimizers.one_block import BesideWeight
+from jaxnet.parameters import structure_by_layer, tables_of
 
 
-def lengths_of(leaf):
-    # By shape, and not by the form of the gradient, for which `init` has no inputs: a matrix has two sides either way.
-    return leaf.shape if len(leaf.shape) == 2 else (leaf.size,)
+def blank_factors(net: Layer, read: Callable[..., tuple[Any, ...]], params: PyTree[Array], inputs: Any) -> PyTree[Any]:
+    """Zeros in the place of the factors, as the shapes of inputs tell them."""
+
+    def factors(params, x):
+        def read_all(dparams):
+            return map_leaves(lambda form, leaf: read(form, leaf, None), dparams, params)
+
+        # What goes back has the shape of z, and nothing else of it counts.
+        return send_back(net, lambda z, y: z[None], params, x, None, read_all)
+
+    # Without their places on a mesh, on which nothing here depends.
+    params, x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), leaf.dtype), (params, inputs))
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(factors, params, x))
 
 
-def blank_factors(leaf, is_table):
-    """Zeros in the place of the factors: two at every matrix, weight or not, and one at any other parameter."""
+def blank_factors_by_shape(net: Layer, params: PyTree[Array], largest: int, one_block: bool) -> PyTree[Any]:
+    """As `blank_factors`, without inputs: two at every matrix, weight or not, and one at any other parameter."""
+    layers = structure_by_layer(net)
+
+    def of_layer(params, are_tables):
+        leaves, structure = _flat(params)
+        factors = [_blank(largest, *leaf) for leaf in zip(leaves, jax.tree.leaves(are_tables), strict=True)]
+        if one_block and len(leaves) == 2 and leaves[0].ndim == 2 and leaves[1].shape == leaves[0].shape[:1]:
+            outputs, inputs = leaves[0].shape
+            factors = [_blank(largest, jnp.zeros((outputs, inputs + 1), leaves[0].dtype), False), ()]
+        return structure.unflatten(factors)
+
+    each = (layers.flatten_up_to(tree) for tree in (params, tables_of(net)))
+    return layers.unflatten([of_layer(*layer) for layer in zip(*each, strict=True)])
+
+
+def _blank(largest, leaf, is_table):
     if is_table:
         rows, d = leaf.shape
         return Diagonal(jnp.zeros(rows, leaf.dtype)), jnp.zeros((d, d), leaf.dtype)
-    return tuple(jnp.zeros((length, length), leaf.dtype) for length in lengths_of(leaf))
+    if leaf.ndim != 2 and leaf.size > largest:
+        return (Diagonal(jnp.zeros(leaf.size, leaf.dtype)),)
+    lengths = leaf.shape if leaf.ndim == 2 else (leaf.size,)
+    return tuple(jnp.zeros((length, length), leaf.dtype) for length in lengths)
 
 
-def factors_of(form, leaf, weights):
-    """As many as `blank_factors` has: those of the form, and two of a matrix that it does not call a weight."""
-    if len(lengths_of(leaf)) == 2 and (form.sides is None or isinstance(form, Sum)):
+def factors_of(largest: int, form: Factored, leaf: Array, weights: Float[Array, " m"] | None) -> tuple[Any, ...]:
+    """The Kronecker factors of one parameter, from its gradients in factored form.
+
+    Those of a weight are its form's. So are two of any other matrix, by `matrix_factors`. Anything else has its whole
+    block of the Fisher matrix, or, where it has more than `largest` numbers, the diagonal of that. A bias that is one
+    block with the weight before it has none.
+    """
+    if isinstance(form, BesideWeight):
+        return ()
+    if form.sides is not None and not isinstance(_innermost(form), Sum):
+        return form.kronecker_factors(weights, AXIS)
+    if isinstance(form, Stacked):
+        return jax.vmap(lambda layer, of_layer: factors_of(largest, layer, of_layer, weights))(form.layers, leaf)
+    if leaf.ndim == 2 or form.sides is not None:
         return form.matrix_factors(weights, AXIS)
+    if leaf.size > largest:
+        squares = form.square_total(weights, AXIS).reshape(-1)
+        return (Diagonal(squares / form.examples if weights is None else squares),)
     return form.kronecker_factors(weights, AXIS)
 
 
-def inverses_of(params, factors, damping):
-    def of_leaf(_, factors):
-        if len(factors) == 1:
-            return (_inverse(factors[0], damping),)
-        B, A = factors
-        pi = jnp.sqrt(_mean_diagonal(A) / _mean_diagonal(B))
-        # A factor of zeros, such as that of an input that never changes, takes no part in the sharing.
-        pi = jnp.where(jnp.isfinite(pi) & (pi > 0), pi, jnp.ones_like(pi))
-        root = jnp.sqrt(damping)
-        return _inverse_of(B, root / pi), _inverse_of(A, root * pi)
+def _innermost(form):
+    return _innermost(form.layers) if isinstance(form, Stacked) else form
 
-    return jax.tree.map(of_leaf, params, factors)
+
+def inverses_of(params: PyTree[Array], factors: PyTree[Any], damping: Float[Array, ""]) -> PyTree[Any]:
+    """(B + sqrt(lambda) / pi I)^-1 and (A + pi sqrt(lambda) I)^-1 of two factors, (F + lambda I)^-1 of one.
+
+    Matrices of one size are inverted together, by one program.
+    """
+    damped = jax.tree.map(lambda _, of_leaf: _damped(of_leaf, damping), params, factors)
+    leaves = jax.tree.leaves(damped, is_leaf=is_diagonal)
+    inverses: dict[int, Any] = {k: Diagonal(1 / leaf.values) for k, leaf in enumerate(leaves) if is_diagonal(leaf)}
+    sizes = {k: leaf.shape[-1] for k, leaf in enumerate(leaves) if not is_diagonal(leaf)}
+    for size in sorted(set(sizes.values())):
+        alike = [k for k in sizes if sizes[k] == size]
+        stacks = [leaves[k].reshape(-1, size, size) for k in alike]
+        inverted = jax.vmap(inverse_of)(jnp.concatenate(stacks))
+        ends = list(accumulate(len(stack) for stack in stacks))
+        for k, start, end in zip(alike, [0, *ends], ends, strict=False):
+            inverses[k] = inverted[start:end].reshape(leaves[k].shape)
+    in_order = [inverses[k] for k in range(len(leaves))]
+    of_type = (a.astype(b.dtype) for a, b in zip(*map(jax.tree.leaves, (in_order, factors)), strict=True))
+    return jax.tree.unflatten(jax.tree.structure(factors), of_type)
+
+
+def _damped(factors, damping):
+    """With the damping of each matrix of a stack on its diagonal, in float32 at least."""
+    if len(factors) < 2:
+        return tuple(_with_diagonal(factor, damping) for factor in factors)
+    B, A = factors
+    pi = jnp.sqrt(_mean_diagonal(A) / _mean_diagonal(B))
+    # A factor of zeros, such as that of an input that never changes, takes no part in the sharing.
+    pi = jnp.where(jnp.isfinite(pi) & (pi > 0), pi, jnp.ones_like(pi))
+    root = jnp.sqrt(damping).astype(pi.dtype)
+    return _with_diagonal(B, root / pi), _with_diagonal(A, root * pi)
 
 
 def _mean_diagonal(factor):
-    return factor.values.mean() if is_diagonal(factor) else jnp.trace(factor) / factor.shape[0]
+    return (factor.values if is_diagonal(factor) else jnp.diagonal(factor, axis1=-2, axis2=-1)).mean(-1)
 
 
-def _inverse_of(factor, damping):
-    return Diagonal(1 / (factor.values + damping)) if is_diagonal(factor) else _inverse(factor, damping)
+def _with_diagonal(factor, share):
+    array = factor.values if is_diagonal(factor) else factor
+    n, long = array.shape[-1], long_type(array.dtype)
+    stack = array.shape[: -1 if is_diagonal(factor) else -2]
+    added = jnp.ones(n, long) if is_diagonal(factor) else jnp.eye(n, dtype=long)
+    shares = jnp.broadcast_to(share.astype(long), stack)
+    damped = array.astype(long) + jnp.tensordot(shares, added, axes=0)
+    return Diagonal(damped) if is_diagonal(factor) else damped
 
 
-# One at a time under vmap: on CPUs with few cores, batched Cholesky factors can wait for each other for ever (jaxlib
-# 0.10.2).
-@jax.custom_batching.sequential_vmap
-def _inverse(factor, damping):
-    eye = jnp.eye(factor.shape[0], dtype=factor.dtype)
-    return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(factor + damping * eye), eye)
+def precondition(grads: PyTree[Array], inverses: PyTree[Any]) -> PyTree[Array]:
+    """-B^-1 dW A^-1, or -F^-1 db, of each parameter; -B^-1 [dW db] A^-1 of a weight and a bias that are one block."""
+    leaves, structure = _flat(grads)
+    of_leaves = structure.flatten_up_to(inverses)
+    # A bias without matrices of its own goes with the weight before it.
+    starts = [k for k, of_leaf in enumerate(of_leaves) if of_leaf]
+    ends = [*starts[1:], len(leaves)]
+    blocks = (
+        _preconditioned_block(tuple(leaves[start:end]), of_leaves[start])
+        for start, end in zip(starts, ends, strict=True)
+    )
+    return structure.unflatten([leaf for block in blocks for leaf in block])
 
 
-def precondition(gradient, inverses):
-    """-B^-1 dW A^-1, or -B^-1 db."""
-    if len(inverses) == 1:
-        return -(inverses[0] @ gradient.reshape(-1)).reshape(gradient.shape)
-    layout = jax.typeof(gradient).sharding
-    if is_diagonal(inverses[0]):
-        halfway = inverses[0].values[:, None] * gradient
-    else:
+def _flat(tree) -> tuple[list[Array], Any]:
+    return jax.tree.flatten(tree)
+
+
+def _preconditioned_block(gradients, inverses):
+    layouts = tuple(jax.typeof(gradient).sharding for gradient in gradients)
+    plain = len(gradients) == 1 and gradients[0].ndim == len(inverses) == 2 and not is_diagonal(inverses[0])
+    if plain:
+        (gradient,), (layout,) = gradients, layouts
         halfway = jnp.matmul(inverses[0], gradient, out_sharding=layout)
-    return -jnp.matmul(halfway, inverses[1], out_sharding=layout)
+        return (-jnp.matmul(halfway, inverses[1], out_sharding=layout),)
+    if any(isinstance(layout, NamedSharding) and AxisType.Explicit in layout.mesh.axis_types for layout in layouts):
+        return jax.sharding.auto_axes(_preconditioned, out_sharding=layouts)(gradients, inverses)
+    return _preconditioned(gradients, inverses)
+
+
+def _preconditioned(gradients, inverses):
+    left = inverses[0].values if is_diagonal(inverses[0]) else inverses[0][..., 0]
+    # (stack, rows, columns): one column where there is one factor, and a last one of the bias where that is here too.
+    parts = [gradient.reshape(*left.shape, -1) for gradient in gradients]
+    matrices = jnp.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
+    matrices = left[..., None] * matrices if is_diagonal(inverses[0]) else inverses[0] @ matrices
+    if len(inverses) == 2:
+        matrices = matrices @ inverses[1]
+    pieces = (matrices[..., : parts[0].shape[-1]], matrices[..., parts[0].shape[-1] :])[: len(parts)]
+    return tuple(-piece.reshape(like.shape) for piece, like in zip(pieces, gradients, strict=True))

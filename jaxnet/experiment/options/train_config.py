@@ -57,6 +57,12 @@ class TrainConfig(NetworkOptions, DataOptions):
     weight_decay: float | None = None
     """Of weights, not biases: W loses learning rate x weight decay x W at each step. By default 0.3 for adamw, nadamw
     and lion, which apply it beside the gradient; 0 for the others, which add it to the gradient."""
+    kfac_interval: int = 5
+    """kfac: how many updates the inverses of its matrices serve."""
+    kfac_factor_interval: int = 1
+    """kfac: how many updates pass until another batch is averaged into its matrices."""
+    kfac_one_block: bool = True
+    """kfac: take each layer's weight and bias together."""
     batch_size: int = 32
     """Examples in a minibatch."""
     epochs: int = 100
@@ -122,7 +128,8 @@ class TrainConfig(NetworkOptions, DataOptions):
     """Keep compiled programs in the user's cache folder, so that a run like an earlier one starts at once."""
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("epochs", 1), ("early_stopping", 0), ("seed", 0), ("keep", 1)):
+        least_of = {"batch_size": 1, "epochs": 1, "early_stopping": 0, "seed": 0, "keep": 1}
+        for name, least in (least_of | {"kfac_interval": 1, "kfac_factor_interval": 1}).items():
             value = getattr(self, name)
             if value < least:
                 raise BadInput(f"{option(name)}: expected an integer of at least {least}, got {value}")
@@ -158,6 +165,9 @@ class TrainConfig(NetworkOptions, DataOptions):
             raise BadInput("--noise-multiplier: is in units of --clip-examples, which is missing")
         if self.noise_multiplier and self.optimizer == "kfac":
             raise BadInput("--noise-multiplier: kfac sees the examples beside the noise; use another --optimizer")
+        for name in ("kfac_interval", "kfac_factor_interval", "kfac_one_block"):
+            if self.optimizer != "kfac" and getattr(self, name) != type(self).__dict__[name]:
+                raise BadInput(f"{option(name)}: is for --optimizer kfac, got --optimizer {self.optimizer}")
         if self.backward == "autodiff" and self.feedback != "transpose":
             raise BadInput(f"--feedback {self.feedback}: needs --backward hand; jax.grad knows only the transpose")
         if self.backward == "autodiff" and self.clip_examples is not None:

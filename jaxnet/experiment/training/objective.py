@@ -60,7 +60,7 @@ def make_objective(
     start, order_key, noise, back = _keys(np.uint32(recipe.seed))
     blank = jax.eval_shape(net.init, start)
     sides = sides_of(net, blank, x)
-    optimizer = updates.make_optimizer(recipe, trained_net, loss, batch_size, noise, sides)
+    optimizer = updates.make_optimizer(recipe, trained_net, loss, batch_size, noise, sides, x)
     of_params = layout.of_params(net, blank, sides)
     params = jax.jit(net.init, out_shardings=of_params)(start)
     create = partial(TrainState.create, optimizer=optimizer)

@@ -14,6 +14,8 @@ class Recipe(NamedTuple):
       dtype: of parameters and arithmetic; with 'bfloat16' parameters are in float32.
       optimizer: by name.
       learning_rate, weight_decay: None: what suits the optimizer.
+      kfac_interval, kfac_factor_interval: how many updates K-FAC's inverses, and its factors, serve.
+      kfac_one_block: whether K-FAC takes a weight and its bias together.
       backward: 'hand' or 'autodiff'.
       feedback: through which weights the signal travels back.
       clip_examples: the length of an example's gradient, at most.
@@ -30,6 +32,9 @@ class Recipe(NamedTuple):
     optimizer: str
     learning_rate: float | None
     weight_decay: float | None
+    kfac_interval: int
+    kfac_factor_interval: int
+    kfac_one_block: bool
     backward: str
     feedback: str
     clip_examples: float | None

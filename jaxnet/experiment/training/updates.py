@@ -1,5 +1,8 @@
 """The optimizers that `--optimizer` names: optax's, and K-FAC."""
 
+from functools import partial
+from typing import Any
+
 import jax
 import optax
 from jaxtyping import PyTree
@@ -32,7 +35,13 @@ def weight_decay(recipe: Recipe) -> float:
 
 
 def make_optimizer(
-    recipe: Recipe, net: Layer, loss: Loss, batch_size: int, key: jax.Array, sides: PyTree[Sides]
+    recipe: Recipe,
+    net: Layer,
+    loss: Loss,
+    batch_size: int,
+    key: jax.Array,
+    sides: PyTree[Sides],
+    inputs: PyTree[Any] = None,
 ) -> optax.GradientTransformationExtraArgs:
     """The optimizer of the recipe. Weight decay is for weights: it spares biases, and whatever else is none.
 
@@ -42,8 +51,20 @@ def make_optimizer(
       batch_size: examples in a batch, without what fills it up.
       key: of the noise, and of K-FAC's labels.
       sides: of the network's parameters, see `parameters.sides_of`.
+      inputs: the network's, as shapes alone, by which K-FAC makes its state; None where the parameters' shapes tell it.
     """
-    optimizer = _without_noise(recipe, net, loss, batch_size, key, jax.tree.map(lambda of_one: of_one.is_weight, sides))
+    kfac = partial(
+        optimizers.kfac,
+        net,
+        loss,
+        batch_size=batch_size,
+        interval=recipe.kfac_interval,
+        factor_interval=recipe.kfac_factor_interval,
+        one_block=recipe.kfac_one_block,
+        inputs=inputs,
+        key=key,
+    )
+    optimizer = _without_noise(recipe, kfac, jax.tree.map(lambda of_one: of_one.is_weight, sides))
     if recipe.noise_multiplier:
         assert recipe.clip_examples is not None
         noise = optimizers.private_noise(recipe.clip_examples, recipe.noise_multiplier, batch_size, key)
@@ -58,7 +79,7 @@ def skipped(opt_state: optax.OptState) -> int | None:
     return int(opt_state.total_notfinite) if isinstance(opt_state, optax.ApplyIfFiniteState) else None
 
 
-def _without_noise(recipe, net, loss, batch_size, key, is_weight):
+def _without_noise(recipe, kfac, is_weight):
     rate, decay = learning_rate(recipe), weight_decay(recipe)
     if recipe.optimizer in DECOUPLED:
         return getattr(optax, recipe.optimizer)(rate, weight_decay=decay, mask=is_weight)
@@ -69,6 +90,6 @@ def _without_noise(recipe, net, loss, batch_size, key, is_weight):
         "adam": lambda: optax.adam(rate),
         "rmsprop": lambda: optax.rmsprop(rate),
         "adagrad": lambda: optax.adagrad(rate),
-        "kfac": lambda: optimizers.kfac(net, loss, rate, batch_size=batch_size, key=key),
+        "kfac": lambda: kfac(rate),
     }[recipe.optimizer]()
     return optax.chain(optax.add_decayed_weights(decay, mask=is_weight), optimizer) if decay else optimizer

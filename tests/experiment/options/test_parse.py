@@ -58,13 +58,15 @@ def test_every_option_is_read():
         "process_id": 2,
         "compilation_cache": False,
     }
-    assert options.keys() == {field.name for field in dataclasses.fields(TrainConfig)}
-    line = []
-    for name, value in options.items():
-        line.append(option(name).replace("--", "--no-", 1) if value is False else option(name))
-        values = value if isinstance(value, tuple) else () if isinstance(value, bool) else (value,)
-        line.extend(map(str, values))
-    assert parse(TrainConfig, line) == TrainConfig(**options)
+    of_kfac = {"optimizer": "kfac", "kfac_interval": 3, "kfac_factor_interval": 2, "kfac_one_block": False}
+    assert options.keys() | of_kfac.keys() == {field.name for field in dataclasses.fields(TrainConfig)}
+    for chosen in (options, of_kfac):
+        line = []
+        for name, value in chosen.items():
+            line.append(option(name).replace("--", "--no-", 1) if value is False else option(name))
+            values = value if isinstance(value, tuple) else () if isinstance(value, bool) else (value,)
+            line.extend(map(str, values))
+        assert parse(TrainConfig, line) == TrainConfig(**chosen)
 
 
 def test_no_hidden_layer_is_a_linear_model():
@@ -92,6 +94,8 @@ def test_no_hidden_layer_is_a_linear_model():
             "--noise-multiplier 1 --clip-examples 1 --optimizer kfac",
             "--noise-multiplier: kfac sees the examples beside the noise; use another --optimizer",
         ),
+        ("--optimizer kfac --kfac-interval 0", "--kfac-interval: expected an integer of at least 1, got 0"),
+        ("--no-kfac-one-block", "--kfac-one-block: is for --optimizer kfac, got --optimizer adamw"),
         (
             "--feedback sign --backward autodiff",
             "--feedback sign: needs --backward hand; jax.grad knows only the transpose",
