@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from jaxnet.experiment.networks.architecture import ARCHITECTURES, architecture_of, own_options
+from jaxnet.experiment.networks.cnn import CnnOptions
 from jaxnet.experiment.networks.mlp import MlpOptions
 from jaxnet.experiment.networks.network import Network
+from jaxnet.experiment.networks.resnet import ResnetOptions
 
 if TYPE_CHECKING:
     ModelName: TypeAlias = str
@@ -24,7 +26,7 @@ class ModelOption:
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkOptions(MlpOptions, ModelOption):
+class NetworkOptions(ResnetOptions, CnnOptions, MlpOptions, ModelOption):
     """Which network it is, and the options of all of them."""
 
     def __post_init__(self) -> None:

@@ -59,8 +59,11 @@ def test_every_option_is_read():
         "compilation_cache": False,
     }
     of_kfac = {"optimizer": "kfac", "kfac_interval": 3, "kfac_factor_interval": 2, "kfac_one_block": False}
-    assert options.keys() | of_kfac.keys() == {field.name for field in dataclasses.fields(TrainConfig)}
-    for chosen in (options, of_kfac):
+    of_cnn = {"model": "cnn", "channels": (4, 8), "groups": 2, "shift": 1, "flip": True, "window": 5, "dropout": 0.5}
+    of_resnet = {"model": "resnet", "blocks": 3}
+    each = (options, of_kfac, of_cnn, of_resnet)
+    assert {name for of_one in each for name in of_one} == {field.name for field in dataclasses.fields(TrainConfig)}
+    for chosen in each:
         line = []
         for name, value in chosen.items():
             line.append(option(name).replace("--", "--no-", 1) if value is False else option(name))
