@@ -1,7 +1,7 @@
 """Every reading against the gradients of `vmap(jax.grad)`, formed one by one."""
 
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,6 @@ NETWORKS = {
     "few positions, wide": (jn.mlp((4, 12, 12, 3), jn.tanh), (2,)),
     "many positions": (jn.mlp((4, 6, 3), jn.tanh), (7,)),
     "a grid of positions": (jn.mlp((4, 6, 3), jn.tanh), (2, 3)),
-    "repeated": (jn.chain(jn.repeat(jn.chain(jn.dense(4, 4), jn.tanh), 3), jn.dense(4, 3)), ()),
     "repeated, with positions": (jn.repeat(jn.chain(jn.dense(4, 4), jn.tanh), 3), (2,)),
     "repeated and recomputed": (jn.repeat(jn.recompute(jn.residual(jn.mlp((4, 5, 4), jn.tanh))), 2), ()),
     "repeated repeats": (jn.repeat(jn.repeat(jn.chain(jn.dense(4, 4), jn.tanh), 2), 3), ()),
@@ -144,26 +143,34 @@ def assert_close(actual, expected, name=""):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE * np.abs(theirs).max(), err_msg=name)
 
 
+def assert_every_reading(dparams, formed, but=()):
+    """All of them in one program, and each what it should be."""
+    formed, names = jax.device_get(formed), [name for name in READINGS if name not in but]
+    actual = jax.jit(lambda dparams: {name: READINGS[name][0](dparams, formed) for name in names})(dparams)
+    for name in names:
+        assert_close(actual[name], READINGS[name][1](formed), name)
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 def test_every_reading_is_that_of_the_gradients_formed_one_by_one(network, x64, key):
-    dparams, formed = factored_and_formed(*NETWORKS[network], key)
-    formed = jax.device_get(formed)
-    everything = jax.jit(lambda dparams: {name: read(dparams, formed) for name, (read, _) in READINGS.items()})
-    actual = everything(dparams)
-    for name, (_, expectation) in READINGS.items():
-        assert_close(actual[name], expectation(formed), name)
+    assert_every_reading(*factored_and_formed(*NETWORKS[network], key))
+
+
+@cache
+def two_batches():
+    keys = jax.random.split(jax.random.key(2026), 2)
+    batches = [factored_and_formed(*NETWORKS["few positions"], key) for key in keys]
+    return [(dparams, jax.device_get(formed)) for dparams, formed in batches]
 
 
 @pytest.mark.parametrize("name", READINGS)
-def test_every_reading_is_the_same_without_jit_and_under_vmap(name, x64, key):
-    net, positions = NETWORKS["few positions"]
+def test_every_reading_is_the_same_without_jit_and_under_vmap(name, x64):
     read, expectation = READINGS[name]
-    batches = [factored_and_formed(net, positions, k) for k in jax.random.split(key, 2)]
-    batches = [(dparams, jax.device_get(formed)) for dparams, formed in batches]
+    batches = two_batches()
     dparams, formed = batches[0]
     assert_close(read(dparams, formed), expectation(formed), name)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(dparams for dparams, _ in batches))
-    vmapped = jax.vmap(lambda dparams: read(dparams, formed))(stacked)
+    vmapped = jax.jit(jax.vmap(lambda dparams: read(dparams, formed)))(stacked)
     if name in ("clipped_mean", "dot"):  # their other argument is the first batch's
         assert_close(jax.tree.map(lambda leaf: leaf[0], vmapped), expectation(formed), name)
     else:
@@ -179,10 +186,11 @@ def test_clipping_every_part_by_its_own_norm(x64, key):
         clipped_by_hand(part, most) if jax.tree.leaves(part) else ()
         for part, most in zip(formed, by_layer, strict=True)
     )
-    assert_close(per_example.clipped_mean(dparams, by_layer), expected)
     by_leaf = jax.tree.map(lambda _: 0.4, formed)
-    expected = jax.tree.map(lambda g: clipped_by_hand(g, 0.4), formed)
-    assert_close(per_example.clipped_mean(dparams, by_leaf), expected)
+    both = jax.jit(lambda dparams: [per_example.clipped_mean(dparams, most) for most in (by_layer, by_leaf)])
+    of_layers, of_leaves = both(dparams)
+    assert_close(of_layers, expected)
+    assert_close(of_leaves, jax.tree.map(lambda g: clipped_by_hand(g, 0.4), formed))
 
 
 def test_clipped_weighs_every_example_and_leaves_out_those_of_weight_zero(x64, key):
@@ -231,7 +239,7 @@ def test_gram_between_two_batches(positions, x64, key):
     net = jn.mlp((4, 6, 3), jn.tanh)
     dparams, formed = factored_and_formed(net, positions, key)
     others, others_formed = factored_and_formed(net, positions, key, examples=4)
-    assert_close(per_example.gram(dparams, others), flat(formed) @ flat(others_formed).T)
+    assert_close(jax.jit(per_example.gram)(dparams, others), flat(formed) @ flat(others_formed).T)
 
 
 @pytest.mark.parametrize("positions", [2, 7], ids=["pairs of positions", "gradients formed"])
