@@ -16,7 +16,6 @@ DROP = masked(0.5)
 BLOCK = jn.residual(jn.chain(jn.dense(4, 4), jn.tanh, DROP))
 NETS = {
     "chain": jn.chain(jn.dense(4, 4), DROP, jn.tanh, DROP, jn.dense(4, 3)),
-    "repeat": jn.chain(jn.repeat(BLOCK, 3), jn.dense(4, 3)),
     "repeat of recompute": jn.chain(jn.repeat(jn.recompute(BLOCK), 3), jn.dense(4, 3)),
     "repeat of repeat": jn.chain(jn.repeat(jn.repeat(BLOCK, 2), 2), jn.dense(4, 3)),
 }
