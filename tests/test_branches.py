@@ -19,7 +19,6 @@ def dense():
 ATTENTION = jn.residual(jn.chain(jn.branches(dense(), weight(4, 4), dense()), attend, dense()))
 WRAPPED = {
     "alone": ATTENTION,
-    "repeat": jn.repeat(ATTENTION, 2),
     "repeat of recompute": jn.repeat(jn.recompute(ATTENTION), 2),
 }
 
@@ -56,7 +55,6 @@ def test_readings_and_curvature_of_attention_are_those_of_autodiff(name, x64, ke
     x, y = (jax.random.normal(jax.random.fold_in(key, k), (3, 5, 4)) for k in (1, 2))
     flat, unflatten = jax.flatten_util.ravel_pytree(net.init(key))
 
-    @jax.jit
     def ours(flat):
         params = unflatten(flat)
         read = jn.value_and_grad(net, LOSS, read=lambda d, _: (per_example.each(d), per_example.squared_norms(d)))
@@ -64,14 +62,13 @@ def test_readings_and_curvature_of_attention_are_those_of_autodiff(name, x64, ke
         gradient, ggn = jn.value_and_grad(net, LOSS), curvature.ggn_diagonal(net, LOSS, params, x, y)
         return gradient(params, x, y)[1], short(params, x, y)[1], *read(params, x, y)[1], ggn
 
-    @jax.jit
     def theirs(flat):
         each = jax.jacrev(lambda flat: LOSS.forward(net.apply(unflatten(flat), x), y))(flat)
         J = jax.jacrev(lambda flat: net.apply(unflatten(flat), x).reshape(3, -1))(flat)
         return each, (J**2).sum(1).mean(0)
 
-    gradient, short, each, norms, ggn = ours(flat)
-    expected, expected_ggn = theirs(flat)
+    both = jax.jit(lambda flat: (ours(flat), theirs(flat)))
+    (gradient, short, each, norms, ggn), (expected, expected_ggn) = both(flat)
     assert_close(gradient, unflatten(expected.mean(0)))
     for ours_short, right in zip(jax.tree.leaves(short), jax.tree.leaves(gradient), strict=True):
         np.testing.assert_allclose(ours_short, right, rtol=0, atol=1e-5)
@@ -91,7 +88,7 @@ def test_the_hessians_signal_takes_one_of_its_kind_for_each_part_of_a_tuple(x64,
     net = jn.chain(dense(), jn.tanh, two, squares, total, dense())
     x, y = (jax.random.normal(jax.random.fold_in(key, k), (3, 4)) for k in (1, 2))
     flat, unflatten = jax.flatten_util.ravel_pytree(net.init(key))
-    expected = jax.hessian(lambda flat: LOSS.forward(net.apply(unflatten(flat), x), y).mean())(flat)
+    expected = jax.jit(jax.hessian(lambda flat: LOSS.forward(net.apply(unflatten(flat), x), y).mean()))(flat)
     actual = jax.jit(lambda flat: curvature.hessian_diagonal(net, LOSS, unflatten(flat), x, y))(flat)
     assert_close(actual, unflatten(jnp.diag(expected)))
 
@@ -104,8 +101,8 @@ def test_integers_have_no_cotangent(x64, key):
     assert jax.jit(net.backward)(params, cache, y)[1] is None
     assert jn.signals(net, params, cache, y)[0] is None
     apply = jn.with_hand_derived_vjp(net)
-    ours, theirs = (jax.grad(lambda params, f=f: (f(params, x) ** 2).sum())(params) for f in (apply, net.apply))
-    assert_close(ours, theirs)
+    both = jax.jit(lambda params: [jax.grad(lambda p, f=f: (f(p, x) ** 2).sum())(params) for f in (apply, net.apply)])
+    assert_close(*both(params))
     _, pullback = jax.vjp(apply, params, x)
     assert pullback(y)[1].dtype == jax.dtypes.float0
 

@@ -159,7 +159,8 @@ def test_numbers_that_all_round_to_the_same_side_do_not_make_a_clipped_gradient_
     ones = jnp.ones((1, 2, 16), jnp.bfloat16)
     outer = jn.Outer(ones, ones, dtype=jnp.dtype("float32"))
     most = np.linspace(1, 2, 64, dtype=np.float32)
-    length = lengths(flat(jax.vmap(per_example.clipped_mean, (None, 0))(outer, jnp.asarray(most))))
+    clip = jax.jit(jax.vmap(per_example.clipped_mean, (None, 0)))
+    length = lengths(flat(clip(outer, jnp.asarray(most))))
     assert (length <= most).all()
     assert (length > (1 - 2**-7) * most).all()
 
@@ -168,7 +169,7 @@ def test_examples_of_all_sizes_in_one_batch_count_alike():
     """From 1e-30 to 1e30, clipped to 1e-30: the smallest of their factors is 1e-60."""
     sizes = 10.0 ** np.arange(-30, 31, 5)
     outer = jn.Outer(jnp.asarray(np.diag(sizes**0.5), jnp.float32), jnp.asarray(np.diag(sizes**0.5), jnp.float32))
-    clipped = np.asarray(per_example.clipped_mean(outer, 1e-30)) * len(sizes)
+    clipped = np.asarray(jax.jit(partial(per_example.clipped_mean, max_norm=1e-30))(outer)) * len(sizes)
     # The product's zeros are exact; margin and rounding take 4e-6.
     np.testing.assert_allclose(clipped, np.diag(np.full(len(sizes), 1e-30)), rtol=1e-5)
 
@@ -178,9 +179,9 @@ def test_a_gradient_that_is_no_number_is_not_hidden(bad):
     """Nor one whose norm, sqrt(8) 3e38, is beyond float32."""
     g = jnp.ones((3, 8)).at[1].set(bad)
     for batch_size in (None, 3):
-        assert jnp.isnan(per_example.clipped(1.0, batch_size)(jn.Each(g), None)).all()
-    expected = per_example.clipped_mean(jn.Each(jnp.ones((2, 8))), 1.0)
-    actual = per_example.clipped(1.0)(jn.Each(g), jnp.array([0.5, 0.0, 0.5]))
+        assert jnp.isnan(jax.jit(per_example.clipped(1.0, batch_size))(jn.Each(g), None)).all()
+    expected = jax.jit(partial(per_example.clipped_mean, max_norm=1.0))(jn.Each(jnp.ones((2, 8))))
+    actual = jax.jit(per_example.clipped(1.0))(jn.Each(g), jnp.array([0.5, 0.0, 0.5]))
     np.testing.assert_array_equal(actual, expected)
 
 
@@ -203,7 +204,7 @@ def test_clipping_to_a_short_type_can_be_differentiated(dtype):
         return (per_example.clipped_mean(jn.Each(g), 10.0).astype(jnp.float32) ** 2).sum()
 
     # Not clipped, |g|^2 = 25 s^2; (3, 4) are exact in both types.
-    np.testing.assert_allclose(jax.value_and_grad(length)(1.0), (25.0, 50.0), rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(jax.value_and_grad(length))(1.0), (25.0, 50.0), rtol=1e-6)
 
 
 WEIGHTS = {

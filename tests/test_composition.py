@@ -35,9 +35,10 @@ def test_twice_in_one_program(problem):
         return jnp.sin(apply(params, jnp.tanh(x)) ** 2).sum() + apply(params, x).prod()
 
     gradient = jax.grad(program, argnums=(1, 2))
-    ours, expected = jn.with_hand_derived_vjp(net), gradient(net.apply, params, x)
+    compiled = jax.jit(gradient, static_argnums=0)
+    ours, expected = jn.with_hand_derived_vjp(net), compiled(net.apply, params, x)
     assert_trees_equal(gradient(ours, params, x), expected)
-    assert_trees_equal(jax.jit(gradient, static_argnums=0)(ours, params, x), expected)
+    assert_trees_equal(compiled(ours, params, x), expected)
 
 
 def test_nested_in_itself(problem):
@@ -48,7 +49,7 @@ def test_nested_in_itself(problem):
     def program(inner, outer, wide_params, params):
         return outer(params, inner(wide_params, inner(wide_params, x))).sum()
 
-    gradient = jax.grad(program, argnums=(2, 3))
+    gradient = jax.jit(jax.grad(program, argnums=(2, 3)), static_argnums=(0, 1))
     ours = gradient(jn.with_hand_derived_vjp(wide), jn.with_hand_derived_vjp(net), wide_params, params)
     assert_trees_equal(ours, gradient(wide.apply, net.apply, wide_params, params))
 
@@ -74,9 +75,14 @@ def test_the_hessian_by_forward_over_our_gradient(problem):
     def gradient(flat):
         return jax.flatten_util.ravel_pytree(ours(unflatten(flat), x, y)[1])[0]
 
-    expected = jax.hessian(lambda flat: mean_loss_of(net, loss, x, y)(unflatten(flat)))(flat)
-    np.testing.assert_allclose(jax.jacfwd(gradient)(flat), expected, **EXACT)
-    np.testing.assert_allclose(jax.jacrev(gradient)(flat), expected, **EXACT)
+    @jax.jit
+    def hessians(flat):
+        expected = jax.hessian(lambda flat: mean_loss_of(net, loss, x, y)(unflatten(flat)))(flat)
+        return expected, jax.jacfwd(gradient)(flat), jax.jacrev(gradient)(flat)
+
+    expected, *actual = hessians(flat)
+    for ours in actual:
+        np.testing.assert_allclose(ours, expected, **EXACT)
 
 
 def test_reverse_over_the_attached_rule_gives_second_derivatives(problem):
@@ -87,8 +93,8 @@ def test_reverse_over_the_attached_rule_gives_second_derivatives(problem):
         gradient = jax.grad(lambda params: loss.forward(apply(params, x), y).mean())(params)
         return sum((leaf**2).sum() for leaf in jax.tree.leaves(gradient))
 
-    ours, theirs = (jax.grad(lambda params, f=f: penalty(f, params))(params) for f in (apply, net.apply))
-    assert_trees_equal(ours, theirs)
+    gradient = jax.jit(jax.grad(penalty, argnums=1), static_argnums=0)
+    assert_trees_equal(gradient(apply, params), gradient(net.apply, params))
 
 
 def test_meta_learning_differentiates_through_updates(problem):
@@ -104,7 +110,7 @@ def test_meta_learning_differentiates_through_updates(problem):
 
     ours = lambda params: jn.value_and_grad(net, loss)(params, x, y)[1]  # noqa: E731
     theirs = jax.grad(mean_loss_of(net, loss, x, y))
-    meta = jax.grad(adapted_loss, argnums=(1, 2))
+    meta = jax.jit(jax.grad(adapted_loss, argnums=(1, 2)), static_argnums=0)
     assert_trees_equal(meta(ours, params, 0.1), meta(theirs, params, 0.1))
 
 
@@ -121,27 +127,33 @@ def test_make_step_is_differentiated_through(problem):
         grads = jax.grad(mean_loss_of(net, loss, x, y))(params)
         return mean_loss_of(net, loss, x, y)(jax.tree.map(lambda w, dw: w - 0.1 * dw, params, grads))
 
-    assert_trees_equal(jax.jit(jax.grad(after_a_step))(params), jax.grad(by_hand)(params))
+    assert_trees_equal(*jax.jit(lambda params: [jax.grad(f)(params) for f in (after_a_step, by_hand)])(params))
 
 
 def test_rematerialisation(problem):
     net, loss, params, x, y = problem
-    for apply in (jax.checkpoint(net.apply), jax.checkpoint(jn.with_hand_derived_vjp(net))):
-        actual = jax.grad(lambda params, apply=apply: loss.forward(apply(params, x), y).mean())(params)
-        assert_trees_equal(actual, jax.grad(mean_loss_of(net, loss, x, y))(params))
+    ways = net.apply, jax.checkpoint(net.apply), jax.checkpoint(jn.with_hand_derived_vjp(net))
+
+    @jax.jit
+    def gradients(params):
+        return [jax.grad(lambda params, f=f: loss.forward(f(params, x), y).mean())(params) for f in ways]
+
+    expected, *actual = gradients(params)
+    for ours in actual:
+        assert_trees_equal(ours, expected)
 
 
 def test_shapes_alone(problem):
     net, loss, params, x, y = problem
     shapes = jax.eval_shape(jn.value_and_grad(net, loss), *jax.eval_shape(lambda *tree: tree, params, x, y))
-    value, grads = jn.value_and_grad(net, loss)(params, x, y)
+    value, grads = jax.jit(jn.value_and_grad(net, loss))(params, x, y)
     assert shapes[0].shape == value.shape
     assert jax.tree.map(lambda a: (a.shape, a.dtype), shapes[1]) == jax.tree.map(lambda a: (a.shape, a.dtype), grads)
 
 
 def test_donated_parameters(problem):
     net, loss, params, x, y = problem
-    expected = jax.value_and_grad(mean_loss_of(net, loss, x, y))(params)
+    expected = jax.jit(jax.value_and_grad(mean_loss_of(net, loss, x, y)))(params)
 
     def descend(params, x, y):
         value, grads = jn.value_and_grad(net, loss)(params, x, y)
@@ -166,7 +178,7 @@ def test_with_64_bit_types_and_without(enabled, key):
     with jax.enable_x64(enabled):
         net, loss = jn.mlp((3, 4, 2), jn.tanh), jn.losses.half_squared_error
         params, x = net.init(key), jax.random.normal(key, (6, 3))
-        value, grads = jn.value_and_grad(net, loss)(params, x, x[:, :2])
+        value, grads = jax.jit(jn.value_and_grad(net, loss))(params, x, x[:, :2])
         dtypes = {leaf.dtype for leaf in jax.tree.leaves((params, value, grads))}
         assert dtypes == {jnp.dtype("float64" if enabled else "float32")}
 
@@ -182,13 +194,15 @@ def test_mixed_precision(through, key):
         return jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), tree)
 
     if through == "value_and_grad":
-        _, grads = jn.value_and_grad(net, loss)(cast(params), cast(x), cast(y))
+        _, grads = jax.jit(jn.value_and_grad(net, loss))(cast(params), cast(x), cast(y))
         grads = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), grads)
     else:
         apply = jn.with_hand_derived_vjp(net)
-        grads = jax.grad(lambda params: loss.forward(apply(cast(params), cast(x)), cast(y)).mean())(params)
-    reference = jax.grad(mean_loss_of(net, loss, x, y))(params)
-    autodiff = jax.grad(lambda p: loss.forward(net.apply(cast(p), cast(x)), cast(y)).mean().astype(jnp.float32))(params)
+        grads = jax.jit(jax.grad(lambda params: loss.forward(apply(cast(params), cast(x)), cast(y)).mean()))(params)
+    reference = jax.jit(jax.grad(mean_loss_of(net, loss, x, y)))(params)
+    autodiff = jax.jit(
+        jax.grad(lambda p: loss.forward(net.apply(cast(p), cast(x)), cast(y)).mean().astype(jnp.float32))
+    )(params)
     assert {leaf.dtype for leaf in jax.tree.leaves(grads)} == {jnp.dtype("float32")}
 
     def errors(tree):

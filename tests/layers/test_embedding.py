@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
-from test_per_example import EXAMPLES, READINGS, assert_close
+from test_per_example import EXAMPLES, assert_close, assert_every_reading
 
 import jaxnet as jn
 from jaxnet import curvature, per_example
@@ -58,13 +58,8 @@ def test_every_reading_is_that_of_the_gradients_formed_one_by_one(name, x64, key
         assert dx is None
         return dparams, jax.vmap(jax.grad(loss_of_one), (None, 0, 0))(params, x, y)
 
-    dparams, formed = jax.device_get(both(params, ids, y))
-    dparams = jax.tree.map(jnp.asarray, dparams)
     # A row that no example looked up has neither signal nor noise.
-    with np.errstate(invalid="ignore", divide="ignore"):
-        for reading, (read, expected) in READINGS.items():
-            if reading != "signal_to_noise":
-                assert_close(read(dparams, formed), expected(formed), reading)
+    assert_every_reading(*both(params, ids, y), but=["signal_to_noise"])
 
 
 def test_curvature_is_that_of_the_matrices_formed(x64, key):
@@ -100,12 +95,12 @@ def test_curvature_is_that_of_the_matrices_formed(x64, key):
 def test_its_kronecker_factors_are_counts_and_a_matrix_and_exact_in_a_linear_network(x64, key):
     net, x = jn.chain(jn.embedding(5, 3), jn.dense(3, 3)), jnp.asarray(IDS[:, 0])
     params, y = net.init(key), jnp.zeros((EXAMPLES, 3))
-    counts, among_outputs = curvature.kflr(net, LOSS, params, x, y)[0].W
+    quantities = curvature.kflr, curvature.ggn_blocks, curvature.ekfac
+    of_all = jax.jit(lambda *arguments: [quantity(net, LOSS, *arguments)[0].W for quantity in quantities])
+    (counts, among_outputs), block, eigen = of_all(params, x, y)
     assert isinstance(counts, curvature.Diagonal)
     assert_close(counts.values, np.bincount(IDS[:, 0], minlength=5) / EXAMPLES)
-    block = np.asarray(curvature.ggn_blocks(net, LOSS, params, x, y)[0].W)
-    assert_close(jnp.kron(counts.matrix(), among_outputs), block)
-    eigen = curvature.ekfac(net, LOSS, params, x, y)[0].W
+    assert_close(np.kron(counts.matrix(), among_outputs), block)
     of_ids, of_width = eigen.bases
     basis = np.kron(of_ids.matrix(), of_width)
     assert_close(basis @ np.diag(np.ravel(eigen.values)) @ basis.T, block)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
-from test_per_example import EXAMPLES, READINGS, assert_close
+from test_per_example import EXAMPLES, assert_close, assert_every_reading
 
 import jaxnet as jn
 from jaxnet import curvature, per_example
@@ -14,14 +14,12 @@ from jaxnet.parameters import Sides, sides_of
 LOSS = jn.losses.half_squared_error
 LAYERS = {
     # name: layer, shape of x.
-    "table": (jn.position_table(5, 4), (3, 5, 4)),
+    "table, sinusoidal and rotary": (jn.branches(jn.position_table(5, 4), jn.sinusoidal(), jn.rotary()), (3, 5, 4)),
     "table, shorter examples": (
         jn.chain(jn.position_table(5, 4), jn.recompute(jn.residual(jn.position_table(3, 4)))),
         (3, 2, 4),
     ),
-    "sinusoidal": (jn.sinusoidal(), (3, 5, 4)),
-    "sinusoidal, of another base": (jn.sinusoidal(base=2.0), (2, 3, 2)),
-    "rotary": (jn.rotary(), (3, 5, 4)),
+    "sinusoidal, of another base": (jn.sinusoidal(base=2.0), (3, 5, 4)),
     "rotary, in heads": (jn.repeat(jn.recompute(jn.rotary(2, base=3.0)), 2), (2, 3, 8)),
 }
 
@@ -54,14 +52,11 @@ def test_readings_and_curvature_of_the_table_are_those_of_what_is_formed(x64, ke
         formed = jax.vmap(unflatten)(jax.jacrev(losses)(flat))
         return dparams, of_curvature, formed, [unflatten((J**2).sum(1).mean(0)), unflatten(hessian)]
 
-    dparams, of_curvature, formed, expected = jax.device_get(both(flat))
-    dparams = jax.tree.map(jnp.asarray, dparams)
+    dparams, of_curvature, formed, expected = both(flat)
     assert isinstance(dparams[1].E, jn.Each)
-    for reading, (read, of_formed) in READINGS.items():
-        # Positions that no example has give neither signal nor noise.
-        if reading != "signal_to_noise":
-            assert_close(read(dparams, formed), of_formed(formed), reading)
-    for ours, theirs in zip(of_curvature, expected, strict=True):
+    # Positions that no example has give neither signal nor noise.
+    assert_every_reading(dparams, formed, but=["signal_to_noise"])
+    for ours, theirs in zip(of_curvature, jax.device_get(expected), strict=True):
         assert_close(ours, theirs)
     assert Sides() == sides_of(net, params, x)[1].E
 
