@@ -54,8 +54,8 @@ def silu_value(z: Signal) -> Signal:
 
 def silu_slope(z: Signal) -> Signal:
     """s + z s (1 - s)."""
-    s = jax.nn.sigmoid(z)
-    return s * (1 + z * (1 - s))
+    # 1 - s would lose the digits of s(-z) for large z.
+    return jax.nn.sigmoid(z) * (1 + z * jax.nn.sigmoid(-z))
 
 
 def silu_bend(z: Signal) -> Signal:

@@ -107,6 +107,6 @@ def test_the_options_of_the_shell_examples_exist():
     from jaxnet.experiment.options.train_config import TrainConfig
 
     lines = re.findall(r"^python scripts/train\.py (--(?!help).+)$", README, re.MULTILINE)
-    assert len(lines) == 10
+    assert len(lines) == 11
     for line in lines:
         parse(TrainConfig, line.split())

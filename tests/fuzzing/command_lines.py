@@ -16,6 +16,7 @@ from jaxnet.experiment.commands.check import CheckConfig
 from jaxnet.experiment.commands.compare import CompareConfig
 from jaxnet.experiment.commands.export import ExportConfig
 from jaxnet.experiment.commands.predict import PredictConfig
+from jaxnet.experiment.commands.runs import RunsConfig
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.options.train_config import TrainConfig
@@ -25,6 +26,7 @@ SCRIPTS: dict[str, tuple[type, int]] = {
     "predict.py": (PredictConfig, 9),
     "export.py": (ExportConfig, 6),
     "compare.py": (CompareConfig, 7),
+    "runs.py": (RunsConfig, 4),
     "check_gradients.py": (CheckConfig, 5),
     "lesson.py": (LessonConfig, 5),
     "benchmark.py": (BenchmarkConfig, 8),
@@ -55,9 +57,13 @@ RIGHT = {
     "part": ("train", "validation", "test", "all"),
     "run": (samples.RUN, samples.STOPPED, samples.NUMBERS),
     "seeds": ("1",),
+    "folder": (".", samples.RUN),
+    "features": ("x",),
+    "drop": ("x",),
+    "categorical": ("x",),
 }
 # Without "--" before them.
-POSITIONAL = {"run", "what"}
+POSITIONAL = {"run", "what", "folder"}
 WRITTEN = {"out", "resume"}
 
 
@@ -75,7 +81,7 @@ def make(rng: random.Random, folder: Path) -> Case:
         values = _values(rng, field.name, types[field.name])
         if field.name in POSITIONAL:
             positional = values
-        elif rng.random() < (0.8 if field.default is dataclasses.MISSING else 3 / len(types)):
+        elif rng.random() < (0.8 if field.default is dataclasses.MISSING else 6 / len(types)):
             given = [(name, kept) for name, kept in given if name != field.name] + [(field.name, values)]
     line = [*positional, *(part for name, values in given for part in _option(rng, name, types[name], values))]
     for _ in range(rng.choice((0, 1, 1, 2, 3))):

@@ -166,7 +166,7 @@ class TrainConfig(NetworkOptions, DataOptions):
         if self.noise_multiplier and self.optimizer == "kfac":
             raise BadInput("--noise-multiplier: kfac sees the examples beside the noise; use another --optimizer")
         for name in ("kfac_interval", "kfac_factor_interval", "kfac_one_block"):
-            if self.optimizer != "kfac" and getattr(self, name) != type(self).__dict__[name]:
+            if self.optimizer != "kfac" and getattr(self, name) != getattr(type(self), name):
                 raise BadInput(f"{option(name)}: is for --optimizer kfac, got --optimizer {self.optimizer}")
         if self.backward == "autodiff" and self.feedback != "transpose":
             raise BadInput(f"--feedback {self.feedback}: needs --backward hand; jax.grad knows only the transpose")

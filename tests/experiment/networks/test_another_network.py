@@ -27,24 +27,24 @@ pytestmark = pytest.mark.usefixtures("optax_promotion", "without_figures")
 class BlocksOptions:
     """The options of residual blocks."""
 
-    blocks: int = 1
+    times: int = 1
     """How many."""
     activation: Literal["relu", "leaky_relu", "tanh", "sigmoid", "softplus", "identity"] = "relu"
     """In each block."""
 
     def __post_init__(self):
-        if self.blocks < 1:
-            raise BadInput(f"--blocks: expected an integer of at least 1, got {self.blocks}")
+        if self.times < 1:
+            raise BadInput(f"--times: expected an integer of at least 1, got {self.times}")
 
 
 def build(options, shape, outputs, output_activation):
     (inputs,) = shape
     block = jn.residual(jn.chain(jn.dense(inputs, inputs), ACTIVATIONS[options.activation]))
-    return jn.chain(*[block] * options.blocks, jn.dense(inputs, outputs), ACTIVATIONS[output_activation])
+    return jn.chain(*[block] * options.times, jn.dense(inputs, outputs), ACTIVATIONS[output_activation])
 
 
 def described(options, shape, outputs):
-    return f"{options.blocks} blocks of {shape[0]}"
+    return f"{options.times} blocks of {shape[0]}"
 
 
 BLOCKS = Architecture("blocks", BlocksOptions, build, described)
@@ -67,15 +67,15 @@ def registered(monkeypatch):
 
 def test_it_is_trained_gone_on_with_saved_loaded_and_exported(registered, tmp_path, capsys):
     out = tmp_path / "run"
-    train.run(parse(Config, f"--data iris --model blocks --blocks 2 --epochs 2 --out {out}".split()))
+    train.run(parse(Config, f"--data iris --model blocks --times 2 --epochs 2 --out {out}".split()))
     assert "network    2 blocks of 4, output identity; 55 parameters\n" in capsys.readouterr().out
     stored = json.loads((out / "config.json").read_text())
-    assert (stored["model"], stored["blocks"], stored["hidden"]) == ("blocks", 2, [256])
+    assert (stored["model"], stored["times"], stored["hidden"]) == ("blocks", 2, [256])
     assert "init" not in stored["resolved"]
     train.run(dataclasses.replace(folder.read_options(out, restored), resume=str(out), out=None, epochs=3))
 
     loaded = model.load(out)
-    assert loaded.network == Config(model="blocks", blocks=2).network((4,), 3, "identity")
+    assert loaded.network == Config(model="blocks", times=2).network((4,), 3, "identity")
     x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     expected = loaded.predict(loaded.scaling(x.astype(float)))
     exported = jax_export.deserialize(bytearray(export(ExportConfig(str(out))).read_bytes()))
@@ -83,12 +83,12 @@ def test_it_is_trained_gone_on_with_saved_loaded_and_exported(registered, tmp_pa
     with np.load(export(ExportConfig(str(out), to="npz"))) as arrays:
         about = json.loads(str(arrays["description"]))
         np.testing.assert_array_equal(arrays["params[2].W"], loaded.params[2].W)
-    told = {"model": "blocks", "blocks": 2, "activation": "relu", "shape": [4], "outputs": 3}
+    told = {"model": "blocks", "times": 2, "activation": "relu", "shape": [4], "outputs": 3}
     assert {name: about[name] for name in told} == told
 
 
 def test_it_is_split_over_a_mesh(registered, tmp_path):
-    train.run(Config(data="iris", model="blocks", blocks=2, epochs=1, out=str(tmp_path / "run"), mesh="model=2"))
+    train.run(Config(data="iris", model="blocks", times=2, epochs=1, out=str(tmp_path / "run"), mesh="model=2"))
     with pytest.raises(BadInput) as error:
         train.run(Config(data="iris", model="blocks", epochs=1, out=str(tmp_path / "other"), mesh="model=7"))
     assert str(error.value) == (
@@ -99,9 +99,9 @@ def test_it_is_split_over_a_mesh(registered, tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("--blocks 2", "--blocks: is an option of --model blocks, not of mlp; leave it out"),
-        ("--model blocks --hidden 8", "--hidden: is an option of --model mlp, not of blocks; leave it out"),
-        ("--model blocks --blocks 0", "--blocks: expected an integer of at least 1, got 0"),
+        ("--times 2", "--times: is an option of --model blocks, not of mlp; leave it out"),
+        ("--model blocks --hidden 8", "--hidden: is an option of --model cnn or mlp, not of blocks; leave it out"),
+        ("--model blocks --times 0", "--times: expected an integer of at least 1, got 0"),
     ],
 )
 def test_an_option_of_another_network_is_refused_and_its_own_are_checked(line, message, registered):
@@ -122,7 +122,7 @@ def test_a_model_of_a_network_that_is_not_known_is_named(registered, tmp_path, m
     with pytest.raises(BadInput) as error:
         model.load(tmp_path / "run")
     path = tmp_path / "run" / "model.npz"
-    assert str(error.value) == f"{path}: holds a network 'blocks', and this version of jaxnet knows mlp"
+    assert str(error.value) == f"{path}: holds a network 'blocks', and this version of jaxnet knows cnn, mlp, resnet"
     # Nor is the run gone on with.
     with pytest.raises(BadInput, match=r"config\.json is damaged, or of another version of jaxnet$"):
         folder.read_options(tmp_path / "run", restored)
@@ -133,7 +133,7 @@ def test_a_run_from_before_the_second_network_goes_on(registered, tmp_path):
     stored = dataclasses.asdict(config)
     for lacking in ((), ("model",)):
         folder.write_json(tmp_path / folder.CONFIG, {name: stored[name] for name in stored if name not in lacking})
-        assert dataclasses.asdict(folder.read_options(tmp_path, restored)) == {**stored, "blocks": 1}
+        assert dataclasses.asdict(folder.read_options(tmp_path, restored)) == {**stored, "times": 1}
     # Of the network's own options none may be missing.
     folder.write_json(tmp_path / folder.CONFIG, {name: stored[name] for name in stored if name != "init"})
     with pytest.raises(BadInput, match=r"config\.json is damaged, or of another version of jaxnet$"):
@@ -148,6 +148,6 @@ def test_an_option_of_the_same_name_has_to_be_the_same(registered):
     with pytest.raises(ValueError) as error:
         register(BLOCKS._replace(name="wide", options=Wide))
     assert str(error.value) == (
-        "wide: expected the option 'hidden' to have the type and the default that mlp gives it, or another name"
+        "wide: expected the option 'hidden' to have the type and the default that cnn gives it, or another name"
     )
     assert "wide" not in ARCHITECTURES

@@ -96,7 +96,7 @@ def test_images_reach_the_devices_in_their_shape_from_memory_and_from_disk(mesh,
     where, layout, seen = folder(x.reshape(203, 2, 2), y), make_layout(mesh), []
     for stream in (True, False):
         prepared = prepare(named.load(where, stream=stream), 0)
-        train, validation, _, _ = prepared.parts
+        train, validation, *_ = prepared.parts
         batches = Batches(train, prepared.problem, 16, "float32", layout, jax.random.key(0))
         order, cuts = batches.order(0), [(0, 3), (3, 8), (8, batches.number)]
         pieces = [jax.device_get(piece) for piece in batches.pieces(order, cuts)]
