@@ -81,6 +81,10 @@ def test_rare_texts_share_the_place_of_all_others(write):
     treatment, _ = treatments_of(table, np.arange(ROWS))
     assert (treatment.texts, treatment.features) == (("often",), ("kind=often", "kind other"))
     assert encoded(table, (treatment, _)).x.values[13:15, :2].tolist() == [[0, 1], [0, 1]]
+    # So does a gap, where training had none.
+    selection = Selection(kinds={"kind": CATEGORY})
+    gaps = loaded(write, {"kind": ["", "often"], "x": [1, 3]}, selection=selection)
+    assert encoded(gaps, (treatment, _)).x.values[:2, :2].tolist() == [[0, 1], [1, 0]]
 
 
 def test_columns_that_name_the_rows_are_left_out_unless_they_are_asked_for(write):
