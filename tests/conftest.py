@@ -1,6 +1,5 @@
 import gc
 import os
-from collections import defaultdict
 from pathlib import Path
 
 import hypothesis
@@ -36,7 +35,8 @@ def pytest_addoption(parser):
     parser.addoption("--fuzz-cases", type=int, default=500, help=told)
 
 
-# What these ask has nothing to do with the version of Python or JAX: of two, the gate asks one.
+# What these ask has nothing to do with the version of Python or JAX, or is asked there again of what is made of them:
+# of two Pythons, the gate asks one.
 ON_ONE_PYTHON = (
     "benchmarks",
     "claims",
@@ -54,30 +54,47 @@ ON_ONE_PYTHON = (
     "experiment/commands/test_compare.py",
     "experiment/commands/test_predict.py",
     "experiment/commands/test_progress.py",
+    "experiment/commands/test_train.py",
     "experiment/devices/test_processes.py",
     "experiment/devices/test_cache.py",
+    "factored",
     "test_fuzz.py",
     "test_lesson.py",
     "test_properties.py",
     "test_scripts.py",
     "testing",
 )
+# Of a layer by itself both are asked its derivative and costs; over devices and exported, the networks of layers are.
+OF_A_LAYER = ("backward_equals_autodiff", "memory", "costs", "keep")
+# Of any other test's cases both are asked the first: a version that breaks another one breaks what all are made of.
+# Not of these, whose every case is what one version of XLA or JAX makes of it.
+ON_BOTH = (
+    "test_cost.py",
+    "test_cost_of_networks.py",
+    "test_export.py",
+    "test_over_eight_devices_gradients_and_clipped_ones_are_those_of_one",
+    "test_the_gradient_is_autodiffs_also_of_what_is_drawn",
+    "test_the_gradient_is_lowered_for_cpu_cuda_and_tpu_with_any_batch_size",
+)
 
 
-# Of any other test's cases the gate asks the first and the last on both: a version that breaks one in between breaks
-# what all are made of. Not of these, whose every case is what one version of XLA or JAX makes of it.
-ON_BOTH = ("test_cost.py", "test_export.py")
+def asked_on_one_python(item, seen):
+    """Whether the gate asks one of two Pythons; seen: the tests of which a case was met before."""
+    tests = Path(__file__).parent
+    if any(item.path.is_relative_to(tests / path) for path in ON_ONE_PYTHON):
+        return True
+    if item.path.parent == tests / "layers" and not any(word in item.originalname for word in OF_A_LAYER):
+        return True
+    if not hasattr(item, "callspec") or {item.path.name, item.originalname} & set(ON_BOTH):
+        return False
+    test = item.path, item.originalname
+    return test in seen or seen.add(test) is not None
 
 
 def pytest_collection_modifyitems(items):
-    tests, cases = Path(__file__).parent, defaultdict(list)
+    seen = set()
     for item in items:
-        if any(item.path.is_relative_to(tests / path) for path in ON_ONE_PYTHON):
-            item.add_marker("on_one_python")
-        elif hasattr(item, "callspec") and item.path.name not in ON_BOTH:
-            cases[item.path, item.originalname].append(item)
-    for of_one_test in cases.values():
-        for item in of_one_test[1:-1]:
+        if asked_on_one_python(item, seen):
             item.add_marker("on_one_python")
 
 
