@@ -173,7 +173,7 @@ def go(out):
 
 os.waitpid(fork(lambda: go(whole)), 0)
 kills = 0
-while kills < 25 and not os.path.exists(os.path.join(where, "result.json")):
+while kills < 12 and not os.path.exists(os.path.join(where, "result.json")):
     child = fork(lambda: go(where))
     time.sleep(random.uniform(0.3, 1.0))
     os.kill(child, signal.SIGKILL)
