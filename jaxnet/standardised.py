@@ -31,23 +31,30 @@ EPSILON = 1e-5
 def standardised(
     x: Float[Array, "..."], axes: tuple[int, ...], epsilon: float
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """(n, r) with n = (x - mean x) r, of mean 0 and mean square 1; in float32 at least."""
+    """(c, r) of which n = c r is of mean 0 and mean square 1; in float32 at least."""
     x = x.astype(long_type(x.dtype))
     # 1. c = x - mean x
-    x = x - lax.stop_gradient(x.min(axes, keepdims=True))
-    centred = x - x.mean(axes, keepdims=True)
-    # 2. n = c r
-    return rescaled(centred, axes, epsilon)
+    above = x - lax.stop_gradient(x.min(axes, keepdims=True))
+    mean = above.mean(axes, keepdims=True)
+    centred = above - mean
+    # 2. r, whose unit is the mean of what is at least 0: c is from -1 to d - 1 of it, its root mean square at least
+    # 1 / sqrt(d).
+    size = scale_of(jnp.maximum(mean, epsilon**0.5))
+    _, of_unit = _in_units(centred, size, axes, epsilon)
+    return centred, of_unit / size
 
 
 def from_standardised(
-    normed: Float[Array, "..."], scale: Float[Array, "..."], dnormed: Float[Array, "..."], axes: tuple[int, ...]
+    normed: Float[Array, "..."],
+    scale: Float[Array, "..."],
+    dnormed: Float[Array, "..."],
+    axes: tuple[int, ...],
 ) -> Float[Array, "..."]:
     """The cotangent of x, from n and r of `standardised` and the cotangent of n."""
     # 2. n = c r
-    dcentred = from_rescaled(normed, scale, dnormed, axes)
+    along = (dnormed * normed).mean(axes, keepdims=True)
     # 1. c = x - mean x
-    return dcentred - dcentred.mean(axes, keepdims=True)
+    return scale * (dnormed - normed * along - dnormed.mean(axes, keepdims=True))
 
 
 def rescaled(
@@ -56,10 +63,8 @@ def rescaled(
     """(n, r) with n = x r and r = (mean x^2 + epsilon)^(-1/2), which is of mean square 1; in float32 at least."""
     x = x.astype(long_type(x.dtype))
     # r is at most epsilon^(-1/2): below that a number's square counts for nothing beside epsilon.
-    least = epsilon**0.5
-    largest = scale_of(jnp.maximum(jnp.abs(x).max(axes, keepdims=True), least))
-    unit = x * (1 / largest)
-    of_unit = lax.rsqrt((unit**2).mean(axes, keepdims=True) + (least / largest) ** 2)
+    largest = scale_of(jnp.maximum(jnp.abs(x).max(axes, keepdims=True), epsilon**0.5))
+    unit, of_unit = _in_units(x, largest, axes, epsilon)
     return unit * of_unit, of_unit / largest
 
 
@@ -68,6 +73,12 @@ def from_rescaled(
 ) -> Float[Array, "..."]:
     """The cotangent of x, from n and r of `rescaled` and the cotangent of n."""
     return scale * (dnormed - normed * (dnormed * normed).mean(axes, keepdims=True))
+
+
+def _in_units(x, size, axes, epsilon):
+    """x / size, and the inverse of the root of its mean square, epsilon included."""
+    unit = x * (1 / size)
+    return unit, lax.rsqrt((unit**2).mean(axes, keepdims=True) + (epsilon**0.5 / size) ** 2)
 
 
 def of_features(parameter: Any, g: Float[Array, "m *t d"]) -> Each:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from jaxnet.arguments import positive_integer, positive_number
 from jaxnet.arrays import require_cotangent, require_features, require_parameters
 from jaxnet.layer import Layer
-from jaxnet.standardised import EPSILON, from_standardised, laid_out, of_features, standardised
+from jaxnet.standardised import EPSILON, laid_out, of_features, standardised
 
 
 class GroupNorm(NamedTuple):
@@ -90,13 +90,14 @@ def _forward(where, groups, channels, params, x, epsilon, bias):
         )
     # 1. x apart by groups, (m, ..., groups, channels of a group)
     apart = _apart(x, groups)
-    # 2. n = (x - mean x) r
-    normed, scale = standardised(apart, _axes(apart), epsilon)
-    normed = laid_out(normed.reshape(x.shape), jax.typeof(x).sharding)
-    # 3. y = n * gain + bias
-    y = normed * jnp.expand_dims(params.gain, range(x.ndim - 1)).astype(normed.dtype)
+    # 2. n = c r with c = x - mean x
+    centred, scale = standardised(apart, _axes(apart), epsilon)
+    normed = laid_out((centred * scale).reshape(x.shape), jax.typeof(x).sharding)
+    # 3. y = n * gain + bias, as c (r gain) + bias: a group's numbers are multiplied once
+    gain = _apart(jnp.expand_dims(params.gain, range(x.ndim - 1)).astype(scale.dtype), groups)
+    y = laid_out((centred * (scale * gain)).reshape(x.shape), jax.typeof(x).sharding)
     if bias:
-        y = y + jnp.expand_dims(params.bias, range(x.ndim - 1)).astype(normed.dtype)
+        y = y + jnp.expand_dims(params.bias, range(x.ndim - 1)).astype(y.dtype)
     return y.astype(x.dtype), (normed.astype(x.dtype), scale)
 
 
@@ -106,13 +107,19 @@ def _backward(where, groups, channels, params, cache, dy, bias):
     require_cotangent(where, kept.shape, dy)
     normed, long_dy = kept.astype(scale.dtype), dy.astype(scale.dtype)
     # 3. y = n * gain + bias
-    of_bias = of_features(params.bias, long_dy) if bias else None
-    dparams = GroupNorm(gain=of_features(params.gain, long_dy * normed), bias=of_bias)
-    dnormed = long_dy * jnp.expand_dims(params.gain, range(dy.ndim - 1)).astype(scale.dtype)
-    # 2. n = (x - mean x) r
-    dnormed = laid_out(dnormed, jax.typeof(kept).sharding)
-    normed, dnormed = _apart(normed, groups), _apart(dnormed, groups)
-    dapart = from_standardised(normed, scale, dnormed, _axes(normed))
+    positions = tuple(range(1, dy.ndim - 1))
+    of_bias, of_gain = (terms.sum(positions, keepdims=True) for terms in (long_dy, long_dy * normed))
+    dparams = GroupNorm(
+        gain=of_features(params.gain, of_gain), bias=of_features(params.bias, of_bias) if bias else None
+    )
+    # 2. n = (x - mean x) r, and dx = r (dn - n mean(dn n) - mean dn), whose means are sums of gradients with gains
+    gain = _apart(jnp.expand_dims(params.gain, range(dy.ndim - 1)).astype(scale.dtype), groups)
+    normed, long_dy = _apart(normed, groups), _apart(laid_out(long_dy, jax.typeof(kept).sharding), groups)
+    numbers = math.prod(normed.shape[1:-2]) * normed.shape[-1]
+    mean_dn, mean_dn_n = (
+        (_apart(terms, groups) * gain).sum(-1, keepdims=True) / numbers for terms in (of_bias, of_gain)
+    )
+    dapart = long_dy * (scale * gain) - normed * (scale * mean_dn_n) - scale * mean_dn
     # 1. x apart by groups
     dx = dapart.reshape(dy.shape).astype(dy.dtype)
     return dparams, laid_out(dx, jax.typeof(kept).sharding)

@@ -39,7 +39,8 @@ def layer_norm_forward(
     _check_params(d, bias, params)
     require_features(_label(d, bias), d, x, params.gain.dtype)
     # 1. n = (x - mean x) r
-    normed, scale = standardised(x, FEATURES, epsilon)
+    centred, scale = standardised(x, FEATURES, epsilon)
+    normed = centred * scale
     # 2. y = n * gain + bias
     y = normed * jnp.expand_dims(params.gain, range(x.ndim - 1)).astype(normed.dtype)
     if bias:

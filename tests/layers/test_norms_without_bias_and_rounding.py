@@ -77,7 +77,8 @@ def exact_backward(name, params, n, r, dy):
     r = r.reshape([1 if axis in axes else size for axis, size in enumerate(apart)])
     dc = r * (dn - n_apart * (dn * n_apart).mean(axes, keepdims=True))
     if name != "rms_norm":
-        dc = dc - dc.mean(axes, keepdims=True)
+        # The mean of n is 0 before it is rounded.
+        dc = dc - r * dn.mean(axes, keepdims=True)
     return dc.reshape(n.shape), (dy * n).sum(1), *([dy.sum(1)] if len(params) > 1 else [])
 
 
