@@ -113,6 +113,36 @@ def test_a_weight_and_its_bias_are_one_block_of_inputs_that_end_in_1(inputs, x64
         assert_equal(updates[number].b, expected[:, -1])
 
 
+@pytest.mark.parametrize("one_block", [False, True], ids=["two blocks", "one block"])
+def test_reduced_positions_are_those_of_the_network_that_pools_them_first(one_block, x64, key):
+    """Linear layers go with the mean over positions in either order; weight and bias, and each group, by themselves."""
+    layers = jn.dense(6, 4), jn.conv(4, 4, (1,), groups=2)
+    last, first = jn.chain(*layers, jn.global_mean), jn.chain(jn.global_mean, jn.reshape((1, 6)), *layers, jn.flatten)
+    params, x, y, grads = batch(last, key)
+    options = {"one_block": one_block, "inputs": x}
+    ours, state = step(last, params, x, y, grads, key, positions="reduce", **options)
+    pooled, theirs = ((), (), *params[:2], ()), ((), (), *grads[:2], ())
+    expected, other = step(first, pooled, x, y, theirs, key, positions="expand", **options)
+    assert_equal(ours[:2], expected[2:4])
+    assert_equal(state.factors[:2], other.factors[2:4])
+
+
+def test_the_factors_of_reduced_positions_are_curvatures(x64, key):
+    net = jn.chain(jn.embedding(5, 6), jn.conv(6, 4, (2,)), jn.global_mean)
+    params, x, y, grads = batch(net, key, (jnp.arange(20) % 7 % 5).reshape(5, 4))
+    updates, state = step(net, params, x, y, grads, key, inputs=x, one_block=False, positions="reduce")
+    _, sample_key = jax.random.split(key)
+    factors = jax.jit(partial(curvature.kfac, net, LOSS, positions="reduce"))(params, x, y, sample_key)
+    assert_equal(state.factors, factors)
+    assert_equal(updates[1:], jax.tree.map(explicit, grads[1:], factors[1:]))
+
+
+def test_another_way_to_take_positions_is_refused(key, without_shape_annotations):
+    with pytest.raises(ValueError) as error:
+        optimizers.kfac(jn.dense(2, 2), LOSS, positions="sum")
+    assert str(error.value) == "kfac: expected positions to be 'expand' or 'reduce', got 'sum'"
+
+
 def test_of_a_gain_with_many_numbers_the_diagonal_of_its_block_is_kept(x64, key):
     net = jn.chain(jn.rms_norm(6), jn.dense(6, 2))
     params, x, y, grads = batch(net, key)

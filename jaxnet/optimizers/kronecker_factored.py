@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxnet import curvature
 from jaxnet.arguments import instance_of, positive_integer
-from jaxnet.curvature.kronecker import factors_by
+from jaxnet.curvature.kronecker import Positions, factors_by, reduces
 from jaxnet.layer import Layer, at_leaves
 from jaxnet.losses import Loss
 from jaxnet.optimizers.one_block import joint
@@ -63,6 +63,7 @@ def kfac(
     factor_interval: SupportsIndex = 1,
     samples: SupportsIndex = 1,
     batch_size: SupportsIndex | None = None,
+    positions: Positions = "expand",
     one_block: bool = True,
     largest_block: SupportsIndex = 1024,
     inputs: PyTree[Any] = None,
@@ -79,7 +80,8 @@ def kfac(
     lambda stays.
 
     With positions, and in convolutions, whose windows' places are positions, each counts as an example of its own
-    (KFAC-expand); so does each use of a layer that is used several times. Groups of a convolution, and rounds of a
+    (KFAC-expand), or their sum and mean are taken first (KFAC-reduce), for networks that pool them; so is each use of a
+    layer that is used several times. Groups of a convolution, and rounds of a
     repeated layer, have factors of their own. A gain, a bias or anything else that is no weight has its whole block of
     the Fisher matrix, or, beyond `largest_block` numbers, the diagonal of that.
 
@@ -103,6 +105,7 @@ def kfac(
       factor_interval: how many updates pass from one batch whose factors are averaged to the next.
       samples: labels drawn for each example, for the factors.
       batch_size: examples in a full batch, where rows of weight 0 fill up even that; the number of rows by default.
+      positions: "expand" or "reduce", as for `curvature.kfac`.
       one_block: a layer's weight and its bias, the vector of as many numbers as it has outputs, are one block: that of
         [W b] on inputs [a; 1]. Otherwise each is a block of its own.
       largest_block: how many numbers a parameter that is no weight may have for its whole block to be kept.
@@ -139,7 +142,10 @@ def kfac(
     def least(examples):
         return 3 / examples if least_damping is None else jnp.asarray(least_damping)
 
-    read, read_net = partial(factors_of, largest_block), at_leaves(joint, net) if one_block else net
+    read, read_net = (
+        partial(factors_of, largest_block, reduces("kfac", positions)),
+        at_leaves(joint, net) if one_block else net,
+    )
 
     def init(params):
         if inputs is None:

@@ -66,8 +66,10 @@ def _blank(largest, leaf, is_table):
     return tuple(jnp.zeros((length, length), leaf.dtype) for length in lengths)
 
 
-def factors_of(largest: int, form: Factored, leaf: Array, weights: Float[Array, " m"] | None) -> tuple[Any, ...]:
-    """The Kronecker factors of one parameter, from its gradients in factored form.
+def factors_of(
+    largest: int, reduce: bool, form: Factored, leaf: Array, weights: Float[Array, " m"] | None
+) -> tuple[Any, ...]:
+    """The Kronecker factors of one parameter, from its gradients in factored form; positions are reduced or expanded.
 
     Those of a weight are its form's. So are two of any other matrix, by `matrix_factors`. Anything else has its whole
     block of the Fisher matrix, or, where it has more than `largest` numbers, the diagonal of that. A bias that is one
@@ -76,9 +78,11 @@ def factors_of(largest: int, form: Factored, leaf: Array, weights: Float[Array, 
     if isinstance(form, BesideWeight):
         return ()
     if form.sides is not None and not isinstance(_innermost(form), Sum):
-        return form.kronecker_factors(weights, AXIS)
+        return form.kronecker_factors(weights, AXIS, reduce)
     if isinstance(form, Stacked):
-        return jax.vmap(lambda layer, of_layer: factors_of(largest, layer, of_layer, weights))(form.layers, leaf)
+        return jax.vmap(lambda layer, of_layer: factors_of(largest, reduce, layer, of_layer, weights))(
+            form.layers, leaf
+        )
     if leaf.ndim == 2 or form.sides is not None:
         return form.matrix_factors(weights, AXIS)
     if leaf.size > largest:

@@ -61,6 +61,9 @@ class TrainConfig(NetworkOptions, DataOptions):
     """kfac: how many updates the inverses of its matrices serve."""
     kfac_factor_interval: int = 1
     """kfac: how many updates pass until another batch is averaged into its matrices."""
+    kfac_positions: Literal["expand", "reduce"] = "expand"
+    """kfac, of convolutions: count each place of a window as an example of its own, or take their sum and mean first,
+    as suits networks that take the mean over an image in the end."""
     kfac_one_block: bool = True
     """kfac: take each layer's weight and bias together."""
     batch_size: int = 32
@@ -165,13 +168,18 @@ class TrainConfig(NetworkOptions, DataOptions):
             raise BadInput("--noise-multiplier: is in units of --clip-examples, which is missing")
         if self.noise_multiplier and self.optimizer == "kfac":
             raise BadInput("--noise-multiplier: kfac sees the examples beside the noise; use another --optimizer")
-        for name in ("kfac_interval", "kfac_factor_interval", "kfac_one_block"):
-            if self.optimizer != "kfac" and getattr(self, name) != getattr(type(self), name):
-                raise BadInput(f"{option(name)}: is for --optimizer kfac, got --optimizer {self.optimizer}")
+        self._check_kfac()
         if self.backward == "autodiff" and self.feedback != "transpose":
             raise BadInput(f"--feedback {self.feedback}: needs --backward hand; jax.grad knows only the transpose")
         if self.backward == "autodiff" and self.clip_examples is not None:
             raise BadInput("--clip-examples: needs --backward hand; jax.grad gives no example's gradient")
+
+    def _check_kfac(self) -> None:
+        for name in ("kfac_interval", "kfac_factor_interval", "kfac_positions", "kfac_one_block"):
+            if self.optimizer != "kfac" and getattr(self, name) != getattr(type(self), name):
+                raise BadInput(f"{option(name)}: is for --optimizer kfac, got --optimizer {self.optimizer}")
+        if self.kfac_positions == "reduce" and self.model == "mlp":
+            raise BadInput("--kfac-positions reduce: is for convolutions, as of --model cnn; mlp has no positions")
 
 
 def read_mesh(text: str | None, devices: int) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """How a network is trained: what this room has to know of the options."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class Recipe(NamedTuple):
@@ -15,6 +15,7 @@ class Recipe(NamedTuple):
       optimizer: by name.
       learning_rate, weight_decay: None: what suits the optimizer.
       kfac_interval, kfac_factor_interval: how many updates K-FAC's inverses, and its factors, serve.
+      kfac_positions: 'expand' or 'reduce'.
       kfac_one_block: whether K-FAC takes a weight and its bias together.
       backward: 'hand' or 'autodiff'.
       feedback: through which weights the signal travels back.
@@ -34,6 +35,7 @@ class Recipe(NamedTuple):
     weight_decay: float | None
     kfac_interval: int
     kfac_factor_interval: int
+    kfac_positions: Literal["expand", "reduce"]
     kfac_one_block: bool
     backward: str
     feedback: str

@@ -60,6 +60,7 @@ def make_optimizer(
         batch_size=batch_size,
         interval=recipe.kfac_interval,
         factor_interval=recipe.kfac_factor_interval,
+        positions=recipe.kfac_positions,
         one_block=recipe.kfac_one_block,
         inputs=inputs,
         key=key,

@@ -59,9 +59,10 @@ def test_every_option_is_read():
         "compilation_cache": False,
     }
     of_kfac = {"optimizer": "kfac", "kfac_interval": 3, "kfac_factor_interval": 2, "kfac_one_block": False}
+    of_positions = {"optimizer": "kfac", "kfac_positions": "reduce", "model": "cnn"}
     of_cnn = {"model": "cnn", "channels": (4, 8), "groups": 2, "shift": 1, "flip": True, "window": 5, "dropout": 0.5}
     of_resnet = {"model": "resnet", "blocks": 3}
-    each = (options, of_kfac, of_cnn, of_resnet)
+    each = (options, of_kfac, of_positions, of_cnn, of_resnet)
     assert {name for of_one in each for name in of_one} == {field.name for field in dataclasses.fields(TrainConfig)}
     for chosen in each:
         line = []
@@ -99,6 +100,11 @@ def test_no_hidden_layer_is_a_linear_model():
         ),
         ("--optimizer kfac --kfac-interval 0", "--kfac-interval: expected an integer of at least 1, got 0"),
         ("--no-kfac-one-block", "--kfac-one-block: is for --optimizer kfac, got --optimizer adamw"),
+        ("--kfac-positions reduce", "--kfac-positions: is for --optimizer kfac, got --optimizer adamw"),
+        (
+            "--optimizer kfac --kfac-positions reduce",
+            "--kfac-positions reduce: is for convolutions, as of --model cnn; mlp has no positions",
+        ),
         (
             "--feedback sign --backward autodiff",
             "--feedback sign: needs --backward hand; jax.grad knows only the transpose",
