@@ -61,7 +61,7 @@ from jaxnet.recompute import recompute
 from jaxnet.recurrent import recurrent
 from jaxnet.repeat import repeat
 from jaxnet.tied import shared, tied
-from jaxnet.training import TrainState, make_epoch, make_step, make_steps
+from jaxnet.training import TrainState, make_epoch, make_step, make_steps, poisson_batches
 
 __version__ = "0.1.0"
 
@@ -139,6 +139,7 @@ __all__ = [
     "pad",
     "per_example",
     "pick",
+    "poisson_batches",
     "position_table",
     "random_flip",
     "random_shift",

@@ -58,7 +58,7 @@ def clipped_mean(
     """
     check_max_norm("per_example.clipped_mean", max_norm)
     check_mask("per_example.clipped_mean", mask)
-    return _read("per_example.clipped_mean", max_norm, None, budget, mask, dparams, None)
+    return _read("per_example.clipped_mean", max_norm, None, budget, mask, False, dparams, None)
 
 
 def clipped(
@@ -67,6 +67,7 @@ def clipped(
     budget: int = BUDGET,
     *,
     mask: PyTree[bool] | None = None,
+    drop_not_finite: bool = False,
 ) -> Reading:
     """`clipped_mean` as the `read` of `value_and_grad`: sum_i w_i min(1, C / |g_i|) g_i, with 1/m for no weights.
 
@@ -83,6 +84,8 @@ def clipped(
       budget: as for `per_example.formed`.
       mask: as for `clipped_mean`. Noise for privacy, and steps, then are to leave out the same parameters:
         `optax.masked(..., mask)`.
+      drop_not_finite: whether an example whose gradient is not finite, or longer than the type's largest number, counts
+        as 0; by default it makes the outcome NaN. For privacy: one example would be seen in all that comes after.
 
     Returns:
       `(dparams, weights) -> grads`, which has `value_and_grad` form gradients inside `repeat`'s scan, too. An example
@@ -97,7 +100,7 @@ def clipped(
         raise ValueError(f"per_example.clipped: expected batch_size to be at least 1, got {shown(batch_size)}")
 
     check_mask("per_example.clipped", mask)
-    return Reading(partial(_read, "per_example.clipped", max_norm, batch_size, budget, mask))
+    return Reading(partial(_read, "per_example.clipped", max_norm, batch_size, budget, mask, drop_not_finite))
 
 
 def check_max_norm(name: str, max_norm: PyTree[Norm]) -> None:
@@ -123,10 +126,10 @@ def check_mask(name: str, mask: PyTree[bool] | None) -> None:
             raise ValueError(f"{name}: expected {where} to be True or False, got {shown(trained)}")
 
 
-def _read(name, max_norm, batch_size, budget, mask, dparams, weights):
+def _read(name, max_norm, batch_size, budget, mask, drop_not_finite, dparams, weights):
     if mask is not None:
         trained = _trained(name, mask, dparams)
-        grads = _read(name, max_norm, batch_size, budget, None, trained, weights)
+        grads = _read(name, max_norm, batch_size, budget, None, drop_not_finite, trained, weights)
         return map_leaves(lambda leaf, of_leaf: _zeros(leaf) if of_leaf is None else of_leaf, dparams, grads)
     leaves = jax.tree.leaves(dparams, is_leaf=lambda leaf: isinstance(leaf, Factored))
     if not leaves:
@@ -144,7 +147,8 @@ def _read(name, max_norm, batch_size, budget, mask, dparams, weights):
         share = share if batch_size else largest
     dparams = formed(dparams, budget)
     each_norm = zip(_parts(name, of_parts, dparams), jax.tree.leaves(max_norm), strict=True)
-    return jax.tree.unflatten(of_parts, [_clipped_total(part, most, weights, share) for part, most in each_norm])
+    totals = [_clipped_total(part, most, weights, share, drop_not_finite) for part, most in each_norm]
+    return jax.tree.unflatten(of_parts, totals)
 
 
 def _trained(name, mask, dparams):
@@ -173,13 +177,18 @@ def _parts(name, of_parts, dparams):
         ) from None
 
 
-def _clipped_total(dparams, max_norm, weights, share):
+def _clipped_total(dparams, max_norm, weights, share, drop_not_finite):
     """share sum_i weights_i min(1, C / |g_i|) g_i, for weights of at most 1."""
     long = map_leaves(lambda leaf: leaf.long(), dparams)
     leaves = jax.tree.leaves(long, is_leaf=lambda leaf: isinstance(leaf, Factored))
     if not leaves:
         return dparams
     lengths = joined([leaf.norms(_margin(leaf)) for leaf in leaves])
+    if drop_not_finite:
+        # A mask of numbers, as weights are.
+        finite = jnp.isfinite(lengths).astype(lengths.dtype)
+        long = map_leaves(lambda leaf: leaf.counting(finite), long)
+        lengths = counting(finite, lengths)
     # A C beyond the type is beyond any gradient of it.
     most = max_norm if isinstance(max_norm, jax.Array) else min(float(max_norm), float(jnp.finfo(lengths.dtype).max))
     factors, r = _factors(lengths, jnp.asarray(most, lengths.dtype))

@@ -11,6 +11,7 @@ with positions gradients are formed before they are read where that is cheaper (
 
 from jaxnet.clipping import clipped, clipped_mean
 from jaxnet.factored import Each, Factored, Outer, Reading, Rows, Sum, Windows, formed
+from jaxnet.per_example.bounds import even_norms
 from jaxnet.per_example.lengths import norms, squared_norms, squared_norms_by_leaf
 from jaxnet.per_example.moments import noise_scale, second_moment, signal_to_noise, variance
 from jaxnet.per_example.products import dot, gram
@@ -29,6 +30,7 @@ __all__ = [
     "clipped_mean",
     "dot",
     "each",
+    "even_norms",
     "formed",
     "gram",
     "mean",
