@@ -50,6 +50,8 @@ def print_plan(
     say(f"problem    {problem.kind}: {problem.loss}")
     say(f"network    {network}; {network.parameters:,} parameters")
     _print_recipe(recipe)
+    if recipe.budget is not None:
+        _print_budget(recipe.budget, recipe, config, examples)
 
 
 def _counted(features):
@@ -80,7 +82,27 @@ def _print_recipe(recipe):
     say(f"optimizer  {recipe.optimizer}, {chosen}, weight decay {decay:g}, backward by {recipe.backward}{through}")
     if recipe.clip_examples is not None:
         noise = f", noise of {recipe.noise_multiplier:g} times that on their sum" if recipe.noise_multiplier else ""
-        say(f"examples   gradients clipped to length {recipe.clip_examples:g}{noise}")
+        parts = ", each parameter's to an even share of it" if recipe.clip_layers else ""
+        say(f"examples   gradients clipped to length {recipe.clip_examples:g}{parts}{noise}")
+
+
+def _print_budget(budget, recipe, config, examples):
+    """What is protected, how, and what is not."""
+    say(
+        f"privacy    epsilon {budget.epsilon:g}, delta {budget.delta:g} after {recipe.epochs} epochs, for each training "
+        f"example; it is in a batch with probability {budget.rate:.3g}, and a batch has room for {budget.room}"
+    )
+    beside = ["the training losses", "the validation and test examples"]
+    if config.scale != "none":
+        beside.insert(0, f"the {'scale' if examples.image else 'scales'} of the features")
+    if not examples.problem.classes:
+        beside.insert(0, "the mean and scale of the targets")
+    if any(not treatment.is_plain or treatment.kind != NUMBER for treatment in examples.parts.treatments):
+        beside.insert(0, "texts and medians of the columns")
+    say(
+        f"protected  the parameters, whatever ends the run; not {', not '.join(beside)}; of several runs to choose from, "
+        "each spends as much; checkpoints hold the key of the noise, and go when the run is finished"
+    )
 
 
 def print_result(out: Path, result: dict[str, Any]) -> None:

@@ -67,11 +67,12 @@ def _words(epoch, metric):
     accuracy = f"{100 * epoch.validation_metric:.1f}%"
     value = f"{metric} {accuracy if metric == 'accuracy' else f'{epoch.validation_metric:.4g}'}"
     loss, brief = f"loss {epoch.train_loss:.4f}", accuracy if metric == "accuracy" else value
+    spent = "" if epoch.epsilon is None else f"  epsilon {epoch.epsilon:.3g}"
     return (
-        f"{loss}  validation loss {epoch.validation_loss:.4f}  {value}",
-        f"{loss}  validation {epoch.validation_loss:.4f}  {brief}",
-        f"{loss}  {brief}",
-        loss,
+        f"{loss}  validation loss {epoch.validation_loss:.4f}  {value}{spent}",
+        f"{loss}  validation {epoch.validation_loss:.4f}  {brief}{spent}",
+        f"{loss}  {brief}{spent}",
+        f"{loss}{spent}",
     )
 
 

@@ -31,9 +31,10 @@ from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.options.resumed import require_same, restored
 from jaxnet.experiment.options.schedule import Schedule
 from jaxnet.experiment.options.train_config import TrainConfig
-from jaxnet.experiment.storage import durable, exports, folder, model
+from jaxnet.experiment.storage import durable, exports, folder, model, standing
 from jaxnet.experiment.training import updates
 from jaxnet.experiment.training.batches import blocks_of
+from jaxnet.experiment.training.budget import budget_of
 from jaxnet.experiment.training.recipe import Recipe
 from jaxnet.experiment.training.scores import predict_and_judge, scores
 
@@ -92,7 +93,11 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
     with ExitStack() as stack:
         stack.enter_context(processes.alone_heard())
         stack.enter_context(jax.enable_x64(config.dtype == "float64"))
-        examples, recipe = _prepare(config), recipe_of(config)
+        examples = _prepare(config)
+        recipe = processes.together(lambda: _with_budget(config, recipe_of(config), len(examples.parts.train.y)))
+        if recipe.budget is not None:
+            # A gradient's length has to be right, which shorter factors of products would not let it be.
+            stack.enter_context(jax.default_matmul_precision("highest"))
         problem = examples.problem
         network = config.network(examples.parts.train.x.shape[1:], problem.outputs, problem.output_activation)
         examples = examples._replace(parts=examples.parts.shaped(network.shape))
@@ -113,7 +118,19 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
 
 def recipe_of(config: TrainConfig) -> Recipe:
     """What of the options is about training."""
-    return Recipe(**{name: getattr(config, name) for name in Recipe._fields})
+    return Recipe(**{name: getattr(config, name) for name in Recipe._fields if name not in Recipe._field_defaults})
+
+
+def _with_budget(config, recipe, examples):
+    """The recipe of a private run has a budget, and noise by that; another stays as it is."""
+    if config.private_epsilon is None:
+        return recipe
+    epsilon, delta, batch_size = config.private_epsilon, config.private_delta, min(recipe.batch_size, examples)
+    multiplier = None
+    if config.resume is not None:
+        multiplier = folder.read_resolved(Path(config.resume), "noise_multiplier")
+    spends = budget_of(epsilon, delta, examples, batch_size, recipe.epochs, multiplier)
+    return recipe._replace(budget=spends, noise_multiplier=spends.noise_multiplier)
 
 
 def _require_packages(config):
@@ -122,11 +139,15 @@ def _require_packages(config):
     packages.require("sklearn", "matplotlib", "filelock", "rich", *(["orbax.checkpoint"] if with_checkpoints else []))
     if config.tensorboard and not packages.is_there("tensorboardX"):
         raise Failure(f"--tensorboard: {packages.missing('tensorboardX')}")
+    if config.private_epsilon is not None and not packages.is_there("dp_accounting"):
+        raise Failure(f"--private-epsilon: {packages.missing('dp_accounting')}")
 
 
 def _check_folder(config):
     if config.out is not None and config.resume is None:
         folder.check(config.out, overwrite=config.overwrite)
+    if config.resume is not None and config.private_epsilon is not None:
+        standing.require_unspent(Path(config.resume))
 
 
 def _open_folder(config, recipe, examples, network, stack):
@@ -141,6 +162,7 @@ def _open_folder(config, recipe, examples, network, stack):
         "learning_rate": updates.learning_rate(recipe),
         "weight_decay": updates.weight_decay(recipe),
         "batch_size": min(recipe.batch_size, len(examples.parts.train.y)),
+        "noise_multiplier": recipe.noise_multiplier,
     }
     return folder.make(dataclasses.asdict(config), resolved, stack)
 
@@ -200,12 +222,16 @@ def _fill(out, config, recipe, examples, network, layout):
 
     processes.by_first(write)
     result = _scored(test_loss, scores(problem, predicted, parts.test.y))
+    if recipe.budget is not None:
+        result |= {"epsilon": epochs[-1].epsilon, "delta": recipe.budget.delta}
     return result | {"kept_epoch": trained.kept.number, "epochs": len(epochs), "device": device()}
 
 
 def _finish(out, config, result):
     """Writes result.json, with which a run is complete, and returns where the run is from now on."""
     folder.write_json(out / folder.RESULT, result)
+    if config.private_epsilon is not None:
+        folder.forget_keys(out)
     return folder.finish(out, None if config.resume is not None else config.out)
 
 

@@ -18,6 +18,7 @@ EXTRAS = {
     },
     "export": {"flatbuffers": "flatbuffers", "safetensors": "safetensors"},
     "tensorboard": {"tensorboardX": "tensorboardX"},
+    "privacy": {"dp_accounting": "dp-accounting"},
     "test": {
         "pytest": "pytest",
         "xdist": "pytest-xdist",

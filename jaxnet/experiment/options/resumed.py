@@ -40,6 +40,10 @@ def require_same(config: TrainConfig, before: TrainConfig, run: Path) -> None:
       BadInput: naming the first one.
     """
     then = dataclasses.asdict(before)
+    if before.private_epsilon is not None and config.epochs != before.epochs:
+        raise BadInput(
+            f"--epochs {config.epochs}: the noise of the private run in {run} is made for {before.epochs}; leave it out"
+        )
     for name, value in dataclasses.asdict(config).items():
         if name not in MOVABLE and value != then[name]:
             was = f"the run in {run} was started with {_told(then[name])}"

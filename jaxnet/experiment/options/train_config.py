@@ -6,6 +6,7 @@ from typing import Literal
 
 from jaxnet.experiment.console.errors import BadInput, option
 from jaxnet.experiment.networks.options import NetworkOptions
+from jaxnet.experiment.options.private import check_private
 from jaxnet.experiment.options.schedule import Schedule
 
 OutputActivation = Literal["auto", "identity", "sigmoid", "tanh", "relu", "leaky_relu", "softplus"]
@@ -86,6 +87,15 @@ class TrainConfig(NetworkOptions, DataOptions):
     noise_multiplier: float = 0.0
     """With --clip-examples: the standard deviation of the noise on the sum of a batch's clipped gradients, in units of
     that length, as for differentially private SGD."""
+    clip_layers: bool = False
+    """With --clip-examples: clip the gradient of each weight, bias and so on by itself, to that length over the root of
+    how many there are."""
+    private_epsilon: float | None = None
+    """Train with differential privacy, and spend at most this epsilon over all --epochs: with --clip-examples, noise is
+    added as an accountant finds it, and each example is in a batch by itself at random, --batch-size of them expected.
+    docs/how-to/private-training.md says what is protected, and what is not."""
+    private_delta: float = 1e-5
+    """With --private-epsilon: its delta, far less than one over the training examples."""
     scale: Literal["standard", "range", "none"] = "standard"
     """How features are scaled, by the training part. standard: to mean 0 and standard deviation 1, and at most 10 of
     these away; range: to 0 and 1, and not beyond; none: not at all. Each column by itself, but all pixels of images
@@ -164,6 +174,7 @@ class TrainConfig(NetworkOptions, DataOptions):
             raise BadInput(f"--process-id: expected an integer from 0 to --processes - 1, got {number}")
         if self.coordinator is not None and not re.fullmatch(r"\S+:\d{1,5}", self.coordinator):
             raise BadInput(f"--coordinator: expected HOST:PORT, as 10.0.0.1:1234; got {self.coordinator!r}")
+        check_private(self)
         if self.noise_multiplier and self.clip_examples is None:
             raise BadInput("--noise-multiplier: is in units of --clip-examples, which is missing")
         if self.noise_multiplier and self.optimizer == "kfac":

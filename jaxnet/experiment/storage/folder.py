@@ -148,6 +148,23 @@ def read_options(folder: Path, restored: Callable[[dict[str, Any]], Options]) ->
         raise BadInput(f"--resume {folder}: {CONFIG} is damaged, or of another version of jaxnet") from None
 
 
+def read_resolved(folder: Path, name: str) -> Any:
+    """What an option of a run came to, as config.json keeps it.
+
+    Raises:
+      BadInput: when it does not.
+    """
+    try:
+        return json.loads((folder / CONFIG).read_text())[RESOLVED][name]
+    except (OSError, *NONSENSE):
+        raise BadInput(f"--resume {folder}: {CONFIG} is damaged, or of another version of jaxnet") from None
+
+
+def forget_keys(folder: Path) -> None:
+    """Removes the checkpoints of a private run that is finished: they hold the keys of its noise."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+
+
 def finish(written: Path, out: str | None) -> Path:
     """Puts a finished run in the place of the one that it replaces, if any, and returns where it is."""
     if out is None or written == Path(out):

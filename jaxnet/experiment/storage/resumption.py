@@ -84,7 +84,7 @@ def _read(manifest):
     epochs = tuple(Epoch(*values) for values in manifest["epochs"])
     best_epoch, seconds, rolled_back = manifest["best_epoch"], manifest["seconds"], tuple(manifest["rolled_back"])
     counts = (manifest["losses"], best_epoch, *rolled_back, *(epoch.skipped or 0 for epoch in epochs))
-    measured = (seconds, *(value for epoch in epochs for value in epoch[1:5]))
+    measured = (seconds, *(value for epoch in epochs for value in (*epoch[1:5], epoch.epsilon or 0.0)))
     sensible = (
         all(type(count) is int and count >= 0 for count in counts)
         and all(map(math.isfinite, measured))

@@ -42,6 +42,16 @@ def require_no_epochs(folder: Path) -> None:
         raise BadInput(f"--resume {folder}: {held}; bring {folder / CHECKPOINTS} back from a copy, or {anew}")
 
 
+def require_unspent(folder: Path) -> None:
+    """Refuses a private run that is finished: its noise is made for the epochs that it had.
+
+    Raises:
+      BadInput: saying so.
+    """
+    if _epochs_of_result(folder) is not None:
+        raise BadInput(f"--resume {folder}: the run is finished, and its privacy budget is spent; start another")
+
+
 def contents(folder: Path) -> str:
     """What a run that was cut short left, for a message."""
     found = [name for name in (CONFIG, METRICS, MODEL, RESULT) if (folder / name).is_file()]

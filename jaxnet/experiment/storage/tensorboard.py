@@ -49,6 +49,7 @@ def scalars(epoch: Epoch, metric: str) -> dict[str, float]:
         "loss/validation": epoch.validation_loss,
         f"{metric}/validation": epoch.validation_metric,
         "skipped_batches": epoch.skipped,
+        "epsilon": epoch.epsilon,
     }
     if epoch.diagnostics is not None:
         named["gradient_norm/all"] = epoch.diagnostics["gradient_norm"]

@@ -34,7 +34,7 @@ class Batches:
         self.examples = len(part.y)
         self.batch_size = min(batch_size, self.examples)
         self.number = -(-self.examples // self.batch_size)
-        self._key, self._padded = key, layout.padded(self.batch_size)
+        self._key, self._padded = key, layout.padded(self._room())
         self._weights = self._weights_of_all()
         if part.x.on_disk:
             self.most = blocks.most_batches(part.x, self._padded, dtype)
@@ -42,6 +42,10 @@ class Batches:
         else:
             self.most = max(1, PIECE_BYTES // (self._padded * blocks.example_bytes(part.x, dtype)))
             self._read = _gathered(part, problem, dtype, layout)
+
+    def draw_by(self, key: jax.Array) -> None:
+        """Another key decides from here on; a copy of it, that lies on no mesh."""
+        self._key = jax.random.wrap_key_data(np.asarray(jax.random.key_data(key)))
 
     def order(self, epoch: int, redrawn: Sequence[tuple[int, int]] = ()) -> np.ndarray:
         """Which examples make up each batch of an epoch, (batches, m).
@@ -62,6 +66,16 @@ class Batches:
         """Inputs, targets and weights, if any, of the batches from which to which, cut after cut."""
         for (first, end), (x, y) in zip(cuts, self._read(order, cuts), strict=True):
             yield x, y, None if self._weights is None else self._weights[first:end]
+
+    def counts(self, order: np.ndarray) -> np.ndarray:
+        """How many examples are in each batch, without what fills it up."""
+        counts = np.full(len(order), self.batch_size)
+        counts[-1] = self.examples - self.batch_size * (len(order) - 1)
+        return counts
+
+    def _room(self):
+        """For how many examples a batch has room."""
+        return self.batch_size
 
     def _weights_of_all(self):
         if self.examples % self.batch_size == 0 and self._padded == self.batch_size:

@@ -17,6 +17,7 @@ from jaxnet.experiment.training.batches import Batches, blocks_of
 from jaxnet.experiment.training.diagnostics import make_diagnose
 from jaxnet.experiment.training.objective import Objective, copied, make_judge, make_objective
 from jaxnet.experiment.training.pauses import Pauses
+from jaxnet.experiment.training.poisson import batches_of
 from jaxnet.experiment.training.position import Epoch, Position, Trained, is_over
 from jaxnet.experiment.training.recipe import Recipe
 from jaxnet.experiment.training.retrace import Retrace
@@ -79,6 +80,8 @@ def train(
     """
     course = _prepare(recipe, net, problem, parts, layout, schedule)
     position = restore(_start(course))
+    # That of a private run is in no option: where the run goes on, its checkpoint alone has it.
+    course.batches.draw_by(position.state.key)
     if trace_to is not None:
         trace_steps(trace_to, course.objective.steps, position.state, course.batches)
     pauses, began = Pauses(pause, schedule, position.step), time.perf_counter() - position.seconds
@@ -100,7 +103,7 @@ def _prepare(recipe, net, problem, parts, layout, schedule):
     batch_size = min(recipe.batch_size, len(part.y))
     x = jax.ShapeDtypeStruct((1, *part.x.shape[1:]), dtype)
     objective = make_objective(recipe, net, loss_of(problem), x, batch_size, layout)
-    batches = Batches(part, problem, batch_size, dtype, layout, objective.order_key)
+    batches = batches_of(recipe.budget, part, problem, batch_size, dtype, layout, objective.order_key)
     validation = blocks_of(parts.validation, problem, dtype, layout)
     judge = make_judge(objective.net, objective.loss, problem, validation, layout)
     diagnose = make_diagnose(objective, part, problem, recipe.batch_size, dtype, layout) if recipe.diagnostics else None
@@ -155,12 +158,15 @@ def _ended(course, retrace, state, losses, began):
     start, steps = retrace.start, sum(map(len, losses[1:]))
     retrace.require_some_kept(state, steps)
     state = state._replace(epoch=state.epoch + 1)
-    train_loss, (validation_loss, value) = _mean(np.concatenate(losses), course.batches), course.judge(state.params)
+    train_loss = _mean(np.concatenate(losses), course.batches.counts(retrace.order))
+    validation_loss, value = course.judge(state.params)
     if not np.isfinite(validation_loss):
         raise retrace.invalid(state, steps)
     measured = None if course.diagnose is None else course.diagnose(state)
     seconds, skipped = time.perf_counter() - began, updates.skipped(state.opt_state)
-    epoch = Epoch(len(start.epochs) + 1, train_loss, validation_loss, value, seconds, skipped, measured)
+    budget = course.recipe.budget
+    epsilon = None if budget is None else budget.spent(int(state.step))
+    epoch = Epoch(len(start.epochs) + 1, train_loss, validation_loss, value, seconds, skipped, measured, epsilon)
     position = start._replace(
         state=state, losses=start.losses[:0], epochs=(*start.epochs, epoch), seconds=epoch.seconds
     )
@@ -170,11 +176,9 @@ def _ended(course, retrace, state, losses, began):
     return position
 
 
-def _mean(losses, batches):
+def _mean(losses, counts):
     """Over the examples of an epoch, from the means over its batches; batches that were passed over do not count."""
-    counts = np.full(len(losses), batches.batch_size)
-    counts[-1] = batches.examples - batches.batch_size * (len(losses) - 1)
-    seen = np.isfinite(losses)
+    seen = np.isfinite(losses) & (counts > 0)
     return float(np.average(losses[seen], weights=counts[seen])) if seen.any() else np.inf
 
 

@@ -13,6 +13,7 @@ from jaxnet.experiment.data.problem import Problem
 from jaxnet.experiment.devices.mesh import Layout
 from jaxnet.experiment.training import updates
 from jaxnet.experiment.training.blocks import Block
+from jaxnet.experiment.training.budget import secret_words, with_keys
 from jaxnet.experiment.training.recipe import Recipe
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
@@ -66,6 +67,8 @@ def make_objective(
     create = partial(TrainState.create, optimizer=optimizer)
     places = layout.of_state(jax.eval_shape(create, blank, key=order_key), of_params)
     state = jax.jit(create, out_shardings=places)(params, key=order_key)
+    if recipe.budget is not None:
+        state = jax.jit(with_keys, out_shardings=places)(state, secret_words())
     value_and_grad = make_value_and_grad(recipe, trained_net, params, x, batch_size, back)
     steps = make_steps(trained_net, loss, optimizer, value_and_grad=value_and_grad)
     # A place for every array: the compiler may otherwise move the state about, and then compiles again.
@@ -96,7 +99,7 @@ def make_judge(
 def make_value_and_grad(
     recipe: Recipe, net: Layer, params: Any, x: jax.ShapeDtypeStruct, batch_size: int, key: jax.Array
 ) -> Callable[[Layer, Loss], Callable[..., Any]]:
-    """What `make_steps` takes for `--backward`, `--feedback`, `--clip-examples` and `--on-nan`.
+    """What `make_steps` takes for `--backward`, `--feedback`, `--clip-examples`, `--clip-layers` and `--on-nan`.
 
     Args:
       recipe: the options.
@@ -118,8 +121,16 @@ def _chosen(recipe, net, params, x, batch_size, key):
         "sign": lambda: feedback.sign_symmetry(net),
         "direct": lambda: feedback.direct(net, feedback.direct_weights(net, params, x, key)),
     }[recipe.feedback]()
-    read = None if recipe.clip_examples is None else per_example.clipped(recipe.clip_examples, batch_size)
-    return partial(gradient.value_and_grad, backward=backward, read=read)
+    return partial(gradient.value_and_grad, backward=backward, read=_reading(recipe, params, batch_size))
+
+
+def _reading(recipe, params, batch_size):
+    """What is read off the backward pass; None for the mean."""
+    most = recipe.clip_examples
+    if most is None:
+        return None
+    bounds = per_example.even_norms(most, params) if recipe.clip_layers else most
+    return per_example.clipped(bounds, batch_size, drop_not_finite=recipe.budget is not None)
 
 
 def _autodiff_value_and_grad(net, loss):

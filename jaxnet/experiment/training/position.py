@@ -18,6 +18,7 @@ class Epoch(NamedTuple):
       seconds: since training began, compilation included.
       skipped: batches passed over so far, with `--on-nan skip`; else None.
       diagnostics: with `--diagnostics`; else None.
+      epsilon: what all steps so far spent, with `--private-epsilon`; else None.
     """
 
     number: int
@@ -27,6 +28,7 @@ class Epoch(NamedTuple):
     seconds: float
     skipped: int | None = None
     diagnostics: dict[str, Any] | None = None
+    epsilon: float | None = None
 
 
 class Trained(NamedTuple):

@@ -2,6 +2,8 @@
 
 from typing import Literal, NamedTuple
 
+from jaxnet.experiment.training.budget import Budget
+
 
 class Recipe(NamedTuple):
     """The options of training; see `TrainConfig` for what each of them means.
@@ -21,8 +23,10 @@ class Recipe(NamedTuple):
       feedback: through which weights the signal travels back.
       clip_examples: the length of an example's gradient, at most.
       noise_multiplier: in units of that.
+      clip_layers: whether each parameter's gradient is clipped by itself.
       on_nan: 'stop', 'skip' or 'rollback'.
       diagnostics: whether the layers are looked at after each epoch.
+      budget: of a private run, whose noise multiplier is that of the recipe; else None.
     """
 
     batch_size: int
@@ -41,8 +45,10 @@ class Recipe(NamedTuple):
     feedback: str
     clip_examples: float | None
     noise_multiplier: float
+    clip_layers: bool
     on_nan: str
     diagnostics: bool
+    budget: Budget | None = None
 
     @property
     def parameters_dtype(self) -> str:
