@@ -15,12 +15,14 @@ def private_noise(
 ) -> optax.GradientTransformation:
     """The noise of differentially private SGD, for gradients read by `per_example.clipped(max_norm, batch_size)`.
 
-    g + N(0, (noise_multiplier max_norm / batch_size)^2) for every parameter, by `optax.add_noise`. Each number is the sum
-    of four: a normal number of float32 has few digits far out, none beyond 5.4 deviations, and the last bits of what it
-    was added to may tell which one it was; the sum reaches twice as far, and its parts are not to be found out. Put it
-    before an optimizer with `optax.chain`, and take the gradient by `value_and_grad(net, loss, read=per_example.clipped(C, B))`
-    with the same B = batch_size: without it, the examples of a smaller batch count for more than the noise allows. What
-    privacy that buys is for an accountant to say, for example (package dp-accounting)
+    g + N(0, (noise_multiplier max_norm / batch_size)^2) for every parameter, by `optax.add_noise`. Each number is the
+    sum of four: a normal number of float32 has few digits far out, none beyond 5.4 deviations, and the last bits of
+    what it was added to may tell which one it was; the sum reaches twice as far, and its parts are not to be found out.
+
+    Put it before an optimizer with `optax.chain`, and take the gradient with the same B = batch_size by
+    `value_and_grad(net, loss, read=per_example.clipped(C, B, drop_not_finite=True))`: without B, the examples of a
+    smaller batch count for more than the noise allows. What privacy that buys is for an accountant to say, for example
+    (package dp-accounting)
 
         event = dp_event.SelfComposedDpEvent(
             dp_event.PoissonSampledDpEvent(batch_size / examples, dp_event.GaussianDpEvent(noise_multiplier)), steps)

@@ -34,8 +34,8 @@ def poisson_batches(
     Raises:
       ValueError: when examples, rate or size are out of their ranges.
 
-    Source: Abadi et al., Deep learning with differential privacy, 2016, section 3.1; for rows that find no room, Chua et
-    al., Scalable DP-SGD: shuffling vs. Poisson subsampling, 2024, section 3.
+    Source: Abadi et al., Deep learning with differential privacy, 2016, section 3.1; for rows that find no room, Chua
+    et al., Scalable DP-SGD: shuffling vs. Poisson subsampling, 2024.
     """
     examples = positive_integer("poisson_batches", "examples", examples)
     size = positive_integer("poisson_batches", "size", size)

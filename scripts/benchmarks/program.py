@@ -14,7 +14,9 @@ from jaxnet.experiment.commands.train import device
 from jaxnet.experiment.console import packages, screen
 from jaxnet.experiment.console.errors import BadInput
 
-What = Literal["training", "scale", "stream", "shell", "accelerator", "devices", "per-example", "kfac", "feedback"]
+What = Literal[
+    "training", "scale", "stream", "shell", "accelerator", "devices", "per-example", "kfac", "feedback", "private"
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +27,7 @@ class BenchmarkConfig:
     """training: a step beside that of other packages; scale: time and memory against width, depth and batch;
     stream: from disk beside in memory; shell: train.py beside scripts of other packages; accelerator: the share of its
     peak; devices: what each of 1 to 1024 devices holds and sends, worked out; per-example: the cost of readings; kfac:
-    K-FAC against Adam; feedback: other ways back."""
+    K-FAC against Adam; feedback: other ways back; private: accuracy under differential privacy beside Opacus's."""
     out: str | None = None
     """The folder for the results; by default benchmarks/WHAT."""
     seeds: int = 5
@@ -61,7 +63,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     Raises:
       BadInput: when the folder exists already.
     """
-    from benchmarks import accelerator, devices, from_disk, kfac, readings, scale, ways_back
+    from benchmarks import accelerator, devices, from_disk, kfac, private, readings, scale, ways_back
     from benchmarks.contest import contest
     from benchmarks.shell import timing
 
@@ -79,6 +81,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         "shell": lambda: timing.run(out, config.seeds),
         "accelerator": lambda: accelerator.run(out, config.seeds),
         "devices": lambda: devices.run(out),
+        "private": lambda: private.run(out, config.seeds),
     }
     results = runs[config.what]()
     screen.say(f"written    {out}/")

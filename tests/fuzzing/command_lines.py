@@ -46,6 +46,8 @@ RIGHT = {
     "seed": ("1", str(2**32 - 1)),
     "clip_examples": ("1", "1e-300", "1e18"),
     "noise_multiplier": ("0", "1", "1e18"),
+    "private_epsilon": ("3", "0.01", "100"),
+    "private_delta": ("1e-5", "0.5"),
     "out": ("made", "made/deep", samples.RUN, "taken"),
     "checkpoint_every": ("0", "60s", "1epoch", "3"),
     "keep": ("1", str(2**70)),

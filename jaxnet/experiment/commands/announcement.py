@@ -89,8 +89,8 @@ def _print_recipe(recipe):
 def _print_budget(budget, recipe, config, examples):
     """What is protected, how, and what is not."""
     say(
-        f"privacy    epsilon {budget.epsilon:g}, delta {budget.delta:g} after {recipe.epochs} epochs, for each training "
-        f"example; it is in a batch with probability {budget.rate:.3g}, and a batch has room for {budget.room}"
+        f"privacy    epsilon {budget.epsilon:g}, delta {budget.delta:g} after {recipe.epochs} epochs, for each "
+        f"training example, in a batch with probability {budget.rate:.3g}; a batch has room for {budget.room}"
     )
     beside = ["the training losses", "the validation and test examples"]
     if config.scale != "none":
@@ -100,8 +100,8 @@ def _print_budget(budget, recipe, config, examples):
     if any(not treatment.is_plain or treatment.kind != NUMBER for treatment in examples.parts.treatments):
         beside.insert(0, "texts and medians of the columns")
     say(
-        f"protected  the parameters, whatever ends the run; not {', not '.join(beside)}; of several runs to choose from, "
-        "each spends as much; checkpoints hold the key of the noise, and go when the run is finished"
+        f"protected  the parameters, whatever ends the run; not {', not '.join(beside)}; each of several runs to "
+        "choose from spends as much; checkpoints hold the key of the noise, and go when the run is finished"
     )
 
 

@@ -94,7 +94,7 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
         stack.enter_context(processes.alone_heard())
         stack.enter_context(jax.enable_x64(config.dtype == "float64"))
         examples = _prepare(config)
-        recipe = processes.together(lambda: _with_budget(config, recipe_of(config), len(examples.parts.train.y)))
+        recipe = processes.together(lambda: with_budget(config, len(examples.parts.train.y)))
         if recipe.budget is not None:
             # A gradient's length has to be right, which shorter factors of products would not let it be.
             stack.enter_context(jax.default_matmul_precision("highest"))
@@ -121,8 +121,13 @@ def recipe_of(config: TrainConfig) -> Recipe:
     return Recipe(**{name: getattr(config, name) for name in Recipe._fields if name not in Recipe._field_defaults})
 
 
-def _with_budget(config, recipe, examples):
-    """The recipe of a private run has a budget, and noise by that; another stays as it is."""
+def with_budget(config: TrainConfig, examples: int) -> Recipe:
+    """The recipe; that of a private run has a budget, for so many training examples, and noise by that.
+
+    Raises:
+      BadInput: when delta is too large for them.
+    """
+    recipe = recipe_of(config)
     if config.private_epsilon is None:
         return recipe
     epsilon, delta, batch_size = config.private_epsilon, config.private_delta, min(recipe.batch_size, examples)

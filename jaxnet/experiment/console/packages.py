@@ -26,7 +26,7 @@ EXTRAS = {
         "beartype": "beartype",
         "mpmath": "mpmath",
     },
-    "bench": {"flax": "flax", "equinox": "equinox", "haiku": "dm-haiku", "torch": "torch"},
+    "bench": {"flax": "flax", "equinox": "equinox", "haiku": "dm-haiku", "torch": "torch", "opacus": "opacus"},
 }
 
 

@@ -81,8 +81,8 @@ def budget_of(
     """
     if delta * examples >= 1:
         raise BadInput(
-            f"--private-delta {delta:g}: expected less than 1 / {examples}, one over the training examples: with more, a "
-            "run may tell all about one of them"
+            f"--private-delta {delta:g}: expected less than 1 / {examples}, one over the training examples: with more, "
+            "a run may tell all about one of them"
         )
     steps, rate = epochs * -(-examples // batch_size), batch_size / examples
     if noise_multiplier is None:
@@ -124,8 +124,9 @@ def room_for(examples: int, rate: float, mass: float) -> int:
         return examples
     n = examples + 1
     k = np.arange(n + 1)
-    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
-    log_p = log_factorial[n] - log_factorial[k] - log_factorial[n - k] + k * math.log(rate) + (n - k) * math.log1p(-rate)
+    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(k[1:]))])
+    log_ways = log_factorial[n] - log_factorial - log_factorial[::-1]
+    log_p = log_ways + k * math.log(rate) + (n - k) * math.log1p(-rate)
     # P[> m], from the far end, where it is smallest.
     beyond = np.concatenate([np.cumsum(np.exp(log_p)[::-1])[::-1][1:], [0.0]])
     return min(int(np.argmax(beyond <= mass)), examples)
@@ -134,8 +135,8 @@ def room_for(examples: int, rate: float, mass: float) -> int:
 def secret_words() -> np.ndarray:
     """What the keys of a private run are made of, (4,): numbers of the system's entropy, the same in all processes.
 
-    `--seed` is known, and a key made of any such seed has 32 bits of its 64. Who knows which examples were drawn, or the
-    noise, can take it away again.
+    `--seed` is known, and a key made of any such seed has 32 bits of its 64. Who knows which examples were drawn, or
+    the noise, can take it away again.
     """
     words: Any = by_first(lambda: [secrets.randbits(32) for _ in range(4)])
     return np.array(words, np.uint32)

@@ -40,6 +40,7 @@ def test_every_option_is_read():
         "feedback": "random",
         "clip_examples": 2.5,
         "noise_multiplier": 1.5,
+        "clip_layers": True,
         "scale": "range",
         "stream": True,
         "out": "somewhere",
@@ -62,7 +63,8 @@ def test_every_option_is_read():
     of_positions = {"optimizer": "kfac", "kfac_positions": "reduce", "model": "cnn"}
     of_cnn = {"model": "cnn", "channels": (4, 8), "groups": 2, "shift": 1, "flip": True, "window": 5, "dropout": 0.5}
     of_resnet = {"model": "resnet", "blocks": 3}
-    each = (options, of_kfac, of_positions, of_cnn, of_resnet)
+    of_private = {"clip_examples": 1.0, "private_epsilon": 3.0, "private_delta": 1e-6}
+    each = (options, of_kfac, of_positions, of_cnn, of_resnet, of_private)
     assert {name for of_one in each for name in of_one} == {field.name for field in dataclasses.fields(TrainConfig)}
     for chosen in each:
         line = []
@@ -97,6 +99,34 @@ def test_no_hidden_layer_is_a_linear_model():
         (
             "--noise-multiplier 1 --clip-examples 1 --optimizer kfac",
             "--noise-multiplier: kfac sees the examples beside the noise; use another --optimizer",
+        ),
+        ("--clip-layers", "--clip-layers: shares out --clip-examples, which is missing"),
+        ("--private-delta 1e-6", "--private-delta: goes with --private-epsilon, which is missing"),
+        (
+            "--private-epsilon 3 --clip-examples 1 --private-delta 0",
+            "--private-delta: expected a number between 0 and 1, got 0.0",
+        ),
+        ("--private-epsilon nan --clip-examples 1", "--private-epsilon: expected a number from 0.01 to 100, got nan"),
+        (
+            "--private-epsilon 3",
+            "--private-epsilon: needs a length that no example's gradient exceeds; add --clip-examples 1",
+        ),
+        (
+            "--private-epsilon 3 --clip-examples 1 --noise-multiplier 2",
+            "--noise-multiplier: it is found from --private-epsilon; leave it out with --private-epsilon",
+        ),
+        (
+            "--private-epsilon 3 --clip-examples 1 --optimizer kfac",
+            "--optimizer kfac: sees the examples beside the noise; leave it out with --private-epsilon",
+        ),
+        (
+            "--private-epsilon 3 --clip-examples 1 --diagnostics",
+            "--diagnostics: tells of single layers' gradients without noise; leave it out with --private-epsilon",
+        ),
+        (
+            "--private-epsilon 3 --clip-examples 1 --on-nan skip",
+            "--on-nan skip: what is done then depends on the examples, and steps made twice are paid twice; leave it "
+            "out with --private-epsilon",
         ),
         ("--optimizer kfac --kfac-interval 0", "--kfac-interval: expected an integer of at least 1, got 0"),
         ("--no-kfac-one-block", "--kfac-one-block: is for --optimizer kfac, got --optimizer adamw"),
