@@ -200,16 +200,21 @@ def _pose_regression(table, output_activation):
     return problem, table
 
 
-def scaled_to(problem: Problem, y: np.ndarray) -> Problem:
+def scaled_to(problem: Problem, y: np.ndarray, weights: np.ndarray | None = None) -> Problem:
     """The regression problem with its targets' mean and scale taken from the training part.
 
     An output that is bounded below at 0 keeps its 0 and is only scaled; one bounded on both sides is left as it is.
+
+    Args:
+      problem: what is learnt.
+      y: values (m, targets).
+      weights: as how many examples each of them counts, (m,); by default as one.
     """
     if problem.classes:
         return problem
-    spread = y.std(axis=0)
+    mean = np.average(y, axis=0, weights=weights)
+    spread = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=weights))
     scale = np.where((spread > 0) & (y.max(axis=0) > y.min(axis=0)), spread, 1.0)
-    mean = y.mean(axis=0)
     if problem.output_activation in OUTPUT_RANGES:
         mean = np.zeros_like(mean)
         if np.isfinite(OUTPUT_RANGES[problem.output_activation][1]):

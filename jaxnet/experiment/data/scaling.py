@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from jaxnet.experiment.console.errors import BadInput
-from jaxnet.experiment.data.source import Source, in_blocks
+from jaxnet.experiment.data.source import InMemory, Source, in_blocks
 from jaxnet.experiment.data.table import Table
 from jaxnet.experiment.devices.processes import gathered, together
 
@@ -65,6 +65,28 @@ def scaling_of(x: Source, rows: np.ndarray, scale: Scale, *, image: bool) -> Sca
         unit = np.where(spread > 0, spread, 1.0)
         squares = _squares(x, rows, shift, unit)
         spread = unit * np.sqrt((squares.mean() if image else squares) / len(rows))
+    return _scaling(shift, spread, low, high, scale)
+
+
+def weighted_scaling_of(x: np.ndarray, weights: np.ndarray, scale: Scale) -> Scaling:
+    """What `scaling_of` would be, if each example were there as often as it weighs.
+
+    Args:
+      x: examples (m, features).
+      weights: (m,), above 0.
+      scale: as for `scaling_of`.
+    """
+    everywhere = np.arange(len(x))
+    if scale != "standard":
+        return scaling_of(InMemory(x), everywhere, scale, image=False)
+    x = x.astype(np.float64, copy=False)
+    low, high = x.min(axis=0), x.max(axis=0)
+    shift, unit = np.average(x, axis=0, weights=weights), np.where(high > low, high - low, 1.0)
+    spread = unit * np.sqrt(np.average(((x - shift) / unit) ** 2, axis=0, weights=weights))
+    return _scaling(shift, spread, low, high, scale)
+
+
+def _scaling(shift, spread, low, high, scale):
     with np.errstate(divide="ignore", over="ignore"):
         factor = 1 / spread
     constant = (low == high) | (spread <= ROUNDING * np.maximum(abs(low), abs(high))) | np.isinf(factor)

@@ -58,7 +58,7 @@ def make_objective(
       layout: of the mesh.
     """
     trained_net = mixed_precision(net) if recipe.dtype == "bfloat16" else net
-    start, order_key, noise, back = _keys(np.uint32(recipe.seed))
+    start, order_key, noise, back = keys_of(np.uint32(recipe.seed))
     blank = jax.eval_shape(net.init, start)
     sides = sides_of(net, blank, x)
     optimizer = updates.make_optimizer(recipe, trained_net, loss, batch_size, noise, sides, x)
@@ -167,6 +167,7 @@ def copied(tree: Any) -> Any:
 
 # Compiled as one, here and where parameters and state are made: one by one, operations take longer to compile.
 @jax.jit
-def _keys(seed):
+def keys_of(seed: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Of the parameters' start, the order of the examples and layers' draws, noise, and random feedback weights."""
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(4))
     return keys[0], keys[1], keys[2], keys[3]

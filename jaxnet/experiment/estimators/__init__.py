@@ -1,0 +1,1 @@
+"""Training as scikit-learn calls it."""
