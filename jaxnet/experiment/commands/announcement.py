@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from jaxnet.experiment.commands.outcome import print_each, told
 from jaxnet.experiment.console import screen
 from jaxnet.experiment.console.screen import say
 from jaxnet.experiment.data.columns import CATEGORY, NUMBER
@@ -107,11 +108,9 @@ def _print_budget(budget, recipe, config, examples):
 
 def print_result(out: Path, result: dict[str, Any]) -> None:
     """What came of it, and where it is."""
-    score = (
-        f"test accuracy {100 * result['test_accuracy']:.2f}%"
-        if "test_accuracy" in result
-        else f"test RMSE {result['test_rmse']:.4g}" + (f", R2 {result['test_r2']:.3f}" if "test_r2" in result else "")
-    )
+    if "test_accuracy" in result:
+        print_each(result)
+    score = told({name.removeprefix("test_"): value for name, value in result.items()})
     after = f"after epoch {result['kept_epoch']} of {result['epochs']}, {result['seconds']:.1f} s"
-    say(f"result     {score}, test loss {result['test_loss']:.4f}, {after}")
+    say(f"result     test {score}, test loss {result['test_loss']:.4f}, {after}")
     say(f"written    {out}/")

@@ -21,6 +21,8 @@ FORMATS = (".png", ".svg", ".pdf")
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
 # Options that leave a run's numbers what they are.
 IGNORED = FREE | OF_A_START | {"checkpoint_every"}
+# Options that make it another problem, or judge by other examples.
+POSING = ("data", "target", "validation", "test", "weights", "class_weights")
 KINDS = {"accuracy": "classes, with an accuracy", "rmse": "numbers, with an RMSE"}
 
 
@@ -115,7 +117,7 @@ def _print_table(runs: dict[str, Run]) -> None:
     print(screen.table((*texts, *outcomes), list(rows), texts=len(texts)))
     if not all(run.result for run in runs.values()):
         screen.say("-          running, or cut short")
-    posed = [name for name in ("data", "target") if name in differing]
+    posed = [name for name in POSING if name in differing]
     if posed:
         screen.say(
             f"note       the runs differ in {' and '.join(posed)}: losses and {metric} are not of the same problem"

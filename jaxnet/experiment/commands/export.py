@@ -77,7 +77,7 @@ def export(config: ExportConfig) -> Path:
 
 
 def function(trained: Model) -> Callable[[Float[Array, "m ..."]], Float[Array, "m o"]]:
-    """From raw features to probabilities, (m, classes), or values in the targets' units, (m, targets).
+    """From raw features to probabilities, (m, classes or labels), or values in the targets' units, (m, targets).
 
     Raises:
       BadInput: when a feature or target has a scale that the parameters' dtype cannot hold.
@@ -97,7 +97,7 @@ def function(trained: Model) -> Callable[[Float[Array, "m ..."]], Float[Array, "
     def predict(x):
         scaled = ((x - high[None]) - low[None]) * factor.astype(dtype)[None]
         z = net.apply(trained.params, jnp.clip(scaled, least.astype(dtype), most.astype(dtype)))
-        if problem.classes:
+        if not problem.regression:
             return problem.probabilities(z)
         return z * problem.scale.astype(dtype)[None] + problem.mean.astype(dtype)[None]
 
@@ -133,7 +133,7 @@ def _arrays(trained):
     """The features' scaling; the parameters, W1, b1, W2, ... for mlp; mean and scale of targets that are numbers."""
     arrays: dict[str, Any] = {f"features_{name}": array for name, array in trained.scaling._asdict().items()}
     arrays |= trained.network.architecture.arrays(trained.params)
-    if not trained.problem.classes:
+    if trained.problem.regression:
         arrays |= {"targets_mean": trained.problem.mean, "targets_scale": trained.problem.scale}
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 

@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
+from jaxnet.experiment.commands.outcome import told
 from jaxnet.experiment.commands.train import device
-from jaxnet.experiment.console.errors import BadInput, some
+from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.console.screen import say
 from jaxnet.experiment.data import lines, named
 from jaxnet.experiment.data.columns import NUMBER
@@ -19,9 +20,10 @@ from jaxnet.experiment.data.delimited import ALL, Selection
 from jaxnet.experiment.data.encoding import encoded
 from jaxnet.experiment.data.fingerprint import fingerprint
 from jaxnet.experiment.data.labels import classes_of, numbers_of
+from jaxnet.experiment.data.matching import in_order
+from jaxnet.experiment.data.problem import LIKELY
 from jaxnet.experiment.data.scaling import require_moderate
-from jaxnet.experiment.data.source import InMemory
-from jaxnet.experiment.data.split import RowsOfParts, rows_of
+from jaxnet.experiment.data.split import Fractions, RowsOfParts, rows_of
 from jaxnet.experiment.data.table import Table
 from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.storage import durable, exports, model, newest
@@ -62,7 +64,7 @@ def predict(config: PredictConfig) -> None:
         raise BadInput(f"--out {out}: exists already; choose another name, or replace it with --overwrite")
     table = _load(config, trained)
     rows = _rows_again(trained, table)
-    chosen = encoded(_part(config, table, rows), trained.treatments)
+    chosen = encoded(_part(config, trained, table, rows), trained.treatments)
     require_moderate(chosen, trained.scaling)
     x = chosen.x.scaled(trained.scaling).shaped(trained.network.shape)
     predicted = trained.predict(x.read(slice(None), np.float64))
@@ -93,30 +95,18 @@ def _load(config: PredictConfig, trained: Model) -> Table:
     of_columns = lines.is_one(Path(config.data)) and Path(config.data).is_file()
     targets = trained.problem.targets if of_columns else ()
     table = named.load(config.data, targets, _selection(trained) if of_columns else ALL, with_target=False)
-    columns = trained.columns
-    if table.features == columns:
-        return _without_gaps(table, trained)
-    place = {name: position for position, name in enumerate(table.features)}
-    known = set(columns)
-    missing = [name for name in columns if name not in place]
-    extra = [name for name in table.features if name not in known]
-    if missing or extra:
-        differences = [f"lacks {_some(missing)}" if missing else "", f"has also {_some(extra)}" if extra else ""]
-        raise BadInput(
-            f"--data {table.name}: expected the {len(columns)} columns of the training data, "
-            f"but it {' and '.join(filter(None, differences))}"
-        )
-    order = [place[name] for name in columns]
-    vectors = table.x.shaped((len(order),)).read(slice(None), np.float64)
-    held = tuple(table.columns[k] for k in order) if table.columns else ()
-    in_order = table._replace(x=InMemory(vectors[:, order]), features=columns, columns=held)
-    return _without_gaps(in_order, trained)
+    return _without_gaps(in_order(table, trained.columns), trained)
 
 
 def _selection(trained: Model) -> Selection:
     """The file's columns are what those of the training data were; those that were left out then may be there."""
     kinds = {treatment.name: treatment.kind for treatment in trained.treatments}
-    return Selection(drop=trained.left_out, kinds=kinds or dict.fromkeys(trained.features, NUMBER))
+    return Selection(
+        ignored=trained.left_out,
+        kinds=kinds or dict.fromkeys(trained.features, NUMBER),
+        weights=trained.origin.weights,
+        group=trained.origin.group,
+    )
 
 
 def _without_gaps(table: Table, trained: Model) -> Table:
@@ -140,15 +130,21 @@ def _rows_again(trained: Model, table: Table) -> RowsOfParts | None:
     posed = table._replace(y=numbers)
     if fingerprint(posed, streamed=trained.origin.streamed) != trained.origin.data:
         return None
-    return rows_of(posed, trained.problem, trained.origin.seed)
+    fractions = Fractions(trained.origin.validation, trained.origin.test)
+    return rows_of(posed, trained.problem, trained.origin.seed, fractions)
 
 
-def _part(config: PredictConfig, table: Table, rows: RowsOfParts | None) -> Table:
+def _part(config: PredictConfig, trained: Model, table: Table, rows: RowsOfParts | None) -> Table:
     """The examples that are asked for."""
     if config.part is None or config.part == "all":
         return table.test if table.test is not None and config.part is None else table
     if rows is None:
         raise BadInput(f"--part {config.part}: {table.name} is not what {config.run} was trained on; leave it out")
+    if config.part in ("validation", "test") and getattr(trained.origin, config.part) is None:
+        raise BadInput(
+            f"--part {config.part}: that part of {config.run} was a file of its own, given as --{config.part}; "
+            "give --data with that file, and leave --part out"
+        )
     if config.part == "test" and table.test is not None:
         return table.test
     return table.at(getattr(rows, config.part))
@@ -161,21 +157,24 @@ def _numbers(trained, table):
     several, classes = table.y.ndim == 2 and table.y.shape[1] > 1, trained.problem.classes
     if classes:
         return None if several else numbers_of(table.class_labels, classes)
-    return table.y if table.y.shape == (len(table.x), len(trained.problem.targets)) else None
-
-
-def _some(names, most=5):
-    return some(map(repr, names), most)
+    if table.y.shape != (len(table.x), len(trained.problem.targets)):
+        return None
+    return None if trained.problem.labels and not np.isin(table.y, (0, 1)).all() else table.y
 
 
 def _write(file, trained, predicted):
     writer = csv.writer(file, lineterminator="\n")
-    classes = trained.problem.classes
+    classes, targets = trained.problem.classes, trained.problem.targets
     if not classes:
-        writer.writerow(trained.problem.targets)
-        writer.writerows([f"{value:.9g}" for value in row] for row in predicted.tolist())
+        rows = [[f"{value:.9g}" for value in row] for row in predicted.tolist()]
+        if trained.problem.labels:
+            decided = (predicted >= LIKELY).astype(int).tolist()
+            targets = (*targets, *(f"P({name})" for name in targets))
+            rows = [[*of_labels, *of_values] for of_labels, of_values in zip(decided, rows, strict=True)]
+        writer.writerow(targets)
+        writer.writerows(rows)
         return
-    writer.writerow([trained.problem.targets[0], *(f"P({name})" for name in classes)])
+    writer.writerow([targets[0], *(f"P({name})" for name in classes)])
     for row in predicted.tolist():
         best = max(range(len(row)), key=row.__getitem__)
         writer.writerow([classes[best], *(f"{probability:.9g}" for probability in row)])
@@ -189,8 +188,4 @@ def _score(trained, table, predicted):
     if problem.classes and y.min() < 0:
         (unknown,) = classes_of(table.class_labels[[y.argmin()]])
         return f"; not scored, since the run has learnt no class {unknown[:40]!r}"
-    measured = scores(problem, predicted, y)
-    if problem.classes:
-        return f": accuracy {100 * measured['accuracy']:.2f}%"
-    r2 = f", R2 {measured['r2']:.3f}" if "r2" in measured else ""
-    return f": RMSE {measured['rmse']:.4g}{r2}"
+    return f": {told(scores(problem, predicted, y, table.weights))}"

@@ -1,7 +1,6 @@
 """A whole run, from options to a folder of results: data, network, training, test, figures."""
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -12,21 +11,18 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxnet.experiment.commands import reading
 from jaxnet.experiment.commands.announcement import print_plan, print_result
 from jaxnet.experiment.commands.cut_short import telling
 from jaxnet.experiment.commands.recording import Kept, train_and_record
 from jaxnet.experiment.console import packages
-from jaxnet.experiment.console.errors import BadInput, Failure, first_line
+from jaxnet.experiment.console.errors import Failure, first_line
 from jaxnet.experiment.console.screen import say
-from jaxnet.experiment.data import named
-from jaxnet.experiment.data.columns import CATEGORY
-from jaxnet.experiment.data.delimited import Selection
-from jaxnet.experiment.data.examples import prepare
 from jaxnet.experiment.devices import processes
 from jaxnet.experiment.devices.cache import use_compilation_cache
 from jaxnet.experiment.devices.mesh import make_layout, require_split
 from jaxnet.experiment.devices.processes import Joining
-from jaxnet.experiment.figures import canvas, curves, test_part
+from jaxnet.experiment.figures import canvas, curves, probabilities, test_part
 from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.options.resumed import require_same, restored
 from jaxnet.experiment.options.schedule import Schedule
@@ -93,7 +89,7 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
     with ExitStack() as stack:
         stack.enter_context(processes.alone_heard())
         stack.enter_context(jax.enable_x64(config.dtype == "float64"))
-        examples = _prepare(config)
+        examples = reading.prepared(config)
         recipe = processes.together(lambda: with_budget(config, len(examples.parts.train.y)))
         if recipe.budget is not None:
             # A gradient's length has to be right, which shorter factors of products would not let it be.
@@ -172,27 +168,6 @@ def _open_folder(config, recipe, examples, network, stack):
     return folder.make(dataclasses.asdict(config), resolved, stack)
 
 
-def _prepare(config):
-    """What the run learns from."""
-    return prepare(
-        processes.together(lambda: _load(config)),
-        config.seed,
-        scale=config.scale,
-        loss=config.loss,
-        output_activation=config.output_activation,
-    )
-
-
-def _load(config):
-    if config.resume is not None and config.data not in named.NAMES and not os.path.exists(config.data):
-        raise BadInput(
-            f"--data {config.data}: no such file or folder; give --data with where the data of the run in "
-            f"{config.resume} are now"
-        )
-    selection = Selection(config.drop, config.features, dict.fromkeys(config.categorical, CATEGORY))
-    return named.load(config.data, config.target, selection, stream=config.stream)
-
-
 def _fill(out, config, recipe, examples, network, layout):
     """Everything but result.json, which is returned."""
     problem, parts = examples.problem, examples.parts
@@ -207,12 +182,19 @@ def _fill(out, config, recipe, examples, network, layout):
             scaling=parts.scaling,
             problem=problem,
             features=parts.features,
-            origin=model.Origin(examples.fingerprint, config.stream, config.seed),
+            origin=model.Origin(
+                examples.fingerprint,
+                config.stream,
+                config.seed,
+                *reading.fractions(config),
+                config.group,
+                config.weights,
+            ),
             treatments=parts.treatments,
-            left_out=(*examples.left_out, *config.drop),
+            left_out=examples.beside,
         )
 
-    kept = Kept(out, config, examples.fingerprint, model_of)
+    kept = Kept(out, config, examples.joint_fingerprint, model_of)
     trained, epochs = train_and_record(kept, recipe, network.net, problem, parts, layout)
     finished = model_of(trained.params)
     test = blocks_of(parts.test, problem, recipe.parameters_dtype, layout)
@@ -226,7 +208,7 @@ def _fill(out, config, recipe, examples, network, layout):
         _draw(out / folder.FIGURES, epochs, trained, finished, parts, predicted)
 
     processes.by_first(write)
-    result = _scored(test_loss, scores(problem, predicted, parts.test.y))
+    result = _scored(test_loss, scores(problem, predicted, parts.test.y, parts.test.weights))
     if recipe.budget is not None:
         result |= {"epsilon": epochs[-1].epsilon, "delta": recipe.budget.delta}
     return result | {"kept_epoch": trained.kept.number, "epochs": len(epochs), "device": device()}
@@ -241,9 +223,9 @@ def _finish(out, config, result):
 
 
 def _scored(test_loss, measured):
-    """As result.json has it: the targets, where there are several, come last."""
-    targets = {"targets": measured.pop("targets")} if "targets" in measured else {}
-    return {"test_loss": test_loss} | {f"test_{name}": value for name, value in measured.items()} | targets
+    """As result.json has it: what is known of each class or target by itself comes last."""
+    each = {name: measured.pop(name) for name in ("classes", "targets") if name in measured}
+    return {"test_loss": test_loss} | {f"test_{name}": value for name, value in measured.items()} | each
 
 
 def _draw(where, epochs, trained, finished, parts, predicted):
@@ -251,8 +233,12 @@ def _draw(where, epochs, trained, finished, parts, predicted):
     curves.draw_curves(where / "loss.png", epochs, problem, trained.kept)
     if any(epoch.diagnostics for epoch in epochs):
         curves.draw_diagnostics(where / "diagnostics.png", epochs)
-    if not problem.classes:
+    if problem.regression:
         test_part.draw_predictions(where / "predictions.png", predicted, test.y, problem.targets)
+        return
+    probabilities.draw_roc(where / "roc.png", predicted, test.y, problem, test.weights)
+    probabilities.draw_calibration(where / "calibration.png", predicted, test.y, problem, test.weights)
+    if problem.labels:
         return
     test_part.draw_confusion(where / "confusion.png", predicted.argmax(axis=1), test.y, problem.classes)
     if finished.network.shape == (2,):

@@ -89,7 +89,7 @@ def interpreted(written: Written, kind: str | None, *, decimal_comma: bool) -> t
     values = readers[kind]
     wrong = says & ~(np.abs(values) <= LARGEST)
     if wrong.any():
-        return _odd(written, wrong, kind)
+        return odd_cells(written, wrong, _expected(written, wrong, kind))
     return Column(written.name, kind), np.where(says, values, np.nan)[written.places]
 
 
@@ -111,20 +111,22 @@ def _kind(written, numbers, says):
     return NUMBER if 2 * counts[are_numbers].sum() >= counts.sum() and not few else CATEGORY
 
 
-def _odd(written, wrong, kind):
+def odd_cells(written: Written, wrong: np.ndarray, expected: str) -> Odd:
+    """Those of a column that are wrong, as a mask of its texts."""
     rows = np.flatnonzero(wrong[written.places])
     shown = tuple(repr(written.texts[written.places[row]][:LONGEST_SHOWN]) for row in rows[:MOST_SHOWN])
-    expected = {
-        NUMBER: f"numbers up to {LARGEST:g}" if _large(written, rows) else "finite numbers",
+    return Odd(written.name, rows, shown, expected)
+
+
+def _expected(written, wrong, kind):
+    first = written.texts[written.places[np.flatnonzero(wrong[written.places])[0]]]
+    value = cells.plain_number(first)
+    is_large = value is not None and LARGEST < abs(value) < np.inf
+    return {
+        NUMBER: f"numbers up to {LARGEST:g}" if is_large else "finite numbers",
         DATE: "dates, as 2024-01-31",
         BOOLEAN: "yes or no",
-    }
-    return Odd(written.name, rows, shown, expected[kind])
-
-
-def _large(written, rows):
-    value = cells.plain_number(written.texts[written.places[rows[0]]])
-    return value is not None and LARGEST < abs(value) < np.inf
+    }[kind]
 
 
 def told(odd: Sequence[Odd], lines: Sequence[int]) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnet.experiment.console.errors import BadInput, did_you_mean, some
-from jaxnet.experiment.data import columns, lines, targets
+from jaxnet.experiment.data import columns, lines, rows, targets
 from jaxnet.experiment.data.cells import LARGEST
 from jaxnet.experiment.data.columns import CATEGORY, Column, Odd, Written
 from jaxnet.experiment.data.source import InMemory
@@ -26,11 +26,22 @@ class Selection(NamedTuple):
       drop: left out.
       only: all but these are left out, and these in no case; empty for all.
       kinds: of columns that are known already, by name.
+      ignored: left out where they are there.
+      weights: the column of what each example counts, if any.
+      group: the column that says which rows belong together, if any.
     """
 
     drop: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     kinds: Mapping[str, str] = MappingProxyType({})
+    ignored: tuple[str, ...] = ()
+    weights: str | None = None
+    group: str | None = None
+
+    @property
+    def of_rows(self) -> tuple[str, ...]:
+        """The columns that say something of each row, and are no features."""
+        return tuple(name for name in (self.weights, self.group) if name is not None)
 
 
 ALL = Selection()
@@ -56,18 +67,23 @@ def read(path: Path, named: tuple[str, ...], selection: Selection = ALL, *, with
             raise BadInput(f"--target: {path} needs a target column; its columns are {some(header)}")
         _require_columns(path, header, named, selection)
     present = [target for target in named if target in header]
-    asked = [name for name in selection.only or header if name not in (*present, *selection.drop)]
+    others = {*present, *selection.drop, *selection.ignored, *selection.of_rows}
+    asked = [name for name in selection.only or header if name not in others]
     if not asked:
         raise BadInput(f"--data {path}: expected at least one column beside the target")
-    raw = _Raw.read(path, form, header, asked, present, selection.kinds)
+    as_texts = [*present, *(name for name in selection.of_rows if name in header)]
+    raw = _Raw.read(path, form, header, asked, as_texts, selection.kinds)
     x, found, left_out = _features(path, form, raw, asked, selection)
     y = names = None
     try:
         if present:
-            y, names = targets.read(raw.targets, present, raw.places(path))
+            y, names = targets.read(raw.texts_of(present), present, raw.places(path))
     except BadInput:
         if with_target:
             raise
+    of_rows = rows.read(raw.texts, selection.weights, selection.group, decimal_comma=form.separator == ";")
+    if of_rows.odd and with_target:
+        raise BadInput(f"--data {path}, {columns.told(of_rows.odd, raw.line_of)}; mend the cells")
     features = tuple(column.name for column in found)
     return Table(
         str(path),
@@ -78,7 +94,10 @@ def read(path: Path, named: tuple[str, ...], selection: Selection = ALL, *, with
         names=names,
         columns=found,
         left_out=left_out,
-        notes=_notes(form),
+        notes=(*_notes(form), *rows.notes(of_rows.weights, selection.weights)),
+        weights=of_rows.weights,
+        groups=of_rows.groups,
+        beside=tuple(name for name in header if name not in (*features, *present)),
     )
 
 
@@ -91,19 +110,30 @@ def _notes(form):
 def _require_columns(path, header, named, selection):
     """That the columns which the options name are there."""
     listed = f"its columns are {some(header)}"
-    for option, asked in (("--target", named), ("--drop", selection.drop), ("--features", selection.only)):
+    weights, group = (() if name is None else (name,) for name in (selection.weights, selection.group))
+    of_options = {"--target": named, "--drop": selection.drop, "--features": selection.only}
+    of_options |= {"--weights": weights, "--group": group}
+    for option, asked in of_options.items():
         for name in asked:
             if name not in header:
                 raise BadInput(f"{option}: {path} has no column {name!r}{did_you_mean(name, header)}; {listed}")
+    for option, asked in (("--weights", weights), ("--group", group)):
+        for name in asked:
+            if name in (*named, *selection.only):
+                raise BadInput(f"{option}: {name!r} is given as {'--target' if name in named else '--features'} too")
 
 
 class _Raw(NamedTuple):
-    """What a file holds: of features plain numbers where all cells are, else the cells; texts of the targets."""
+    """What a file holds: of features plain numbers where all cells are, else the cells; of other columns texts."""
 
     numbers: dict[str, np.ndarray]
     written: dict[str, Written]
-    targets: list[list[str]]
+    texts: dict[str, list[str]]
     line_of: list[int]
+
+    def texts_of(self, names: list[str]) -> list[tuple[str, ...]]:
+        """Of each row, the texts of some columns."""
+        return list(zip(*(self.texts[name] for name in names), strict=True))
 
     def places(self, path: Path) -> list[Any]:
         return [(path, row, line) for row, line in enumerate(self.line_of)]
@@ -115,17 +145,17 @@ class _Raw(NamedTuple):
         form: lines.Form,
         header: list[str],
         asked: list[str],
-        present: list[str],
+        as_texts: list[str],
         kinds: Mapping[str, str],
     ) -> "_Raw":
         place_of = {name: place for place, name in enumerate(header)}
         numbers = {name: array("d") for name in asked if kinds.get(name) != CATEGORY}
-        at = [place_of[target] for target in present]
-        texts: list[list[str]] = []
+        texts: dict[str, list[str]] = {name: [] for name in as_texts}
         read: list[int] = []
         for block in _blocks(path, form, header):
             read += [line for line, _ in block]
-            texts += [[cells_of[place].strip() for place in at] for _, cells_of in block]
+            for name, of_column in texts.items():
+                of_column += [cells_of[place_of[name]].strip() for _, cells_of in block]
             require_memory(path, (len(read), len(header)))
             for name in list(numbers):
                 values = _plain([cells_of[place_of[name]] for _, cells_of in block])
@@ -168,9 +198,9 @@ def _written(path, form, header, names):
 def _blocks(path: Path, form: lines.Form, header: list[str]) -> Iterator[list[tuple[int, list[str]]]]:
     """The lines below the header, some thousands at a time, each with as many cells as the header has."""
     block: list[tuple[int, list[str]]] = []
-    rows = lines.rows(path, form)
-    next(rows, None)
-    for row, (line, of_line) in enumerate(rows, start=1):
+    below = lines.rows(path, form)
+    next(below, None)
+    for row, (line, of_line) in enumerate(below, start=1):
         # What a spreadsheet leaves behind: cells that the header does not name, with nothing in them.
         while len(of_line) > len(header) and not of_line[-1].strip():
             of_line.pop()

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from jaxnet.experiment.data.fingerprint import fingerprint
+from jaxnet.experiment.data.fingerprint import fingerprint, joint
 from jaxnet.experiment.data.problem import Problem, pose
 from jaxnet.experiment.data.scaling import Scale
-from jaxnet.experiment.data.split import Split, split
+from jaxnet.experiment.data.split import FRACTIONS, Fractions, Split, split
 from jaxnet.experiment.data.table import Table
 from jaxnet.experiment.devices import processes
 from jaxnet.experiment.options.train_config import LossName, OutputActivation
@@ -23,6 +23,8 @@ class Examples(NamedTuple):
       problem: what is to be learnt, with the targets' scaling.
       parts: scaled examples, to learn from and to be judged by.
       fingerprint: of the raw data, by which they are known again.
+      joint_fingerprint: of these and the files of validation and test part, if there are any.
+      beside: columns of the file that are neither features nor targets, for whatever reason.
     """
 
     name: str
@@ -32,12 +34,16 @@ class Examples(NamedTuple):
     problem: Problem
     parts: Split
     fingerprint: str
+    joint_fingerprint: str
+    beside: tuple[str, ...]
 
 
 def prepare(
     table: Table,
     seed: int,
     *,
+    fractions: Fractions = FRACTIONS,
+    balanced: bool = False,
     scale: Scale = "standard",
     loss: LossName = "auto",
     output_activation: OutputActivation = "auto",
@@ -47,12 +53,16 @@ def prepare(
     Args:
       table: the examples; whoever calls this keeps no other hold of them.
       seed: which rows make up each part.
+      fractions: how much of the table is drawn for a part; None where a part is a file of its own.
+      balanced: whether losses weigh each class as if all had as many examples.
       scale, loss, output_activation: of the options.
 
     Raises:
       BadInput: when the data cannot be learnt with these options.
     """
     problem, table = pose(table, loss, output_activation)
-    known_by = processes.by_first(lambda: fingerprint(table))
-    parts, problem = split(table, problem, seed, scale)
-    return Examples(table.name, table.left_out, table.notes, table.image, problem, parts, known_by)
+    apart = [one for one, share in zip((table.validation, table.test), fractions, strict=True) if one and share is None]
+    known_by = processes.by_first(lambda: [fingerprint(one) for one in (table, *apart)])
+    parts, problem = split(table, problem, seed, scale, fractions, balanced=balanced)
+    name, left_out, notes, image = table.name, table.left_out, table.notes, table.image
+    return Examples(name, left_out, notes, image, problem, parts, known_by[0], joint(known_by), table.beside)

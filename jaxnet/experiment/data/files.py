@@ -16,27 +16,43 @@ from jaxnet.experiment.devices.memory import require_memory
 
 
 def read_npz(path: Path, *, with_target: bool = True) -> Table:
-    """Arrays x (m, ...) and y (m,) or (m, targets) of a NumPy archive; never a pickle."""
+    """Arrays x (m, ...) and y (m,) or (m, targets) of a NumPy archive; never a pickle.
+
+    Or x_train and y_train, with x_test and y_test as the test part, as Keras saves its data sets.
+    """
     arrays = {}
     try:
         with quietly(), path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            for name in ("x", "y") if with_target else ("x",):
+            parts = _parts_of(archive.files)
+            required = parts if with_target else [(x,) for x, _ in parts]
+            for name in (name for of_part in required for name in of_part):
                 if name not in archive.files:
                     found = some(archive.files) or "nothing"
                     raise BadInput(f"--data {path}: has no array {name!r}; expected x and y, got {found}")
-            for name in ("x", "y"):
+            for name in (name for of_part in parts for name in of_part):
                 if name in archive.files:
                     # Told apart before values are read: an archive can promise, or unpack to, far more than it has.
                     shape, dtype = _promised(path, archive, name)
-                    if name == "x":
-                        _require_examples(path, shape, dtype)
+                    if name.startswith("x"):
+                        _require_examples(path, shape, dtype, name)
                     require_memory(path, shape)
                     arrays[name] = archive[name]
     except BadInput:
         raise
     except Exception:  # a damaged archive can raise nearly anything
         raise BadInput(f"--data {path}: expected a NumPy .npz archive of plain arrays x and y") from None
-    return _table(path, arrays["x"], _examples(path, arrays["x"]), path, arrays.get("y"))
+    table, *test = [_table(path, arrays[x], _examples(path, arrays[x], x), path, arrays.get(y)) for x, y in parts]
+    if test and test[0].x.shape[1:] != table.x.shape[1:]:
+        shapes = [" x ".join(map(str, of_part.x.shape[1:])) for of_part in (table, *test)]
+        raise BadInput(f"--data {path}: expected x_test of examples of x_train's shape, {shapes[0]}, got {shapes[1]}")
+    return table._replace(test=test[0]) if test else table
+
+
+def _parts_of(names):
+    """Of an archive, the names of inputs and targets of its parts: the first one, and the test part, if any."""
+    if "x" in names or "x_train" not in names:
+        return [("x", "y")]
+    return [("x_train", "y_train"), *([("x_test", "y_test")] if "x_test" in names else [])]
 
 
 def _promised(path, archive, name):
@@ -86,17 +102,17 @@ def _table(source, stored, x, y_path, y):
     return Table(str(source), x, y, features, targets, names=names, image=is_image(stored))
 
 
-def _require_examples(path, shape, dtype):
+def _require_examples(path, shape, dtype, name="x"):
     if dtype.kind not in "fiub" or len(shape) < 2 or 0 in shape:
-        raise BadInput(f"--data {path}: expected x of numbers, (examples, features), got {dtype} {shape}")
+        raise BadInput(f"--data {path}: expected {name} of numbers, (examples, features), got {dtype} {shape}")
 
 
-def _examples(path, x):
-    _require_examples(path, x.shape, x.dtype)
+def _examples(path, x, name="x"):
+    _require_examples(path, x.shape, x.dtype, name)
     require_memory(path, x.shape)
     with np.errstate(over="ignore"):
         vectors = x.reshape(len(x), -1).astype(np.float64)
-    require_finite(path, "x", vectors)
+    require_finite(path, name, vectors)
     return InMemory(vectors.reshape(x.shape))
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -31,4 +32,12 @@ def fingerprint(table: Table, *, streamed: bool | None = None) -> str:
     for _, values in in_blocks(table.x, rows):
         hashed.update(np.ascontiguousarray(values).tobytes())
     hashed.update(np.ascontiguousarray(table.y).tobytes())
+    for name, of_rows in (("weights", table.weights), ("groups", table.groups)):
+        if of_rows is not None:
+            hashed.update(name.encode() + np.ascontiguousarray(of_rows).tobytes())
     return hashed.hexdigest()
+
+
+def joint(fingerprints: Sequence[str]) -> str:
+    """One of several tables; of one, its own."""
+    return fingerprints[0] if len(fingerprints) == 1 else hashlib.sha256("".join(fingerprints).encode()).hexdigest()

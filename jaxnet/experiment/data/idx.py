@@ -16,12 +16,17 @@ from jaxnet.experiment.devices.memory import require_memory
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
+# Below the folder that torchvision is given, its data sets are in folders of this name.
+RAW = "raw"
+
+
 def read_idx_folder(folder: Path, *, stream: bool = False) -> Table:
     """MNIST's files: train-images*, train-labels*, and t10k-* as the test part where they are there.
 
+    They may also lie in `raw`, or in `NAME/raw` where that is the only one, as torchvision leaves them in `MNIST/raw`.
     With `stream` the images stay on disk, for which they must not be gzipped.
     """
-    test = None
+    folder, test = _place(folder), None
     if _find_idx(folder, "t10k-images") or _find_idx(folder, "t10k-labels"):
         test = _read_images_and_labels(folder, "t10k", stream)
     train = _read_images_and_labels(folder, "train", stream)
@@ -31,6 +36,17 @@ def read_idx_folder(folder: Path, *, stream: bool = False) -> Table:
             f"got {len(test.features)}"
         )
     return train._replace(test=test)
+
+
+def _place(folder):
+    """Where the files are: in the folder, or in one below as torchvision has it; the folder itself where in none."""
+    if _find_idx(folder, "train-") or _find_idx(folder, "t10k-"):
+        return folder
+    below = [place for place in (folder / RAW, *sorted(folder.glob(f"*/{RAW}"))) if _find_idx(place, "train-")]
+    if len(below) > 1:
+        names = ", ".join(str(place.relative_to(folder)) for place in below)
+        raise BadInput(f"--data {folder}: holds several data sets, {names}; give the folder of one")
+    return below[0] if below else folder
 
 
 def _read_images_and_labels(folder, part, stream):

@@ -36,7 +36,8 @@ def load(
     if stream and (source in NAMES or Path(source).is_file()):
         raise BadInput(f"--stream: expected --data to be a folder with x.npy and y.npy or with IDX files, got {source}")
     if selection != ALL and (source in NAMES or not lines.is_one(Path(source))):
-        raise BadInput(f"--drop, --features, --categorical: are for .csv and .tsv files; {source} is none")
+        options = "--drop, --features, --categorical, --weights, --group"
+        raise BadInput(f"{options}: are for .csv and .tsv files; {source} is none")
     if source in NAMES:
         if targets:
             raise BadInput(f"--target: is for .csv and .tsv files; {source} has its own target")

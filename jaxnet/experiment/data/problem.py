@@ -12,6 +12,9 @@ from jaxnet.experiment.data.labels import PARTS, are_few, classes_of, numbers_of
 from jaxnet.experiment.data.table import Table
 from jaxnet.experiment.options.train_config import LossName, OutputActivation
 
+# Of labels, each by itself; and from which probability on one is said to apply.
+LOSSES_OF_LABELS = ("sigmoid_binary_cross_entropy", "binary_cross_entropy")
+LIKELY = 0.5
 OUTPUT_RANGES = {"sigmoid": (0, 1), "tanh": (-1, 1), "relu": (0, np.inf), "softplus": (0, np.inf)}
 
 
@@ -19,9 +22,9 @@ class Problem(NamedTuple):
     """The targets' side of a run.
 
     Attributes:
-      kind: 'two classes', 'N classes', 'regression' or 'regression with N outputs'.
+      kind: 'two classes', 'N classes', 'N labels', 'regression' or 'regression with N outputs'.
       targets: the targets' names.
-      classes: the classes' names in the order of their numbers; empty for regression.
+      classes: the classes' names in the order of their numbers; empty for labels and for regression.
       loss: the name of the loss in `jaxnet.losses`.
       output_activation: what follows the last layer.
       mean, scale: (targets,), regression only: the network is trained on (y - mean) / scale.
@@ -36,6 +39,16 @@ class Problem(NamedTuple):
     scale: np.ndarray
 
     @property
+    def labels(self) -> bool:
+        """Whether each target is a label that applies to an example or does not, 1 or 0, beside the others."""
+        return not self.classes and self.loss in LOSSES_OF_LABELS
+
+    @property
+    def regression(self) -> bool:
+        """Whether the targets are values."""
+        return not self.classes and not self.labels
+
+    @property
     def outputs(self) -> int:
         """The number of the network's outputs."""
         if not self.classes:
@@ -47,8 +60,10 @@ class Problem(NamedTuple):
         return len(self.classes) == 2 and "softmax" not in self.loss
 
     def encode(self, y: np.ndarray, dtype: Any) -> np.ndarray:
-        """Targets as the loss takes them: numbers of classes, one-hot rows, or scaled values."""
-        if not self.classes:
+        """Targets as the loss takes them: numbers of classes, one-hot rows, labels of 0 and 1, or scaled values."""
+        if self.labels:
+            return y.astype(dtype)
+        if self.regression:
             return ((y - self.mean) / self.scale).astype(dtype)
         if self.loss == "softmax_cross_entropy_with_integer_labels":
             return y
@@ -57,15 +72,15 @@ class Problem(NamedTuple):
         return np.eye(len(self.classes), dtype=dtype)[y]
 
     def probabilities(self, z: jax.Array) -> jax.Array:
-        """From outputs to every class's probability, (m, classes)."""
+        """From outputs to every class's or label's probability, (m, classes) or (m, targets)."""
         if "softmax" in self.loss:
             return jax.nn.softmax(z)
         p = z if self.loss == "binary_cross_entropy" else jax.nn.sigmoid(z)
         return jnp.concatenate([1 - p, p], axis=1) if self._one_probability else p
 
     def predict(self, z: jax.Array) -> np.ndarray:
-        """From outputs to probabilities (m, classes), or to values (m, targets) in the targets' own units."""
-        if self.classes:
+        """From outputs to probabilities, or to values (m, targets) in the targets' own units."""
+        if not self.regression:
             # Compiled as one: operation by operation takes longer. A method of ours has no hash, which jit needs.
             return np.asarray(jax.jit(lambda z: self.probabilities(z))(z))  # noqa: PLW0108
         # In float64, since units may be such that float32 overflows.
@@ -74,19 +89,24 @@ class Problem(NamedTuple):
     @property
     def metric(self) -> str:
         """What is watched on the validation part, beside the loss."""
-        return "accuracy" if self.classes else "rmse"
+        return "rmse" if self.regression else "accuracy"
 
     def measure(self, z: jax.Array, y: jax.Array) -> jax.Array:
-        """What the mean of is for `metric_of`, (m,) or (m, targets): whether the class is right, or squared errors."""
-        if not self.classes:
+        """What the mean of is for `metric_of`, (m,) or (m, targets): whether the class is right, or squared errors.
+
+        Of labels, the share of them that are right.
+        """
+        if self.regression:
             return (z - y) ** 2
+        if self.labels:
+            return ((self.probabilities(z) >= LIKELY) == (y >= LIKELY)).astype(z.dtype).mean(axis=1)
         if self.loss != "softmax_cross_entropy_with_integer_labels":
             y = y[:, 0].astype(int) if self._one_probability else y.argmax(1)
         return (self.probabilities(z).argmax(1) == y).astype(z.dtype)
 
     def metric_of(self, measured: np.ndarray) -> float:
         """From the mean of `measure`: accuracy, or the RMSE over all targets in their own units."""
-        if self.classes:
+        if not self.regression:
             return float(measured)
         return float(np.sqrt((np.asarray(measured, np.float64) * self.scale**2).mean()))
 
@@ -104,9 +124,46 @@ def pose(table: Table, loss: LossName = "auto", output_activation: OutputActivat
     Raises:
       BadInput: when the targets cannot be learnt with the options given.
     """
-    if _are_classes(table, loss):
-        return _pose_classes(table, loss, output_activation)
-    return _pose_regression(table, output_activation)
+    if _are_labels(table, loss):
+        problem = _labels_of(table, loss, output_activation)
+    elif _are_classes(table, loss):
+        problem, table = _pose_classes(table, loss, output_activation)
+    else:
+        problem = _regression_of(table, output_activation)
+    for part, apart in (("test", table.test), ("validation", table.validation)):
+        _require_alike(problem, part, apart)
+    return problem, table
+
+
+def _are_labels(table, loss):
+    """Whether there are several targets, all of 0 and 1."""
+    several = table.y.ndim == 2 and table.y.shape[1] > 1
+    return several and loss in ("auto", *LOSSES_OF_LABELS) and bool(np.isin(table.y, (0, 1)).all())
+
+
+def _labels_of(table, loss, output_activation):
+    for name, column in zip(table.targets, table.y.T, strict=True):
+        if column.min() == column.max():
+            raise BadInput(
+                f"--data {table.name}, target {name!r}: expected a label that some examples have and others have not, "
+                f"got only {column[0]:g}"
+            )
+    loss = LOSSES_OF_LABELS[0] if loss == "auto" else loss
+    output, nothing = _output_for(loss, output_activation), np.zeros(0)
+    return Problem(f"{len(table.targets)} labels", table.targets, (), loss, output, nothing, nothing)
+
+
+def _require_alike(problem, part, apart):
+    """Refuses targets of a part that is set apart, where they are not such as the training part's."""
+    if apart is None or problem.classes:
+        return
+    several = len(problem.targets)
+    if apart.y.shape != (len(apart.x), several):
+        expected = "numbers" if several == 1 else f"{several} targets of numbers"
+        got = "texts" if apart.y.ndim == 1 else f"{apart.y.shape[1]} targets"
+        raise BadInput(f"--data {apart.name}: expected the {part} part to have {expected}, got {got}")
+    if problem.labels and not np.isin(apart.y, (0, 1)).all():
+        raise BadInput(f"--data {apart.name}: expected the {part} part's labels to be 0 or 1, got other numbers")
 
 
 def _are_classes(table, loss):
@@ -130,7 +187,7 @@ def _are_classes(table, loss):
 def _pose_classes(table, loss, output_activation):
     classes = classes_of(table.class_labels)
     numbers = numbers_of(table.class_labels, classes)
-    _check_classes(table, classes, np.bincount(numbers))
+    _check_classes(table, classes, np.bincount(numbers), _parts_of(table))
     if loss == "auto":
         two = len(classes) == 2
         loss = "sigmoid_binary_cross_entropy" if two else "softmax_cross_entropy_with_integer_labels"
@@ -138,32 +195,39 @@ def _pose_classes(table, loss, output_activation):
     nothing = np.zeros(0)
     output = _output_for(loss, output_activation)
     problem = Problem(kind, table.targets, classes, loss, output, nothing, nothing)
-    test = table.test and table.test._replace(y=_known_numbers_of(table.test, classes))
-    return problem, table._replace(y=numbers, test=test)
+    test, validation = (
+        apart and apart._replace(y=_known_numbers_of(apart, part, classes))
+        for part, apart in (("test", table.test), ("validation", table.validation))
+    )
+    return problem, table._replace(y=numbers, test=test, validation=validation)
 
 
-def _check_classes(table, classes, counts):
+def _parts_of(table):
+    """The parts that are taken from the table's own rows."""
+    apart = {"validation": table.validation, "test": table.test}
+    return ["training", *(part for part, of_part in apart.items() if of_part is None)]
+
+
+def _check_classes(table, classes, counts, parts):
     target = f"--data {table.name}, target {table.targets[0]!r}"
     if len(classes) < 2:
         raise BadInput(f"{target}: expected at least two classes, got only {classes[0]!r}")
-    if len(classes) * PARTS > counts.sum():
+    each = "one for each of training, validation and test" if len(parts) == PARTS else f"one for {' and '.join(parts)}"
+    if len(classes) * len(parts) > counts.sum():
         raise BadInput(
-            f"{target}: {len(classes)} classes in {counts.sum()} rows; expected at least {PARTS} rows for each class, "
-            "one for each of training, validation and test; for numbers use --loss half_squared_error"
+            f"{target}: {len(classes)} classes in {counts.sum()} rows; expected at least {len(parts)} rows for each "
+            f"class, {each}; for numbers use --loss half_squared_error"
         )
-    if counts.min() < PARTS:
+    if counts.min() < len(parts):
         rare = classes[int(counts.argmin())]
-        raise BadInput(
-            f"{target}: class {rare!r} has {counts.min()} rows; expected at least {PARTS}, "
-            "one for each of training, validation and test"
-        )
+        raise BadInput(f"{target}: class {rare!r} has {counts.min()} rows; expected at least {len(parts)}, {each}")
 
 
-def _known_numbers_of(test, classes):
-    numbers = numbers_of(test.class_labels, classes)
+def _known_numbers_of(apart, part, classes):
+    numbers = numbers_of(apart.class_labels, classes)
     if numbers.min() < 0:
-        (unknown,) = classes_of(test.class_labels[[numbers.argmin()]])
-        raise BadInput(f"--data {test.name}: the test part has the class {unknown!r}, which the training part lacks")
+        (unknown,) = classes_of(apart.class_labels[[numbers.argmin()]])
+        raise BadInput(f"--data {apart.name}: the {part} part has the class {unknown!r}, which the training part lacks")
     return numbers
 
 
@@ -177,7 +241,7 @@ def _output_for(loss, output_activation):
     return needed
 
 
-def _pose_regression(table, output_activation):
+def _regression_of(table, output_activation):
     if len(table.y) < 10:
         raise BadInput(f"--data {table.name}: expected at least 10 rows to split, got {len(table.y)}")
     output = "identity" if output_activation == "auto" else output_activation
@@ -196,8 +260,7 @@ def _pose_regression(table, output_activation):
             )
     targets = table.y.shape[1]
     kind = "regression" if targets == 1 else f"regression with {targets} outputs"
-    problem = Problem(kind, table.targets, (), "half_squared_error", output, np.zeros(targets), np.ones(targets))
-    return problem, table
+    return Problem(kind, table.targets, (), "half_squared_error", output, np.zeros(targets), np.ones(targets))
 
 
 def scaled_to(problem: Problem, y: np.ndarray, weights: np.ndarray | None = None) -> Problem:
@@ -210,7 +273,7 @@ def scaled_to(problem: Problem, y: np.ndarray, weights: np.ndarray | None = None
       y: values (m, targets).
       weights: as how many examples each of them counts, (m,); by default as one.
     """
-    if problem.classes:
+    if not problem.regression:
         return problem
     mean = np.average(y, axis=0, weights=weights)
     spread = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=weights))

@@ -6,19 +6,38 @@ import numpy as np
 
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.data.encoding import Treatment, encoded, treatments_of
+from jaxnet.experiment.data.grouped import draw
 from jaxnet.experiment.data.problem import Problem, scaled_to
 from jaxnet.experiment.data.scaling import FARTHEST, Scale, Scaling, require_moderate, scaling_of
 from jaxnet.experiment.data.source import Source
 from jaxnet.experiment.data.table import Table
 
-VALIDATION, TEST = 0.1, 0.2
+
+class Fractions(NamedTuple):
+    """The shares of a table's rows that are drawn for a part; None where the part is a file of its own."""
+
+    validation: float | None = 0.1
+    test: float | None = 0.2
+
+
+FRACTIONS = Fractions()
+PARTS = ("training", "validation", "test")
 
 
 class Part(NamedTuple):
-    """Scaled inputs (m, ...), on disk if the table's are, and targets as in the table."""
+    """Examples of a part.
+
+    Attributes:
+      x: scaled inputs (m, ...), on disk if the table's are.
+      y: targets as in the table.
+      weights: (m,), what each example counts in scores, 1 in the mean; None where all count 1.
+      loss_weights: (m,), what it counts in the loss, 1 in the mean, with its class's weight if there are any.
+    """
 
     x: Source
     y: np.ndarray
+    weights: np.ndarray | None = None
+    loss_weights: np.ndarray | None = None
 
 
 class Split(NamedTuple):
@@ -29,6 +48,7 @@ class Split(NamedTuple):
       scaling: of the features.
       features: their names.
       treatments: of a table's columns, from which the features come; empty for other data.
+      class_weights: in the loss, (classes,); None where all classes count 1.
     """
 
     train: Part
@@ -37,6 +57,7 @@ class Split(NamedTuple):
     scaling: Scaling
     features: tuple[str, ...]
     treatments: tuple[Treatment, ...]
+    class_weights: np.ndarray | None = None
 
     def shaped(self, example: tuple[int, ...]) -> "Split":
         """The same parts with each example in the shape that a network takes."""
@@ -52,63 +73,125 @@ class RowsOfParts(NamedTuple):
     test: np.ndarray
 
 
-def split(table: Table, problem: Problem, seed: int, scale: Scale = "standard") -> tuple[Split, Problem]:
+def split(
+    table: Table,
+    problem: Problem,
+    seed: int,
+    scale: Scale = "standard",
+    fractions: Fractions = FRACTIONS,
+    *,
+    balanced: bool = False,
+) -> tuple[Split, Problem]:
     """Draws the parts by the seed, and scales their inputs by the training part.
+
+    Args:
+      table, problem: as `pose` returns them.
+      seed: of the draw.
+      scale: of the features.
+      fractions: how much of the table is drawn for a part, unless that is set apart.
+      balanced: whether losses weigh each class as if all had as many examples.
 
     Returns:
       The parts, and the problem with its targets' scaling taken from the training part.
 
     Raises:
-      BadInput: when a part would not hold every class, or a number is too large for the network's arithmetic.
+      BadInput: when a part would not hold every class, or a number is too large for the network's arithmetic, or no
+        example of a part counts.
     """
-    y = table.y
-    assert y is not None
-    rows = rows_of(table, problem, seed)
+    assert table.y is not None
+    if balanced and not problem.classes:
+        raise BadInput(f"--class-weights balanced: expected one target of classes, got {problem.kind}")
+    rows = rows_of(table, problem, seed, fractions)
     treatments = treatments_of(table, rows.train)
+    apart = [one and encoded(one, treatments) for one in (table.validation, table.test)]
     table = encoded(table, treatments)
+    tables = [table, *filter(None, apart)]
     scaling = scaling_of(table.x, rows.train, scale, image=table.image)
-    for read in (table,) if table.test is None else (table, table.test):
+    for read in tables:
         require_moderate(read, scaling)
-    train, validation = (_part(table, of_part, scaling) for of_part in (rows.train, rows.validation))
-    test = _part(table if table.test is None else table.test, rows.test, scaling)
+    class_weights = _balancing(table, rows.train, problem) if balanced else None
+    train, validation, test = [
+        _part(name, (of_part or table).at(at), scaling, class_weights)
+        for name, of_part, at in zip(PARTS, (None, *apart), rows, strict=True)
+    ]
     problem = scaled_to(problem, train.y)
-    if not problem.classes:
-        _require_near(table, y, (y - problem.mean) / problem.scale)
-    return Split(train, validation, test, scaling, table.features, treatments), problem
+    for read in tables if problem.regression else ():
+        assert read.y is not None
+        _require_near(read, read.y, (read.y - problem.mean) / problem.scale)
+    return Split(train, validation, test, scaling, table.features, treatments, class_weights), problem
 
 
-def rows_of(table: Table, problem: Problem, seed: int) -> RowsOfParts:
-    """Which rows make up each part, by the seed, stratified by class; a test part that is set apart is kept.
+def rows_of(table: Table, problem: Problem, seed: int, fractions: Fractions = FRACTIONS) -> RowsOfParts:
+    """Which rows make up each part, by the seed: stratified by class, or whole groups; parts set apart are kept.
 
     Raises:
       BadInput: when a part would not hold every class.
     """
-    from sklearn.model_selection import train_test_split
-
     y = table.y
     assert y is not None
-
-    def part(rows, fraction):
-        labels = y[rows] if problem.classes else None
-        count = max(round(fraction * len(table.x)), 1)
-        if problem.classes and min(count, len(rows) - count) < len(problem.classes):
+    rows, of_parts = np.arange(len(table.x)), {}
+    for name, apart in (("test", table.test), ("validation", table.validation)):
+        share = getattr(fractions, name)
+        if apart is not None:
+            of_parts[name] = np.arange(len(apart.x))
+        elif share is None:
+            of_parts[name] = rows[:0]
+        else:
+            rows, of_parts[name] = _drawn(table, problem, rows, share, seed)
+    if table.groups is not None and problem.classes:
+        lacking = np.setdiff1d(np.arange(len(problem.classes)), y[rows])
+        if len(lacking):
             raise BadInput(
-                f"--data {table.name}: a part of {min(count, len(rows) - count)} of {len(table.x)} rows cannot hold "
-                f"{len(problem.classes)} classes; expected more rows"
+                f"--group: by whole groups no row of class {problem.classes[lacking[0]]!r} is left to learn from; "
+                "expected each class in several groups, or try another --seed"
             )
-        return train_test_split(rows, test_size=count, stratify=labels, random_state=seed)
-
-    rows = np.arange(len(table.x))
-    if table.test is None:
-        rows, test = part(rows, TEST)
-    else:
-        test = np.arange(len(table.test.x))
-    train, validation = part(rows, VALIDATION)
-    return RowsOfParts(train, validation, test)
+    return RowsOfParts(rows, of_parts["validation"], of_parts["test"])
 
 
-def _part(table, rows, scaling):
-    return Part(table.x.at(rows).scaled(scaling), table.y[rows])
+def _drawn(table, problem, rows, share, seed):
+    """The rows without those of a part, and these."""
+    from sklearn.model_selection import train_test_split
+
+    count, classes = max(round(share * len(table.x)), 1), len(problem.classes)
+    labels = table.y[rows] if classes else np.zeros(len(rows), int)
+    if table.groups is not None:
+        groups = table.groups[rows]
+        if (groups == groups[0]).all():
+            raise BadInput(f"--group: {table.name} has too few groups for its parts; expected one for each at least")
+        chosen = draw(count, groups, labels, seed)
+        return rows[~chosen], rows[chosen]
+    if classes and min(count, len(rows) - count) < classes:
+        raise BadInput(
+            f"--data {table.name}: a part of {min(count, len(rows) - count)} of {len(table.x)} rows cannot hold "
+            f"{classes} classes; expected more rows"
+        )
+    if count >= len(rows):
+        raise BadInput(f"--data {table.name}: {len(rows)} rows are too few for the parts; expected more rows")
+    return train_test_split(rows, test_size=count, stratify=labels if classes else None, random_state=seed)
+
+
+def _balancing(table, rows, problem):
+    """What each class counts, so that all count alike: n / (classes n_k), by the training part."""
+    weights = None if table.weights is None else table.weights[rows]
+    counted = np.bincount(table.y[rows], weights, len(problem.classes))
+    if not counted.all():
+        least = problem.classes[int(counted.argmin())]
+        raise BadInput(f"--class-weights balanced: no example of class {least!r} counts in the training part")
+    return counted.sum() / (len(counted) * counted)
+
+
+def _part(name, table, scaling, class_weights):
+    weights = loss_weights = table.weights
+    if class_weights is not None:
+        loss_weights = class_weights[table.y] if weights is None else weights * class_weights[table.y]
+    if weights is not None and not weights.any():
+        raise BadInput(f"--weights: no example of the {name} part counts; expected some weights above 0 in each part")
+    return Part(table.x.scaled(scaling), table.y, _with_mean_1(weights), _with_mean_1(loss_weights))
+
+
+def _with_mean_1(weights):
+    # In units of the largest, whose sum cannot overflow.
+    return None if weights is None else (of_largest := weights / weights.max()) / of_largest.mean()
 
 
 def _require_near(table, values, scaled):

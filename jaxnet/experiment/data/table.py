@@ -27,6 +27,10 @@ class Table(NamedTuple):
       columns: of a file of columns, what each feature is; gaps are NaN in x. Empty for other data.
       left_out: columns that are no features, and why.
       notes: what else was found out while it was read.
+      validation: further examples set apart for the validation, where that is asked for.
+      weights: (m,), what each example counts, in proportion; None where all count alike.
+      groups: (m,), texts: rows of one text belong together.
+      beside: columns of the file that are neither features nor targets, for whatever reason.
     """
 
     name: str
@@ -41,6 +45,10 @@ class Table(NamedTuple):
     columns: tuple[Column, ...] = ()
     left_out: Mapping[str, str] = MappingProxyType({})
     notes: tuple[str, ...] = ()
+    validation: "Table | None" = None
+    weights: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    beside: tuple[str, ...] = ()
 
     @property
     def class_labels(self) -> np.ndarray:
@@ -50,5 +58,6 @@ class Table(NamedTuple):
 
     def at(self, rows: np.ndarray) -> "Table":
         """Some of the examples."""
-        y, names = (None if of_all is None else of_all[rows] for of_all in (self.y, self.names))
-        return self._replace(x=self.x.at(rows), y=y, names=names)
+        of_rows = (self.y, self.names, self.weights, self.groups)
+        y, names, weights, groups = (None if of_all is None else of_all[rows] for of_all in of_rows)
+        return self._replace(x=self.x.at(rows), y=y, names=names, weights=weights, groups=groups)

@@ -1,4 +1,4 @@
-"""The targets of a table: texts that name classes, or numbers."""
+"""The targets of a table: texts that name classes, or numbers; of several targets, also yes and no."""
 
 import math
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def read(
         return names, None
     y = np.array(
         [
-            [_number(text, place, target) for text, target in zip(row, targets, strict=True)]
+            [_number(text, place, target, several=len(targets) > 1) for text, target in zip(row, targets, strict=True)]
             for row, place in zip(texts, places, strict=True)
         ]
     )
@@ -63,8 +63,10 @@ def _are_texts(column, target, places):
     raise _bad(places[wrong], target, f"expected {expected}, got {column[wrong][:40]!r}")
 
 
-def _number(cell, place, target):
-    value = cells.plain_number(cell)
+def _number(cell, place, target, *, several):
+    # Of several targets, yes and no are labels.
+    value = cells.boolean(cell) if several else None
+    value = cells.plain_number(cell) if value is None else value
     if value is None or not abs(value) <= LARGEST:
         expected = "a finite number" if value is None or not math.isfinite(value) else f"a number up to {LARGEST:g}"
         raise _bad(place, target, f"expected {expected}, got {cell[:40]!r}")

@@ -40,7 +40,7 @@ def draw_curves(path: Path, epochs: list[Epoch], problem: Problem, kept: Epoch) 
     """Loss, and accuracy or RMSE, against the epoch."""
     plt = pyplot()
     numbers = [epoch.number for epoch in epochs]
-    accuracy = bool(problem.classes)
+    accuracy = problem.metric == "accuracy"
     figure, left, right = _panels(plt, accuracy=accuracy)
     marker = "." if len(epochs) == 1 else None
     validation = {"color": ORANGE, "ls": "--", "marker": marker}

@@ -15,7 +15,7 @@ OF_A_START = {"distributed", "coordinator", "processes", "process_id", "profile"
 # Options of a resumed run that may be others than at its start.
 FREE = {"resume", "out", "overwrite", "epochs", "keep", "compilation_cache", "diagnostics", "tensorboard", "mesh"}
 # Where the data are may change too: checkpoints know them by their SHA-256.
-MOVABLE = FREE | OF_A_START | {"data"}
+MOVABLE = FREE | OF_A_START | {"data", "validation", "test"}
 
 
 def restored(stored: Mapping[str, Any]) -> TrainConfig:

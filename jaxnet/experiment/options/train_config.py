@@ -6,6 +6,7 @@ from typing import Literal
 
 from jaxnet.experiment.console.errors import BadInput, option
 from jaxnet.experiment.networks.options import NetworkOptions
+from jaxnet.experiment.options.parts import PartOptions
 from jaxnet.experiment.options.private import check_private
 from jaxnet.experiment.options.schedule import Schedule
 
@@ -31,9 +32,11 @@ class DataOptions:
 
     data: str = "digits"
     """digits, breast_cancer, iris, wine, diabetes, linnerud, moons, circles, spirals; or a .csv or .tsv file, plain or
-    gzipped (with --target), a .npz file with x and y, or a folder with x.npy and y.npy or with MNIST's IDX files."""
+    gzipped (with --target), a .npz file with x and y or, as Keras saves them, x_train and so on, or a folder with x.npy
+    and y.npy or with MNIST's IDX files, also where torchvision leaves them below it."""
     target: tuple[str, ...] = ()
-    """The target column of a .csv or .tsv file, or several for several outputs."""
+    """The target column of a .csv or .tsv file, or several: of numbers for several outputs, or each of 0 and 1 where
+    several labels may apply to an example."""
     features: tuple[str, ...] = ()
     """The columns to learn from; by default all but the target, and but those that name the rows."""
     drop: tuple[str, ...] = ()
@@ -43,7 +46,7 @@ class DataOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig(NetworkOptions, DataOptions):
+class TrainConfig(NetworkOptions, PartOptions, DataOptions):
     """Train a network, by the hand-derived backward pass, on a data set that ships with scikit-learn or on a file."""
 
     output_activation: OutputActivation = "auto"
@@ -149,6 +152,7 @@ class TrainConfig(NetworkOptions, DataOptions):
         if self.seed >= 2**32:
             raise BadInput(f"--seed: expected an integer below 2^32, got {self.seed}")
         super().__post_init__()
+        self.check_parts(clipped=self.clip_examples is not None)
         for name in ("learning_rate", "clip_examples"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= LARGEST:

@@ -189,8 +189,8 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def _kept(options):
     """The options as config.json has them: data on disk by the whole path, which any working directory finds."""
-    data = options["data"] if options["data"] in NAMES else os.path.abspath(options["data"])
-    return {**options, "data": data}
+    sources = {name: options[name] for name in ("data", "validation", "test") if options[name] is not None}
+    return {**options} | {name: at if at in NAMES else os.path.abspath(at) for name, at in sources.items()}
 
 
 def _versions():

@@ -13,6 +13,7 @@ import numpy as np
 from jaxnet.experiment.console import packages
 from jaxnet.experiment.console.errors import NONSENSE, BadInput, some
 from jaxnet.experiment.data.columns import Odd, Written, interpreted
+from jaxnet.experiment.data.problem import LIKELY
 from jaxnet.experiment.data.scaling import FARTHEST
 from jaxnet.experiment.storage import model, newest
 from jaxnet.experiment.storage.folder import RESULT
@@ -45,7 +46,7 @@ class Loaded:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes' names in the order of their probabilities; empty where values are predicted."""
+        """The classes' names in the order of their probabilities; empty where labels or values are predicted."""
         return self.model.problem.classes
 
     @property
@@ -84,14 +85,18 @@ class Loaded:
     def predict(self, raw: Any) -> np.ndarray:
         """The most probable class of each example, (m,) of names; or values in the targets' units, (m, targets).
 
+        Of labels, which of them apply, (m, targets) of 0 and 1.
+
         Args:
           raw: as for `scaled`.
         """
         predicted = self.model.predict(self.scaled(raw))
+        if self.model.problem.labels:
+            return (predicted >= LIKELY).astype(int)
         return np.array(self.classes)[predicted.argmax(axis=1)] if self.classes else predicted
 
     def predict_proba(self, raw: Any) -> np.ndarray:
-        """Every class's probability, (m, classes).
+        """Every class's probability, (m, classes), or every label's, (m, targets).
 
         Args:
           raw: as for `scaled`.
@@ -99,7 +104,7 @@ class Loaded:
         Raises:
           ValueError: where values are predicted.
         """
-        if not self.classes:
+        if self.model.problem.regression:
             raise ValueError("predict_proba: the network predicts values, and no classes; call predict")
         return self.model.predict(self.scaled(raw))
 

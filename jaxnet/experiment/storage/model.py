@@ -17,6 +17,7 @@ from jaxnet.experiment.data.encoding import Treatment
 from jaxnet.experiment.data.mapped import quietly
 from jaxnet.experiment.data.problem import Problem
 from jaxnet.experiment.data.scaling import Scaling
+from jaxnet.experiment.data.split import FRACTIONS
 from jaxnet.experiment.networks.architecture import ARCHITECTURES, by_place
 from jaxnet.experiment.networks.network import Network
 from jaxnet.experiment.options.parse import require_types
@@ -32,11 +33,18 @@ class Origin(NamedTuple):
       data: the data's SHA-256, see `fingerprint.fingerprint`.
       streamed: whether that is of some rows only.
       seed: which rows were the training, the validation and the test part.
+      validation, test: the shares of rows that were drawn for these parts; None where they were files of their own.
+      group: the column that says which rows belong together, if any.
+      weights: the column of what each example counts, if any.
     """
 
     data: str
     streamed: bool
     seed: int
+    validation: float | None = FRACTIONS.validation
+    test: float | None = FRACTIONS.test
+    group: str | None = None
+    weights: str | None = None
 
 
 class Model(NamedTuple):
@@ -73,7 +81,7 @@ class Model(NamedTuple):
         return np.dtype(jax.tree.leaves(self.params)[0].dtype)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """From scaled examples (m, ...) to probabilities (m, classes) or values (m, targets)."""
+        """From scaled examples (m, ...) to probabilities (m, classes or labels) or values (m, targets)."""
         with jax.enable_x64(self.dtype == np.float64):
             return self.problem.predict(jax.jit(self.network.net.apply)(self.params, x.astype(self.dtype)))
 
@@ -192,7 +200,7 @@ def _problem(told, arrays):
     problem = Problem(**texts, mean=mean, scale=scale)
     if problem.loss not in get_args(LossName):
         raise ValueError("another loss")
-    for part in () if problem.classes else (problem.mean, problem.scale):
+    for part in (problem.mean, problem.scale) if problem.regression else ():
         _checked(part, problem.targets)
     return problem
 

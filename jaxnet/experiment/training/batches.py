@@ -35,6 +35,7 @@ class Batches:
         self.batch_size = min(batch_size, self.examples)
         self.number = -(-self.examples // self.batch_size)
         self._key, self._padded = key, layout.padded(self._room())
+        self._of_examples = None if part.loss_weights is None else part.loss_weights.astype(dtype)
         self._weights = self._weights_of_all()
         if part.x.on_disk:
             self.most = blocks.most_batches(part.x, self._padded, dtype)
@@ -65,7 +66,11 @@ class Batches:
     def pieces(self, order: np.ndarray, cuts: Sequence[tuple[int, int]]) -> Iterator[tuple[Any, Any, Any]]:
         """Inputs, targets and weights, if any, of the batches from which to which, cut after cut."""
         for (first, end), (x, y) in zip(cuts, self._read(order, cuts), strict=True):
-            yield x, y, None if self._weights is None else self._weights[first:end]
+            yield x, y, None if self._weights is None else self._weights_of(order, first, end)
+
+    def _weights_of(self, order, first, end):
+        weights = self._weights[first:end]
+        return weights if self._of_examples is None else weights * self._of_examples[order[first:end]]
 
     def counts(self, order: np.ndarray) -> np.ndarray:
         """How many examples are in each batch, without what fills it up."""
@@ -78,7 +83,9 @@ class Batches:
         return self.batch_size
 
     def _weights_of_all(self):
-        if self.examples % self.batch_size == 0 and self._padded == self.batch_size:
+        """1 over a batch's examples, and 0 for what fills it up; None where that is 1/m for all."""
+        is_even = self.examples % self.batch_size == 0 and self._padded == self.batch_size
+        if is_even and self._of_examples is None:
             return None
         weights = jax.device_get(jax.jit(batch_weights, static_argnums=(0, 1))(self.examples, self.batch_size))
         return np.pad(weights, ((0, 0), (0, self._padded - self.batch_size)))
@@ -87,8 +94,8 @@ class Batches:
 def blocks_of(part: Part, problem: Problem, dtype: str, layout: Layout) -> Callable[[], Iterable[Block]]:
     """() -> the examples of a part on the mesh: all in one block that stays there, or one after the other."""
     if part.x.on_disk:
-        return functools.partial(blocks.blocks, part.x, part.y, problem, dtype, layout)
-    whole = blocks.block(part.x, part.y, slice(None), problem, dtype, layout)
+        return functools.partial(blocks.blocks, part, problem, dtype, layout)
+    whole = blocks.block(part, slice(None), problem, dtype, layout)
     return lambda: [whole]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxnet.experiment.data.problem import Problem
 from jaxnet.experiment.data.source import Source
+from jaxnet.experiment.data.split import Part
 from jaxnet.experiment.devices.mesh import Layout
 
 # Of a block on the device. Two are there at a time, and one more on its way.
@@ -21,13 +22,15 @@ class Block(NamedTuple):
 
     Attributes:
       x, y: inputs and encoded targets.
-      weights: 1 for each example, 0 for what fills up.
+      weights: what each example counts in the loss, 1 where all count alike; 0 for what fills up.
+      of_scores: what it counts in scores.
       rows: how many examples these are.
     """
 
     x: jax.Array
     y: jax.Array
     weights: jax.Array
+    of_scores: jax.Array
     rows: int
 
 
@@ -79,25 +82,31 @@ def pieces(
     yield from _ahead(piece, cuts)
 
 
-def blocks(x: Source, y: np.ndarray, problem: Problem, dtype: str, layout: Layout) -> Iterator[Block]:
+def blocks(part: Part, problem: Problem, dtype: str, layout: Layout) -> Iterator[Block]:
     """The examples on the mesh, block after block, in their order."""
-    many = layout.padded(max(1, BLOCK_BYTES // example_bytes(x, dtype)))
-    starts = range(0, len(y), many)
-    return _ahead(lambda start: block(x, y, slice(start, start + many), problem, dtype, layout), starts)
+    many = layout.padded(max(1, BLOCK_BYTES // example_bytes(part.x, dtype)))
+    starts = range(0, len(part.y), many)
+    return _ahead(lambda start: block(part, slice(start, start + many), problem, dtype, layout), starts)
 
 
-def block(x: Source, y: np.ndarray, at: slice, problem: Problem, dtype: str, layout: Layout) -> Block:
+def block(part: Part, at: slice, problem: Problem, dtype: str, layout: Layout) -> Block:
     """Some of the examples, one block."""
+    x, y = part.x, part.y
     places = np.arange(len(y))[at]
     rows = len(places)
     # What fills up is the first example again.
     padded = np.pad(places, (0, layout.padded(rows) - rows), constant_values=places[0])
-    weights = (np.arange(len(padded)) < rows).astype(dtype)
+    counts = (np.arange(len(padded)) < rows).astype(dtype)
+    weights, of_scores = (
+        counts if of_part is None else counts * of_part[padded].astype(dtype)
+        for of_part in (part.loss_weights, part.weights)
+    )
     target = problem.encode(y[:1], dtype).shape[1:]
     return Block(
         layout.put(lambda index: x.read(padded[index[0]], dtype), (len(padded), *x.shape[1:]), "data"),
         layout.put(lambda index: problem.encode(y[padded[index[0]]], dtype), (len(padded), *target), "data"),
         layout.put(lambda index: weights[index], weights.shape, "data"),
+        layout.put(lambda index: of_scores[index], of_scores.shape, "data"),
         rows,
     )
 

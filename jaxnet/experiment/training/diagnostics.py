@@ -39,9 +39,7 @@ def make_diagnose(
       part: of whose first examples a batch is taken for gradient and update, and up to `EXAMPLES` for flat units.
       problem, batch_size, dtype, layout: of the run; the dtype is that of the parameters.
     """
-    batch, many = (
-        blocks.block(part.x, part.y, slice(0, size), problem, dtype, layout)[:3] for size in (batch_size, EXAMPLES)
-    )
+    batch, many = (blocks.block(part, slice(0, size), problem, dtype, layout)[:3] for size in (batch_size, EXAMPLES))
 
     @jax.jit
     def measure(state, batch, many):

@@ -83,12 +83,12 @@ def make_judge(
     """params -> the mean loss over the blocks' examples, and their accuracy or RMSE."""
 
     @partial(jax.jit, out_shardings=layout.places())
-    def evaluate(params, x, y, weights):
+    def evaluate(params, x, y, weights, of_scores):
         z = net.apply(params, x)
-        return weights @ loss.forward(z, y), jnp.tensordot(weights, problem.measure(z, y), axes=1)
+        return weights @ loss.forward(z, y), jnp.tensordot(of_scores, problem.measure(z, y), axes=1)
 
     def judge(params):
-        rows, evaluated = zip(*((block.rows, evaluate(params, *block[:3])) for block in blocks()), strict=True)
+        rows, evaluated = zip(*((block.rows, evaluate(params, *block[:4])) for block in blocks()), strict=True)
         totals = zip(*jax.device_get(evaluated), strict=True)
         value, measured = (np.sum(of_blocks, axis=0, dtype=np.float64) / sum(rows) for of_blocks in totals)
         return float(value), problem.metric_of(np.asarray(measured))

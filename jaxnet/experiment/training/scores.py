@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxnet.experiment.data.problem import Problem, loss_of
 from jaxnet.experiment.devices.mesh import Layout
+from jaxnet.experiment.training import decisions
 from jaxnet.experiment.training.blocks import Block
 from jaxnet.layer import Layer
 
@@ -21,44 +22,51 @@ def predict_and_judge(
     loss = loss_of(problem)
 
     @partial(jax.jit, out_shardings=layout.places())
-    def outputs_and_losses(params, x, y):
+    def outputs_and_losses(params, x, y, weights):
         z = net.apply(params, x)
-        return z, loss.forward(z, y)
+        return z, weights * loss.forward(z, y)
 
     outputs, losses = [], []
-    for x, y, _, rows in blocks():
-        z, values = jax.device_get(outputs_and_losses(params, x, y))
+    for x, y, weights, _, rows in blocks():
+        z, values = jax.device_get(outputs_and_losses(params, x, y, weights))
         outputs.append(problem.predict(jnp.asarray(z[:rows])))
         losses.append(values[:rows])
     return np.concatenate(outputs), float(np.concatenate(losses).mean())
 
 
-def scores(problem: Problem, predicted: np.ndarray, y: np.ndarray) -> dict[str, Any]:
-    """Accuracy for classes; RMSE and R2 for numbers, over all targets and for each where there are several.
+def scores(problem: Problem, predicted: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -> dict[str, Any]:
+    """What predictions are worth, as numbers, and in 'classes' or 'targets' those of each by itself.
+
+    Of classes and labels: see `decisions`. Of values: RMSE and R2.
 
     Args:
       problem: what was learnt.
-      predicted: probabilities (m, classes), or values (m, targets).
-      y: numbers of classes (m,), or values (m, targets).
+      predicted: probabilities (m, classes) or (m, targets), or values (m, targets).
+      y: numbers of classes (m,), or values or labels (m, targets).
+      weights: (m,), what each example counts; None where all count alike.
     """
+    if weights is not None and not weights.any():
+        weights = None
     if problem.classes:
-        return {"accuracy": float((predicted.argmax(axis=1) == y).mean())}
-    rmse = np.sqrt(((predicted - y) ** 2).mean(axis=0))
-    overall = {"rmse": float(np.sqrt(((predicted - y) ** 2).mean()))}
+        return decisions.of_classes(predicted, y, weights, problem.classes)
+    if problem.labels:
+        return decisions.of_labels(predicted, y, weights, problem.targets)
+    squares = np.average((predicted - y) ** 2, axis=0, weights=weights)
+    overall = {"rmse": float(np.sqrt(squares.mean()))}
     # A single example has no variance to explain.
-    r2 = _r2(predicted, y) if len(y) > 1 else None
+    r2 = _r2(predicted, y, weights) if len(y) > 1 else None
     if r2 is not None:
         overall["r2"] = float(r2.mean())
     if len(problem.targets) == 1:
         return overall
-    each = {name: {"rmse": float(value)} for name, value in zip(problem.targets, rmse, strict=True)}
+    each = {name: {"rmse": float(value)} for name, value in zip(problem.targets, np.sqrt(squares), strict=True)}
     for name, value in zip(problem.targets, [] if r2 is None else r2, strict=r2 is not None):
         each[name]["r2"] = float(value)
     return overall | {"targets": each}
 
 
-def _r2(predicted, y):
+def _r2(predicted, y, weights):
     """1 - residual over total sum of squares, for each target; see scikit-learn's for targets that do not vary."""
     from sklearn.metrics import r2_score
 
-    return np.asarray(r2_score(y, predicted, multioutput="raw_values"))
+    return np.asarray(r2_score(y, predicted, sample_weight=weights, multioutput="raw_values"))

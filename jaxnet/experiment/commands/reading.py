@@ -1,0 +1,56 @@
+"""What a run learns from, as its options say."""
+
+import os
+
+from jaxnet.experiment.console.errors import BadInput
+from jaxnet.experiment.data import matching, named
+from jaxnet.experiment.data.columns import CATEGORY
+from jaxnet.experiment.data.delimited import Selection
+from jaxnet.experiment.data.examples import Examples, prepare
+from jaxnet.experiment.data.split import FRACTIONS, Fractions
+from jaxnet.experiment.devices import processes
+from jaxnet.experiment.options.train_config import TrainConfig
+
+
+def prepared(config: TrainConfig) -> Examples:
+    """The parts and the problem.
+
+    Raises:
+      BadInput: when they cannot be read, or learnt with these options.
+    """
+    return prepare(
+        processes.together(lambda: _load(config)),
+        config.seed,
+        fractions=fractions(config),
+        balanced=config.class_weights == "balanced",
+        scale=config.scale,
+        loss=config.loss,
+        output_activation=config.output_activation,
+    )
+
+
+def fractions(config: TrainConfig) -> Fractions:
+    """The shares that are drawn of the data for the parts; None of a part that is a file of its own."""
+    asked = Fractions(config.validation_fraction, config.test_fraction)
+    shares = {name: getattr(FRACTIONS, name) if share is None else share for name, share in asked._asdict().items()}
+    return Fractions(**{name: share if getattr(config, name) is None else None for name, share in shares.items()})
+
+
+def _load(config):
+    apart = {"validation": config.validation, "test": config.test}
+    for name, source in {"data": config.data, **apart}.items() if config.resume is not None else ():
+        if source is not None and source not in named.NAMES and not os.path.exists(source):
+            raise BadInput(
+                f"--{name} {source}: no such file or folder; give --{name} with where the data of the run in "
+                f"{config.resume} are now"
+            )
+    kinds = dict.fromkeys(config.categorical, CATEGORY)
+    selection = Selection(config.drop, config.features, kinds, weights=config.weights, group=config.group)
+    table = named.load(config.data, config.target, selection, stream=config.stream)
+    if config.test_fraction is not None and table.test is not None:
+        raise BadInput(f"--test-fraction: {config.data} comes with a test part of its own; leave it out")
+    validation, test = (
+        None if source is None else matching.beside(f"--{name}", source, table, config.weights, stream=config.stream)
+        for name, source in apart.items()
+    )
+    return table._replace(validation=validation, test=test or table.test)

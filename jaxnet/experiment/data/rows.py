@@ -1,0 +1,72 @@
+"""What some columns of a table say of its rows: what each counts, and which of them belong together."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxnet.experiment.data import cells
+from jaxnet.experiment.data.cells import LARGEST
+from jaxnet.experiment.data.columns import Odd, Written, odd_cells
+
+
+class OfRows(NamedTuple):
+    """What is known of rows beside features and targets.
+
+    Attributes:
+      weights: (m,), what each counts, 0 or more; None where no column says so.
+      groups: (m,), a number for each: rows of one number belong together; None where no column says so.
+      odd: cells that do not fit; their column is None then.
+    """
+
+    weights: np.ndarray | None
+    groups: np.ndarray | None
+    odd: tuple[Odd, ...]
+
+
+def read(texts: Mapping[str, Sequence[str]], weights: str | None, group: str | None, *, decimal_comma: bool) -> OfRows:
+    """What some columns say.
+
+    Args:
+      texts: cells by the column's name, without space around them.
+      weights, group: the columns' names; a column need not be there.
+      decimal_comma: whether 1,5 is one and a half.
+    """
+    odd: list[Odd] = []
+
+    def column(name, reader):
+        if name is None or name not in texts:
+            return None
+        of_column = reader(_written(name, texts[name]))
+        if isinstance(of_column, Odd):
+            odd.append(of_column)
+            return None
+        return of_column
+
+    numbers = column(weights, lambda written: _weights(written, decimal_comma))
+    return OfRows(numbers, column(group, _groups), tuple(odd))
+
+
+def _written(name, texts):
+    known: dict[str, int] = {}
+    places = np.array([known.setdefault(text, len(known)) for text in texts])
+    return Written(name, list(known), places)
+
+
+def _weights(written, decimal_comma):
+    values = (cells.number(text, decimal_comma=decimal_comma) for text in written.texts)
+    weights = np.array([np.nan if value is None else value for value in values])
+    wrong = ~((weights >= 0) & (weights <= LARGEST))
+    return odd_cells(written, wrong, "weights of 0 or more") if wrong.any() else weights[written.places]
+
+
+def _groups(written):
+    wrong = np.array([not text for text in written.texts])
+    return odd_cells(written, wrong, "the name of a group") if wrong.any() else written.places
+
+
+def notes(weights: np.ndarray | None, name: str | None) -> tuple[str, ...]:
+    """What is worth knowing of weights."""
+    if weights is None or weights.all():
+        return ()
+    return (f"by --weights {name}, {(weights == 0).sum()} of {len(weights)} examples count for nothing",)
