@@ -7,6 +7,7 @@ import jax
 
 from jaxnet.experiment.commands.outcome import print_each, told
 from jaxnet.experiment.console import screen
+from jaxnet.experiment.console.errors import some
 from jaxnet.experiment.console.screen import say
 from jaxnet.experiment.data.columns import CATEGORY, NUMBER
 from jaxnet.experiment.data.examples import Examples
@@ -41,10 +42,15 @@ def print_plan(
     devices, several = layout.mesh.shape, jax.process_count() > 1
     over = f", {devices['data']} for examples x {devices['model']} for neurons" if layout.mesh.size > 1 else ""
     say(f"device     {found}{over}" + (f", in {jax.process_count()} processes" if several else ""))
-    counts = f"{len(parts.train.y)} training, {len(parts.validation.y)} validation, {len(parts.test.y)} test examples"
+    validation, test = (f"{len(part.y)}{_of(file)}" for part, file in _held_out(parts, config))
+    counts = f"{len(parts.train.y)} training, {validation} validation, {test} test examples"
     streamed = ", streamed from disk" if config.stream else ""
     scaled = ", all on one scale" if examples.image and config.scale != "none" else ""
     say(f"data       {examples.name}: {counts} of {_counted(parts.features)}{scaled}{streamed}")
+    if config.group is not None:
+        say(f"groups     by {config.group}: no two parts share any of its values")
+    if config.weights is not None or parts.class_weights is not None:
+        say(f"weights    {_weighted(parts, examples.problem, config)}")
     for note in examples.notes:
         say(f"note       {note}")
     _print_columns(parts.treatments, examples.left_out)
@@ -53,6 +59,22 @@ def print_plan(
     _print_recipe(recipe)
     if recipe.budget is not None:
         _print_budget(recipe.budget, recipe, config, examples)
+
+
+def _held_out(parts, config):
+    return (parts.validation, config.validation), (parts.test, config.test)
+
+
+def _of(file):
+    return "" if file is None else f" ({Path(file).name})"
+
+
+def _weighted(parts, problem, config):
+    """What examples count, and why."""
+    by_column = [] if config.weights is None else [f"by {config.weights}, in losses and scores"]
+    weights = () if parts.class_weights is None else zip(problem.classes, parts.class_weights, strict=True)
+    each = some([f"{name} {weight:.3g}" for name, weight in weights], 6)
+    return "; ".join([*by_column, *([f"of classes, in losses: {each}"] if each else [])])
 
 
 def _counted(features):

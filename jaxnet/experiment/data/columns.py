@@ -1,6 +1,6 @@
 """What the columns of a table hold: numbers, dates, yes or no, or texts; and which of them tell nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -54,6 +54,13 @@ class Written(NamedTuple):
         return np.bincount(self.places, minlength=len(self.texts))
 
 
+def written_once(name: str, texts: Iterable[str]) -> Written:
+    """A column of these cells."""
+    known: dict[str, int] = {}
+    places = np.array([known.setdefault(text, len(known)) for text in texts])
+    return Written(name, list(known), places)
+
+
 class Odd(NamedTuple):
     """Cells that do not fit their column.
 
@@ -89,7 +96,8 @@ def interpreted(written: Written, kind: str | None, *, decimal_comma: bool) -> t
     values = readers[kind]
     wrong = says & ~(np.abs(values) <= LARGEST)
     if wrong.any():
-        return odd_cells(written, wrong, _expected(written, wrong, kind))
+        expected = {NUMBER: expected_numbers(written, wrong), DATE: "dates, as 2024-01-31", BOOLEAN: "yes or no"}
+        return odd_cells(written, wrong, expected[kind])
     return Column(written.name, kind), np.where(says, values, np.nan)[written.places]
 
 
@@ -114,19 +122,17 @@ def _kind(written, numbers, says):
 def odd_cells(written: Written, wrong: np.ndarray, expected: str) -> Odd:
     """Those of a column that are wrong, as a mask of its texts."""
     rows = np.flatnonzero(wrong[written.places])
-    shown = tuple(repr(written.texts[written.places[row]][:LONGEST_SHOWN]) for row in rows[:MOST_SHOWN])
+    first = [written.texts[written.places[row]] for row in rows[:MOST_SHOWN]]
+    shown = tuple(repr(text[:LONGEST_SHOWN]) if text else "an empty cell" for text in first)
     return Odd(written.name, rows, shown, expected)
 
 
-def _expected(written, wrong, kind):
+def expected_numbers(written: Written, wrong: np.ndarray) -> str:
+    """What is expected in place of the first of the wrong cells, of numbers."""
     first = written.texts[written.places[np.flatnonzero(wrong[written.places])[0]]]
     value = cells.plain_number(first)
     is_large = value is not None and LARGEST < abs(value) < np.inf
-    return {
-        NUMBER: f"numbers up to {LARGEST:g}" if is_large else "finite numbers",
-        DATE: "dates, as 2024-01-31",
-        BOOLEAN: "yes or no",
-    }[kind]
+    return f"numbers up to {LARGEST:g}" if is_large else "finite numbers"
 
 
 def told(odd: Sequence[Odd], lines: Sequence[int]) -> str:

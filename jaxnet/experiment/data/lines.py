@@ -5,6 +5,7 @@ import contextlib
 import csv
 import gzip
 import io
+import itertools
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,22 @@ NAMES = {",": "commas", "\t": "tabs", ";": "semicolons"}
 LONGEST_LINE = 2**24
 PIECE = 2**20
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# Encodings that a file does not say it has, as people call them: they are told. The first two know any byte, or most.
+UNMARKED = {
+    "latin-1": "Latin-1",
+    "cp1252": "Latin-1 as Windows has it",
+    "utf-16-le": "UTF-16",
+    "utf-16-be": "UTF-16",
+}
+LATIN = ("latin-1", "cp1252")
+# What stands in Windows' Latin-1 where the standard has characters that nobody writes, but for those without a meaning.
+OF_WINDOWS = frozenset(range(0x80, 0xA0))
+WITHOUT_MEANING = {0x81, 0x8D, 0x8F, 0x90, 0x9D}
+# Of numbers, separators and western letters in UTF-16 every second byte is 0; in text of one byte a letter, none is.
+LEAST_ZEROS = 0.25
+INDEX = "index"
+# So many lines tell whether each has a cell more than the first.
+LINES_LOOKED_AT = 100
 
 
 class Form(NamedTuple):
@@ -27,10 +44,12 @@ class Form(NamedTuple):
     Attributes:
       encoding: as Python calls it.
       separator: of its cells.
+      names_rows: whether each line begins with a cell that the line of column names lacks, as R writes tables.
     """
 
     encoding: str
     separator: str
+    names_rows: bool = False
 
 
 def is_one(path: Path) -> bool:
@@ -62,7 +81,17 @@ def form_of(path: Path) -> Form:
             f"--data {path}: expected cells separated by {NAMES[separator]}, got {NAMES[found]}; "
             f"save it with {NAMES[separator]}, or name it .csv"
         )
-    return Form(encoding, separator)
+    form = Form(encoding, separator)
+    return form._replace(names_rows=_names_rows(path, form))
+
+
+def _names_rows(path, form):
+    try:
+        (_, header), *below = itertools.islice(rows(path, form), LINES_LOOKED_AT)
+    except (BadInput, ValueError):
+        # Told by whoever reads it.
+        return False
+    return bool(below) and all(len(cells) == len(header) + 1 and cells[-1].strip() for _, cells in below)
 
 
 def rows(path: Path, form: Form) -> Iterator[tuple[int, list[str]]]:
@@ -98,18 +127,24 @@ def _told(path: Path) -> Iterator[None]:
 
 def _encoding(path):
     """UTF-16 where the file begins with its mark, else UTF-8 where all of it is, else Latin-1, in which anything is."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
+    decoder, seen = codecs.getincrementaldecoder("utf-8")(), set[int]()
     with _binary(path) as file:
         piece = file.read(PIECE)
         if piece.startswith(UTF_16):
             return "utf-16"
+        for encoding, zeros in (("utf-16-le", piece[1::2]), ("utf-16-be", piece[::2])):
+            if zeros.count(0) > LEAST_ZEROS * len(zeros):
+                return encoding
         try:
             while piece:
+                seen |= OF_WINDOWS.intersection(piece)
                 decoder.decode(piece)
                 piece = file.read(PIECE)
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
-            return "latin-1"
+            while piece := file.read(PIECE):
+                seen |= OF_WINDOWS.intersection(piece)
+            return "cp1252" if seen and not seen & WITHOUT_MEANING else "latin-1"
     return "utf-8-sig"
 
 

@@ -1,6 +1,6 @@
 """What some columns of a table say of its rows: what each counts, and which of them belong together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -24,20 +24,20 @@ class OfRows(NamedTuple):
     odd: tuple[Odd, ...]
 
 
-def read(texts: Mapping[str, Sequence[str]], weights: str | None, group: str | None, *, decimal_comma: bool) -> OfRows:
+def read(columns: Mapping[str, Written], weights: str | None, group: str | None, *, decimal_comma: bool) -> OfRows:
     """What some columns say.
 
     Args:
-      texts: cells by the column's name, without space around them.
+      columns: by their names.
       weights, group: the columns' names; a column need not be there.
       decimal_comma: whether 1,5 is one and a half.
     """
     odd: list[Odd] = []
 
     def column(name, reader):
-        if name is None or name not in texts:
+        if name is None or name not in columns:
             return None
-        of_column = reader(_written(name, texts[name]))
+        of_column = reader(columns[name])
         if isinstance(of_column, Odd):
             odd.append(of_column)
             return None
@@ -45,12 +45,6 @@ def read(texts: Mapping[str, Sequence[str]], weights: str | None, group: str | N
 
     numbers = column(weights, lambda written: _weights(written, decimal_comma))
     return OfRows(numbers, column(group, _groups), tuple(odd))
-
-
-def _written(name, texts):
-    known: dict[str, int] = {}
-    places = np.array([known.setdefault(text, len(known)) for text in texts])
-    return Written(name, list(known), places)
 
 
 def _weights(written, decimal_comma):

@@ -56,25 +56,25 @@ def draw_roc(
     # The least last: drawn over the others, and beside each other in the legend.
     curves.sort(key=lambda curve: curve[3], reverse=True)
     named = curves if few else curves[-MOST_NAMED:]
+    names = short_names([name for name, *_ in named], 20)
     plt = pyplot()
-    figure, axes = plt.subplots(figsize=(7.2, 4.6), layout="constrained")
+    figure, axes = plt.subplots(figsize=(6.6 + 0.09 * max(map(len, names), default=0), 4.6), layout="constrained")
     for k, (_, alarms, found, _) in enumerate(curves[: len(curves) - len(named)]):
         label = f"the {len(curves) - len(named)} others" if k == 0 else None
         axes.plot(100 * alarms, 100 * found, color="#BBBBBB", lw=0.8, label=label)
-    names = short_names([name for name, *_ in named], 20)
     for k, (name, (_, alarms, found, area)) in enumerate(zip(names, named, strict=True)):
         style = LINE_STYLES[k // 2 % len(LINE_STYLES)]
         axes.plot(100 * alarms, 100 * found, style, color=LINE_COLOURS[k], lw=1.6, label=f"{name} ({area:.3f})")
     axes.plot([0, 100], [0, 100], color=GREY, lw=0.8)
     axes.text(52, 48, "by chance", color=GREY, rotation=45, rotation_mode="anchor", va="top", fontsize=9)
     axes.set(
-        xlim=(-2, 102), ylim=(-2, 102), aspect="equal", xlabel="false positives (% of those without)",
-        ylabel="true positives (% of those with)",
+        xlim=(-2, 102), ylim=(-2, 102), aspect="equal", xlabel="false positive rate (%)",
+        ylabel="true positive rate (%)",
     )  # fmt: skip
     axes.set_title(f"ROC, test part, {len(y)} examples")
     if curves:
         title = "AUC" if few else f"the least {len(named)} AUC of {len(curves)}"
-        figure.legend(loc="outside right upper", frameon=False, title=f"{title}", alignment="left")
+        figure.legend(loc="outside right upper", frameon=False, title=title, alignment="left")
     save(plt, figure, path)
 
 
