@@ -77,9 +77,16 @@ def gru_init(inputs, hidden, weight_init, recurrent_init, bias, key):
 
 
 def gru_forward(
-    inputs: int, hidden: int, params: GRU, x: Sequences, *, last: bool = False, bias: bool = True
+    inputs: int,
+    hidden: int,
+    params: GRU,
+    x: Sequences,
+    *,
+    last: bool = False,
+    bias: bool = True,
+    start: Any = None,
 ) -> tuple[Any, GRUCache]:
-    """h_t = (1 - z_t) n_t + z_t h_t-1, from h_0 = 0. The cache is x, the states, r, z, n and c."""
+    """h_t = (1 - z_t) n_t + z_t h_t-1, from h_0 = 0, or from `start`. The cache is x, the states, r, z, n and c."""
     label = f"gru({inputs}, {hidden})"
     check_params(label, GRU, _shapes(inputs, hidden, bias), params)
     signal, lengths, alive = sequences(label, inputs, params, x)
@@ -97,7 +104,7 @@ def gru_forward(
         # 4. h_t = n_t + z_t (h_t-1 - n_t)
         return n + z * (h - n), (r, z, n, c)
 
-    end, states, kept = ahead(step, nothing_yet(signal, hidden), u, alive)
+    end, states, kept = ahead(step, nothing_yet(signal, hidden) if start is None else start, u, alive)
     return answer(states, end, lengths, last), GRUCache(signal, states, kept, alive)
 
 

@@ -79,9 +79,19 @@ def lstm_init(inputs, hidden, weight_init, recurrent_init, forget_bias, key):
 
 
 def lstm_forward(
-    inputs: int, hidden: int, params: LSTM, x: Sequences, *, last: bool = False, bias: bool = True
+    inputs: int,
+    hidden: int,
+    params: LSTM,
+    x: Sequences,
+    *,
+    last: bool = False,
+    bias: bool = True,
+    start: Any = None,
 ) -> tuple[Any, LSTMCache]:
-    """c_t = f_t c_t-1 + i_t g_t and h_t = o_t tanh(c_t), from 0. The cache is x, the states, i, f, g, o and c."""
+    """c_t = f_t c_t-1 + i_t g_t and h_t = o_t tanh(c_t), from 0, or from `start` (h, c).
+
+    The cache is x, the states, i, f, g, o and c.
+    """
     label = f"lstm({inputs}, {hidden})"
     check_params(label, LSTM, _shapes(inputs, hidden, bias), params)
     signal, lengths, alive = sequences(label, inputs, params, x)
@@ -99,7 +109,8 @@ def lstm_forward(
         # 5. h_t = o_t tanh(c_t)
         return (o * jnp.tanh(c), c), (i, f, g, o)
 
-    (end, _), (states, memory), kept = ahead(step, (nothing_yet(signal, hidden),) * 2, u, alive)
+    first = (nothing_yet(signal, hidden),) * 2 if start is None else start
+    (end, _), (states, memory), kept = ahead(step, first, u, alive)
     return answer(states, end, lengths, last), LSTMCache(signal, states, (memory, *kept), alive)
 
 

@@ -9,7 +9,7 @@ R(angle)^T = R(-angle). Two rotated vectors have the inner product of the ones t
 """
 
 from functools import partial
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -20,11 +20,11 @@ from jaxnet.norms import long_type
 
 
 def sinusoidal_forward(
-    base: float, params: tuple[()], x: Float[Array, "m t d"]
+    base: float, params: tuple[()], x: Float[Array, "m t d"], *, first: Any = 0
 ) -> tuple[Float[Array, "m t d"], tuple[()]]:
-    """y_t = x_t + S_t. There is nothing to keep."""
+    """y_t = x_t + S_t, with t from `first` on. There is nothing to keep."""
     x = _of_pairs("sinusoidal", x, 1)
-    angles = _angles(x, 1, base)
+    angles = _angles(x, 1, base, first)
     return x + jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1).reshape(1, *x.shape[1:]).astype(x.dtype), ()
 
 
@@ -36,11 +36,11 @@ def sinusoidal_backward(
 
 
 def rotary_forward(
-    heads: int, base: float, params: tuple[()], x: Float[Array, "m t d"]
+    heads: int, base: float, params: tuple[()], x: Float[Array, "m t d"], *, first: Any = 0
 ) -> tuple[Float[Array, "m t d"], tuple[()]]:
-    """(y_2k, y_2k+1) = R(t w_k) (x_2k, x_2k+1) in each head. There is nothing to keep."""
+    """(y_2k, y_2k+1) = R(t w_k) (x_2k, x_2k+1) in each head, with t from `first` on. There is nothing to keep."""
     x = _of_pairs("rotary", x, heads)
-    return _rotated(x, heads, _angles(x, heads, base)), ()
+    return _rotated(x, heads, _angles(x, heads, base, first)), ()
 
 
 def rotary_backward(
@@ -107,12 +107,13 @@ def _no_parameters(key):
     return ()
 
 
-def _angles(x, heads, base):
+def _angles(x, heads, base, first=0):
     """t w_k (t, h / 2) for x (m, t, heads h), in float32 at least: in 8 bits a position would not be known."""
     dtype = long_type(x.dtype)
     positions, width = x.shape[1], x.shape[2] // heads
     frequencies = base ** (-jnp.arange(0, width, 2, dtype=dtype) / width)
-    return jnp.arange(positions, dtype=dtype)[:, None] * frequencies[None]
+    places = jnp.asarray(first, dtype) + jnp.arange(positions, dtype=dtype)
+    return places[:, None] * frequencies[None]
 
 
 def _rotated(x, heads, angles):

@@ -77,8 +77,9 @@ def rnn_forward(
     activation: str = "tanh",
     last: bool = False,
     bias: bool = True,
+    start: Any = None,
 ) -> tuple[Any, RNNCache]:
-    """h_t = g(x_t W^T + b + h_t-1 U^T), from h_0 = 0. The cache is x and the states."""
+    """h_t = g(x_t W^T + b + h_t-1 U^T), from h_0 = 0, or from a state to start with. The cache is x and the states."""
     label = f"rnn({inputs}, {hidden})"
     check_params(label, RNN, _shapes(inputs, hidden, bias), params)
     signal, lengths, alive = sequences(label, inputs, params, x)
@@ -90,7 +91,7 @@ def rnn_forward(
         # 2. h_t = g(u_t + h_t-1 U^T)
         return g(u + h @ U.T), ()
 
-    end, states, _ = ahead(step, nothing_yet(signal, hidden), u, alive)
+    end, states, _ = ahead(step, nothing_yet(signal, hidden) if start is None else start, u, alive)
     return answer(states, end, lengths, last), RNNCache(signal, states, alive)
 
 
