@@ -22,7 +22,7 @@ Signal = Float[Array, "..."]
 # e^(-END^2 / 2) is 0 even in float64, and END^2 a number even in float16.
 END = 40.0
 # The cubic of the approximation, at its end: 1 / (1 + e^2500) = 0 in float64, too.
-CUBIC, CUBIC_END = 0.044715, 32.0
+CUBIC, CUBIC_SCALE, CUBIC_END = 0.044715, math.sqrt(8 / math.pi), 32.0
 
 
 class Gate(NamedTuple):
@@ -49,18 +49,18 @@ def sigmoid_bend(z: Signal) -> Signal:
 
 
 def silu_value(z: Signal) -> Signal:
-    return z * jax.nn.sigmoid(z)
+    return z * _tails(z)[0]
 
 
 def silu_slope(z: Signal) -> Signal:
     """s + z s (1 - s)."""
-    # 1 - s would lose the digits of s(-z) for large z.
-    return jax.nn.sigmoid(z) * (1 + z * jax.nn.sigmoid(-z))
+    s, rest = _tails(z)
+    return s * (1 + z * rest)
 
 
 def silu_bend(z: Signal) -> Signal:
     """s (1 - s) (2 + z (1 - 2 s)), of which 1 - 2 s is (1 - s) - s."""
-    s, rest = jax.nn.sigmoid(z), jax.nn.sigmoid(-z)
+    s, rest = _tails(z)
     return s * rest * (2 + z * (rest - s))
 
 
@@ -82,21 +82,22 @@ def gelu_bend(z: Signal) -> Signal:
 
 def gelu_tanh_value(z: Signal) -> Signal:
     """z (1 + tanh u) / 2 = z s(2 u)."""
-    return z * jax.nn.sigmoid(_cubic(_near(z))[0])
+    return z * _tails(_near(z), _cubic)[0]
 
 
 def gelu_tanh_slope(z: Signal) -> Signal:
     """s + z s (1 - s) v' for v = 2 u."""
     near = _near(z)
-    v, dv, _ = _cubic(near)
-    return jax.nn.sigmoid(v) * (1 + near * dv * jax.nn.sigmoid(-v))
+    dv, _ = _slopes_of_cubic(near)
+    s, rest = _tails(near, _cubic)
+    return s * (1 + near * dv * rest)
 
 
 def gelu_tanh_bend(z: Signal) -> Signal:
     """s (1 - s) v' (2 + z v' (1 - 2 s)) + s (1 - s) z v'', in an order in which no product overflows."""
     near = _near(z)
-    v, dv, ddv = _cubic(near)
-    s, rest = jax.nn.sigmoid(v), jax.nn.sigmoid(-v)
+    dv, ddv = _slopes_of_cubic(near)
+    s, rest = _tails(near, _cubic)
     return s * rest * dv * (2 + near * dv * (rest - s)) + s * rest * near * ddv
 
 
@@ -114,12 +115,23 @@ def _normal_density(z):
     return jnp.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
 
 
+def _tails(z, odd=lambda z: z):
+    """s(v) and s(-v) for an increasing odd v of z, both with all their digits, of the lesser: what is kept of them."""
+    above = z >= 0
+    lesser = jax.nn.sigmoid(odd(jnp.where(above, -z, z)))
+    greater = 1 - lesser
+    return jnp.where(above, greater, lesser), jnp.where(above, lesser, greater)
+
+
 def _near(z):
     return jnp.clip(z, -CUBIC_END, CUBIC_END)
 
 
 def _cubic(z):
-    """v = 2 u = sqrt(8 / pi) (z + 0.044715 z^3), v' and v''."""
-    scale = math.sqrt(8 / math.pi)
-    square = z**2
-    return scale * z * (1 + CUBIC * square), scale * (1 + 3 * CUBIC * square), (6 * scale * CUBIC) * z
+    """v = 2 u = sqrt(8 / pi) (z + 0.044715 z^3)."""
+    return CUBIC_SCALE * z * (1 + CUBIC * z**2)
+
+
+def _slopes_of_cubic(z):
+    """v' and v''."""
+    return CUBIC_SCALE * (1 + 3 * CUBIC * z**2), (6 * CUBIC_SCALE * CUBIC) * z

@@ -9,8 +9,9 @@ from itertools import product
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jaxtyping import Array, DTypeLike, Float
+from jaxtyping import Array, DTypeLike, Float, Int
 
 
 class Window(NamedTuple):
@@ -57,6 +58,22 @@ class Window(NamedTuple):
                 )
             )
         return covered
+
+    def starts(self) -> Int[Array, "k d"]:
+        """Where each offset of the window first lies in x (m, *q, i) with its borders, in row-major order."""
+        offsets = np.array(list(product(*map(range, self.size))), np.int32) * np.array(self.dilation, np.int32)
+        return jnp.asarray(np.pad(offsets, ((0, 0), (1, 1))))
+
+    def slice_at(self, start: Int[Array, " d"], x: Float[Array, "m *q i"]) -> Float[Array, "m *p i"]:
+        """What an offset of the window covers at all its places, where a loop over `starts` comes to it."""
+        # 0, but to the compiler a matter of the offset: what is padded alike for all of them it would pad ahead of the
+        # loop, and hold from the forward pass on.
+        nothing = jnp.minimum(start.min(), 0).astype(x.dtype)
+        padded = lax.pad(x, nothing, ((0, 0, 0), *((*pair, 0) for pair in self.padding), (0, 0, 0)))
+        each = zip(self.places(x.shape[1:-1]), self.stride, strict=True)
+        spans = [(n - 1) * step + 1 for n, step in each]
+        covered = lax.dynamic_slice(padded, tuple(start), (x.shape[0], *spans, x.shape[-1]))
+        return lax.slice(covered, (0,) * x.ndim, covered.shape, (1, *self.stride, 1))
 
     def patches(self, x: Float[Array, "m *q i"], groups: int) -> Float[Array, "m t g k"]:
         """What the window covers at each place, of each group: in the order of the weight's axes behind its first."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, DTypeLike, Float
 
@@ -73,11 +74,11 @@ class Windows(Factored):
         if self.groups == 1:
             return automatic(lambda dz, x: self.window.gathered(dz, x, self.dtype), dz, x, out_sharding=self.sharding)
         # XLA's convolution for that takes twenty times as long on CPUs, and on a mesh it is wrong (jax 0.10.2).
-        return self._by_offset("mtgo,mtgc->goc", dz, x, (), self.sharding)
+        return self._by_offset("mtgc,mtgo->gco", x, dz, (), self.sharding)
 
     def each(self) -> Float[Array, "m o *k c"]:
         dz, x, sharding = self._long(self.dz), self._long(self.x), rows_and(self.dz, self.sharding)
-        return self._by_offset("mtgo,mtgc->mgoc", dz, x, (self.examples,), sharding)
+        return self._by_offset("mtgc,mtgo->mgco", x, dz, (self.examples,), sharding)
 
     def summed_in(self, dtype: DTypeLike) -> "Windows":
         return remade(self, dtype=jnp.dtype(dtype))
@@ -167,16 +168,21 @@ class Windows(Factored):
         """The same gradients with the patches put together, each place a position: those of `kronecker_factors`."""
         return self._outer(came_back_first=True)
 
-    def _by_offset(self, axes, dz, x, leading, sharding):
-        """A product for each offset of the window, over slices of x, side by side."""
+    def _by_offset(self, axes, x, dz, leading, sharding):
+        """A product for each offset of the window, over slices of x, one after the other: all are 3^2 times x or so."""
 
-        def read(dz, x):
+        def read(x, dz):
             dz, layout = grouped(dz, self.groups), {"preferred_element_type": self.dtype}
-            slices = (grouped(covered, self.groups) for covered in self.window.slices(x))
-            of_offsets = [jnp.einsum(axes, dz, covered, **layout) for covered in slices]
-            return jnp.stack(of_offsets, axis=-2).reshape(*leading, *self._of_weight())
 
-        return automatic(read, dz, x, out_sharding=sharding)
+            def of_offset(_, start):
+                # The slice is a copy anyway, and is turned round in it; dz is not.
+                return None, jnp.einsum(axes, grouped(self.window.slice_at(start, x), self.groups), dz, **layout)
+
+            _, of_offsets = lax.scan(of_offset, None, self.window.starts())
+            # (k, ..., c, o) to (..., o, k, c)
+            return jnp.moveaxis(of_offsets, (0, -1, -2), (-2, -3, -1)).reshape(*leading, *self._of_weight())
+
+        return automatic(read, x, dz, out_sharding=sharding)
 
     def _outer(self, came_back_first: bool = False) -> Outer | Stacked:
         """The same gradients as of matrices (o / g, K), or (K, o / g); stacked where there are several groups."""
