@@ -1,6 +1,7 @@
 """jaxnet: feed-forward networks whose backward pass is derived by hand, and open to be read."""
 
 from jaxnet import curvature, feedback, initializers, losses, optimizers, per_example, testing
+from jaxnet.bend import Bend
 from jaxnet.branches import branches
 from jaxnet.carried import carried, carried_residual
 from jaxnet.compose import chain, residual, signals
@@ -69,6 +70,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Bend",
     "Conv",
     "ConvTranspose",
     "Dense",

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, cast
 import jax
 from jaxtyping import Array, PyTree
 
+from jaxnet.bend import Bend
 from jaxnet.description import InstanceDoc, call_of, name_of
 
 Params: TypeAlias = PyTree[Any]
@@ -19,7 +20,7 @@ class _Fields(NamedTuple):
     init: Callable[[jax.Array], Params]
     forward: Callable[[Params, PyTree[Array]], tuple[PyTree[Array], Cache]]
     backward: Callable[[Params, Cache, PyTree[Array]], tuple[PyTree[Any], PyTree[Array]]]
-    second: Callable[[Params, Cache, PyTree[Array]], PyTree[Array] | None] | None = None
+    second: Callable[[Params, Cache, PyTree[Array]], PyTree[Array] | Bend | None] | None = None
     kind: Literal["linear", "elementwise"] | None = None
     keyed: "Callable[[jax.Array], Layer] | None" = None
     made: "partial[Layer] | None" = None
@@ -43,9 +44,9 @@ class Layer(_Fields):
         structure of x, with None in the place of integers, such as token ids. The params need not be those of the
         forward pass: sending `dy` through others is feedback alignment.
       second: `(params, cache, dy) -> r`, of x's shape, or None for a layer that is linear in x: how backward itself
-        changes with x, the diagonal of sum_k dy_k d2y_k / dx2, dy * g''(x) for an activation g. Only
-        `curvature.hessian_diagonal` asks for it. A layer may have it whose y is linear in params, and for which that
-        matrix is diagonal; leave it out of others, and of combinators.
+        changes with x, the diagonal of sum_k dy_k d2y_k / dx2, dy * g''(x) for an activation g; or a `Bend`, columns
+        with weights, where that matrix is no diagonal. Only `curvature.hessian_diagonal` asks for it. A layer may have
+        it whose y is linear in params; leave it out of others, and of combinators.
       kind: what dy/dx is: "linear" for one matrix, the same for all examples and positions; "elementwise" for a
         diagonal; None for anything else.
       keyed: `(key) -> Layer`, the same layer with what it draws, such as dropout's mask, drawn by that key; None for a

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, PyTree
 
 from jaxnet.arguments import instance_of
+from jaxnet.bend import Bend
 from jaxnet.description import named_as
 from jaxnet.factored import map_leaves
 from jaxnet.layer import Layer, at_leaves
@@ -41,7 +42,7 @@ def mixed_precision_backward(
 
 def mixed_precision_second(
     layer: Layer, dtype: DTypeLike, params: Any, cache: Any, dy: PyTree[Array]
-) -> PyTree[Array] | None:
+) -> PyTree[Array] | Bend | None:
     """f's second derivative in the short type, as dy's type."""
     assert layer.second is not None
     return _cast(layer.second(_cast(params, dtype), cache, _cast(dy, dtype)), _floating_type(dy))

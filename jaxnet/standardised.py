@@ -8,6 +8,12 @@ and back, with dr = sum_k dn_k c_k and dr/dc_j = -r^3 c_j / d, and since every c
 
     dc_j = r dn_j - (r^3 c_j / d) sum_k dn_k c_k = r (dn_j - n_j mean(dn n))          dx_j = dc_j - mean dc
 
+With u_j = dn_j - mean dn and q = mean(dn n) the second derivative of sum_k dn_k n_k by x is
+
+    -r^2 ((u n^T + n u^T) / d + q (I - 1 1^T / d) - (3 q / d) n n^T),
+
+and without step 1, of x r, the same with u = dn and I.
+
 All is computed in float32 at least. The numbers are shifted by their least and divided by their largest before they are
 squared, so that equal numbers have variance 0 exactly, and no square overflows or vanishes. Neither changes n.
 """
@@ -20,6 +26,7 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
+from jaxnet.bend import Bend, at_each, beside, diagonal
 from jaxnet.factored import Each
 from jaxnet.factored.layouts import rows_of
 from jaxnet.norms import long_type, scale_of
@@ -79,6 +86,33 @@ def _in_units(x, size, axes, epsilon):
     """x / size, and the inverse of the root of its mean square, epsilon included."""
     unit = x * (1 / size)
     return unit, lax.rsqrt((unit**2).mean(axes, keepdims=True) + (epsilon**0.5 / size) ** 2)
+
+
+def bend_of_standardised(
+    normed: Float[Array, "m ..."], scale: Float[Array, "m ..."], dnormed: Float[Array, "m ..."], axes: tuple[int, ...]
+) -> Bend:
+    """How `from_standardised` changes with x."""
+    around = dnormed - dnormed.mean(axes, keepdims=True)
+    bend = bend_of_rescaled(normed, scale, around, axes)
+    # Of I - 1 1^T / d the columns are its own; the others have mean 0 already.
+    columns = tuple(axis + 1 for axis in axes if axis >= 0) or (-1,)
+    return bend._replace(S=bend.S - bend.S.mean(columns, keepdims=True))
+
+
+def bend_of_rescaled(
+    normed: Float[Array, "m ..."], scale: Float[Array, "m ..."], dnormed: Float[Array, "m ..."], axes: tuple[int, ...]
+) -> Bend:
+    """How `from_rescaled` changes with x."""
+    numbers = normed.size // max(scale.size, 1)
+    q, share = (dnormed * normed).mean(axes, keepdims=True), scale**2 / numbers
+    # a = dn / k is as large as n, so that a + n and a - n keep the digits of both.
+    k = jnp.sqrt((dnormed**2).mean(axes, keepdims=True))
+    a = dnormed / jnp.where(k == 0, jnp.ones_like(k), k)
+    places, of_pair = at_each(-k * share / 2)
+    _, of_n = at_each(3 * q * share)
+    S = (places * column[None] for column in (a + normed, a - normed, normed))
+    bends = (Bend(column, weights) for column, weights in zip(S, (of_pair, -of_pair, of_n), strict=True))
+    return beside(diagonal(-q * scale**2 * jnp.ones_like(normed)), *bends)
 
 
 def of_features(parameter: Any, g: Float[Array, "m *t d"]) -> Each:

@@ -226,12 +226,12 @@ def check_factors(block, of_leaf, eigen):
     np.testing.assert_allclose(eigen.values.sum(), np.trace(block), rtol=1e-10, atol=1e-25)
 
 
-def test_networks_without_a_hessian_that_is_diagonal_somewhere_are_refused_by_name(key):
-    kind = KINDS["norms, gates and shapes"]
+def test_networks_of_layers_that_do_not_tell_their_second_derivative_are_refused_by_name(key):
+    kind = KINDS["ids and attention"]
     params, x, y, _ = problem(kind, key)
     with pytest.raises(ValueError) as error:
         jax.eval_shape(lambda params: curvature.hessian_diagonal_per_example(kind.net, LOSS, params, x, y), params)
     assert str(error.value) == (
-        "curvature.hessian_diagonal_per_example: instance_norm does not tell its second derivative; give it one with "
+        "curvature.hessian_diagonal_per_example: attention does not tell its second derivative; give it one with "
         "Layer(init, forward, backward, second), or use ggn_diagonal_per_example"
     )

@@ -12,7 +12,6 @@ place are the same ones on two ways, and add up as the signals do; columns that 
 different terms of the sum over v, and stand beside one another.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from jaxnet.arguments import require_examples
+from jaxnet.bend import Bend, diagonal
 from jaxnet.curvature.alone import Alone, values_of
 from jaxnet.curvature.columns import AXIS, averaged
 from jaxnet.factored import Factored, map_leaves
@@ -132,8 +132,8 @@ def _read(name, instead, read, net, loss, params, x, y):
     weights = jnp.ones((len(roots), 1), ones.dtype) * ones[None]
     signal = Curved(loss.backward(z, y), (roots,), (weights,), (object(),))
     reading = Reading(name, instead, read)
-    diagonal, _ = at_leaves(partial(curved, reading), net).backward(params, cache, signal)
-    return values_of(diagonal)
+    of_params, _ = at_leaves(partial(curved, reading), net).backward(params, cache, signal)
+    return values_of(of_params)
 
 
 def curved(reading: Reading, layer: Layer) -> Layer:
@@ -153,9 +153,9 @@ def curved(reading: Reading, layer: Layer) -> Layer:
 
         # All columns at once, whatever their origin: one batched backward pass.
         S, w = _joined([S for S, _ in columns.values()]), jnp.concatenate([w for _, w in columns.values()])
-        diagonal, S = jax.vmap(send, axis_name=AXIS, out_axes=(None, 0))(S, w)
+        of_params, S = jax.vmap(send, axis_name=AXIS, out_axes=(None, 0))(S, w)
         _, dx = layer.backward(params, cache, dy)
-        return diagonal, _together(dx, S, columns, layer.second(params, cache, dy))
+        return of_params, _together(dx, S, columns, layer.second(params, cache, dy))
 
     return layer._replace(backward=backward)
 
@@ -186,28 +186,26 @@ def _together(dx, S, columns, bend):
     """The signal to one input, or a pytree of them to several: dx with the columns by origin, and those that arise."""
     structure: Any = jax.tree.structure(dx)
     parts, of_parts = structure.flatten_up_to(dx), structure.flatten_up_to(S)
-    bends = [None] * len(parts) if bend is None else structure.flatten_up_to(bend)
     sizes = [len(w) for _, w in columns.values()]
     starts = [sum(sizes[:position]) for position in range(len(sizes))]
     signals = []
-    for part, its_S, its_bend in zip(parts, of_parts, bends, strict=True):
+    for part, its_S, arising in zip(parts, of_parts, _arising(structure, bend), strict=True):
         its_columns = {
             origin: (its_S[start : start + size], w)
             for (origin, (_, w)), start, size in zip(columns.items(), starts, sizes, strict=True)
         }
-        if its_bend is not None:
-            its_columns[object()] = _arising(its_bend)
-        new_S, w = zip(*its_columns.values(), strict=True)
-        signals.append(Curved(part, new_S, w, tuple(its_columns)))
+        new_S, w = zip(*(its_columns | arising).values(), strict=True)
+        signals.append(Curved(part, new_S, w, (*its_columns, *arising)))
     return structure.unflatten(signals)
 
 
-def _arising(bend):
-    """A unit vector for each element of x, with its second derivative as weight."""
-    units = jnp.eye(math.prod(bend.shape[1:]), dtype=bend.dtype).reshape(-1, 1, *bend.shape[1:])
-    # The weights as a sum over x's elements, which works where those are spread over devices, and v is not.
-    weights = (units * bend[None]).sum(axis=tuple(range(2, units.ndim)))
-    return units * jnp.ones_like(bend)[None], weights
+def _arising(structure, bend):
+    """For each part of the input the columns that arise there, by origin: one for all parts of a `Bend`."""
+    if isinstance(bend, Bend):
+        origin = object()
+        return [{origin: (S, bend.w)} for S in structure.flatten_up_to(bend.S)]
+    bends = [None] * structure.num_leaves if bend is None else structure.flatten_up_to(bend)
+    return [{} if of_part is None else {object(): tuple(diagonal(of_part))} for of_part in bends]
 
 
 def _joined(trees):

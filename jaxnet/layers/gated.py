@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxnet import gates
+from jaxnet.bend import Bend, at_each
 from jaxnet.gates import Gate
 from jaxnet.layer import Layer
 
@@ -40,6 +41,19 @@ def gated_backward(gate: Gate, params: tuple[()], x: Signal, dy: Cotangent) -> t
     return params, jnp.concatenate([dy * gate.value(u), dy * v * gate.slope(u)], axis=-1)
 
 
+def gated_second(gate: Gate, params: tuple[()], x: Signal, dy: Cotangent) -> Bend:
+    """Of each pair (v, u) the matrix [[0, b], [b, c]] with b = dy g'(u) and c = dy v g''(u).
+
+    As columns: (1, 1) with weight b / 2, (1, -1) with -b / 2, and (0, 1) with c.
+    """
+    v, u = _halves(x)
+    units, b = at_each(dy * gate.slope(u))
+    _, c = at_each(dy * v * gate.bend(u))
+    first, second = (jnp.concatenate(halves, axis=-1) for halves in ((units, units * 0), (units * 0, units)))
+    S = jnp.concatenate([first + second, first - second, second])
+    return Bend(S * jnp.ones_like(x)[None], jnp.concatenate([b / 2, -b / 2, c]))
+
+
 def _gated_forward(name, gate, x):
     x = jnp.asarray(x)
     if x.ndim == 0 or x.shape[-1] % 2:
@@ -58,11 +72,15 @@ def _no_parameters(key):
     return ()
 
 
-glu = Layer(_no_parameters, glu_forward, partial(gated_backward, gates.sigmoid))
+def _layer(forward, gate):
+    return Layer(_no_parameters, forward, partial(gated_backward, gate), partial(gated_second, gate))
+
+
+glu = _layer(glu_forward, gates.sigmoid)
 """y = v * sigmoid(u) for x = (v, u), (m, ..., 2 h) to (m, ..., h). Source: Dauphin et al., 2016."""
 
-swiglu = Layer(_no_parameters, swiglu_forward, partial(gated_backward, gates.silu))
+swiglu = _layer(swiglu_forward, gates.silu)
 """y = v * silu(u) for x = (v, u), (m, ..., 2 h) to (m, ..., h). Source: Shazeer, GLU Variants, 2020."""
 
-geglu = Layer(_no_parameters, geglu_forward, partial(gated_backward, gates.gelu))
+geglu = _layer(geglu_forward, gates.gelu)
 """y = v * gelu(u) for x = (v, u), (m, ..., 2 h) to (m, ..., h). Source: Shazeer, GLU Variants, 2020."""

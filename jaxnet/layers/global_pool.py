@@ -1,6 +1,7 @@
 """One number for each channel, over all positions: their mean, or the largest of them."""
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,29 +9,46 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from jaxnet.arrays import require_cotangent, require_floating
+from jaxnet.factored.layouts import rows_of
 from jaxnet.layer import Layer
 from jaxnet.norms import long_type
+from jaxnet.over_time import Sequences, alive_in, apart
+from jaxnet.standardised import laid_out
 
 
 def _no_parameters(key):
     return ()
 
 
-def global_mean_forward(
-    params: tuple[()], x: Float[Array, "m *t c"]
-) -> tuple[Float[Array, "m c"], Float[Array, "0 *t c"]]:
-    """y_c = sum_t x_tc / T, over T positions. The cache is x's shape."""
+class PositionsCache(NamedTuple):
+    """x's shape, as an array without examples, and how many positions each example has; None where it has all."""
+
+    of_x: Array
+    lengths: Array | None
+
+
+def global_mean_forward(params: tuple[()], x: Sequences) -> tuple[Float[Array, "m c"], PositionsCache]:
+    """y_c = sum_t x_tc / T, over T positions; of a tuple (x, lengths) over an example's own ones."""
+    x, lengths = apart(x)
     x = jnp.asarray(x)
-    _require_positions("global_mean", x)
-    return x.astype(long_type(x.dtype)).mean(_positions(x)).astype(x.dtype), x[:0]
+    _require_positions("global_mean", x, lengths)
+    of_x, x = x[:0], x.astype(long_type(x.dtype))
+    if lengths is None:
+        return x.mean(_positions(x)).astype(of_x.dtype), PositionsCache(of_x, None)
+    total = jnp.where(_alive(x, lengths), x, jnp.zeros_like(x)).sum(1)
+    return (total / _at_least_one(total, lengths)).astype(of_x.dtype), PositionsCache(of_x, lengths)
 
 
 def global_mean_backward(
-    params: tuple[()], of_x: Float[Array, "0 *t c"], dy: Float[Array, "m c"]
-) -> tuple[tuple[()], Float[Array, "m *t c"]]:
-    """dx_tc = dy_c / T."""
+    params: tuple[()], cache: PositionsCache, dy: Float[Array, "m c"]
+) -> tuple[tuple[()], Float[Array, "m *t c"] | tuple[Float[Array, "m t c"], None]]:
+    """dx_tc = dy_c / T; 0 behind an example's own positions."""
+    of_x, lengths = cache
     require_cotangent("global_mean", (dy.shape[0], of_x.shape[-1]), dy)
-    return params, _at_all(dy / math.prod(of_x.shape[1:-1]), of_x)
+    if lengths is None:
+        return params, _at_all(dy / math.prod(of_x.shape[1:-1]), of_x)
+    dx = _at_all(dy / _at_least_one(dy, lengths), of_x)
+    return params, (jnp.where(_alive(dx, lengths), dx, jnp.zeros_like(dx)), None)
 
 
 def global_max_forward(
@@ -68,11 +86,24 @@ def linear_in_pieces(params: tuple[()], cache: object, dy: Float[Array, "m c"]) 
 global_mean = Layer(_no_parameters, global_mean_forward, global_mean_backward, linear_in_pieces)
 """y (m, c), the mean over all T positions of x (m, *positions, c), in float32 at least; dx_tc = dy_c / T.
 
+Of a tuple (x, lengths), x (m, t, c) and a whole number for each example, the mean is over its first positions alone:
+what fills it up does not count, whatever it is. Without any position y is 0.
 Source: Lin, Chen and Yan, Network in network, 2014, section 3.2."""
 
 global_max = Layer(_no_parameters, global_max_forward, global_max_backward, linear_in_pieces)
 """y (m, c), the largest over all positions of x (m, *positions, c). What comes back goes to the first of the largest,
 in row-major order, as by XLA's select-and-scatter. That position's number is kept."""
+
+
+def _alive(x, lengths):
+    """Which positions an example has, (m, t, 1)."""
+    return alive_in(x, lengths).T[..., None]
+
+
+def _at_least_one(of_channels, lengths):
+    """The number of an example's positions, (m, 1), by which its sum is divided; 1 where there are none."""
+    lengths = laid_out(lengths, rows_of(of_channels, 1))
+    return jnp.maximum(lengths, 1).astype(of_channels.dtype)[:, None]
 
 
 def _positions(x):
@@ -96,7 +127,9 @@ def _at_all(of_channels, of_x):
     return jnp.broadcast_to(_apart(of_channels, of_x), shape, out_sharding=jax.typeof(of_x).sharding)
 
 
-def _require_positions(where, x):
+def _require_positions(where, x, lengths=None):
     require_floating(where, x)
+    if lengths is not None and (x.ndim != 3 or lengths.shape != x.shape[:1]):
+        raise ValueError(f"{where}: expected x (m, t, channels) beside lengths (m,), got {x.shape} and {lengths.shape}")
     if x.ndim < 3 or 0 in x.shape[1:-1]:
         raise ValueError(f"{where}: expected x (m, positions, channels) with at least one position, got {x.shape}")

@@ -15,8 +15,9 @@ from jaxtyping import Array, Float
 
 from jaxnet.arguments import positive_integer, positive_number
 from jaxnet.arrays import require_cotangent, require_features, require_parameters
+from jaxnet.bend import Bend
 from jaxnet.layer import Layer
-from jaxnet.standardised import EPSILON, laid_out, of_features, standardised
+from jaxnet.standardised import EPSILON, bend_of_standardised, laid_out, of_features, standardised
 
 
 class GroupNorm(NamedTuple):
@@ -78,6 +79,20 @@ def instance_norm_backward(
 ) -> tuple[GroupNorm, Float[Array, "m *t c"]]:
     """As `group_norm_backward`, with a group for each channel."""
     return _backward(_label("instance_norm", (channels,), bias), channels, channels, params, cache, dy, bias)
+
+
+def group_norm_second(
+    groups: int,
+    params: GroupNorm,
+    cache: tuple[Float[Array, "m *t c"], Float[Array, "m *_ 1"]],
+    dy: Float[Array, "m *t c"],
+) -> Bend:
+    """How dx changes with x: a column for each number, and three for each group."""
+    kept, scale = cache
+    dnormed = dy.astype(scale.dtype) * jnp.expand_dims(params.gain, range(dy.ndim - 1)).astype(scale.dtype)
+    normed, dnormed = (_apart(laid_out(signal, jax.typeof(kept).sharding), groups) for signal in (kept, dnormed))
+    bend = bend_of_standardised(normed.astype(scale.dtype), scale, dnormed, _axes(normed)).astype(dy.dtype)
+    return bend._replace(S=bend.S.reshape(-1, *dy.shape))
 
 
 def _forward(where, groups, channels, params, x, epsilon, bias):
@@ -172,7 +187,8 @@ def group_norm(groups: SupportsIndex, channels: SupportsIndex, *, epsilon: float
     options, of_both = _options("group_norm", epsilon, bias)
     forward = partial(group_norm_forward, groups, channels, **options, **of_both)
     backward = partial(group_norm_backward, groups, channels, **of_both)
-    return Layer(partial(group_norm_init, channels, bias), forward, backward)
+    second = partial(group_norm_second, groups)
+    return Layer(partial(group_norm_init, channels, bias), forward, backward, second)
 
 
 def instance_norm(channels: SupportsIndex, *, epsilon: float = EPSILON, bias: bool = True) -> Layer:
@@ -193,9 +209,8 @@ def instance_norm(channels: SupportsIndex, *, epsilon: float = EPSILON, bias: bo
     channels = positive_integer("instance_norm", "channels", channels)
     options, of_both = _options("instance_norm", epsilon, bias)
     forward = partial(instance_norm_forward, channels, **options, **of_both)
-    return Layer(
-        partial(group_norm_init, channels, bias), forward, partial(instance_norm_backward, channels, **of_both)
-    )
+    backward, second = partial(instance_norm_backward, channels, **of_both), partial(group_norm_second, channels)
+    return Layer(partial(group_norm_init, channels, bias), forward, backward, second)
 
 
 def _options(where, epsilon, bias) -> tuple[dict[str, Any], dict[str, Any]]:

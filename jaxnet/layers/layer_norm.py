@@ -9,8 +9,9 @@ from jaxtyping import Array, Float
 
 from jaxnet.arguments import positive_integer, positive_number
 from jaxnet.arrays import require_cotangent, require_features, require_parameters
+from jaxnet.bend import Bend
 from jaxnet.layer import Layer
-from jaxnet.standardised import EPSILON, from_standardised, laid_out, of_features, standardised
+from jaxnet.standardised import EPSILON, bend_of_standardised, from_standardised, laid_out, of_features, standardised
 
 FEATURES = (-1,)
 
@@ -70,6 +71,16 @@ def layer_norm_backward(
     return dparams, laid_out(dx.astype(dy.dtype), jax.typeof(kept).sharding)
 
 
+def layer_norm_second(
+    params: LayerNorm, cache: tuple[Float[Array, "m *t d"], Float[Array, "m *t 1"]], dy: Float[Array, "m *t d"]
+) -> Bend:
+    """How dx changes with x: columns of which every position has d + 3."""
+    kept, scale = cache
+    gain = jnp.expand_dims(params.gain, range(dy.ndim - 1)).astype(scale.dtype)
+    bend = bend_of_standardised(kept.astype(scale.dtype), scale, dy.astype(scale.dtype) * gain, FEATURES)
+    return bend.astype(dy.dtype)
+
+
 def layer_norm(d: SupportsIndex, *, epsilon: float = EPSILON, bias: bool = True) -> Layer:
     """Layer normalisation: y = (x - mean x) / sqrt(var x + epsilon) * gain + bias, over the features of each position.
 
@@ -95,7 +106,8 @@ def layer_norm(d: SupportsIndex, *, epsilon: float = EPSILON, bias: bool = True)
     options: dict[str, Any] = {} if epsilon == EPSILON else {"epsilon": epsilon}
     of_both: dict[str, Any] = {} if bias else {"bias": False}
     forward = partial(layer_norm_forward, d, **options, **of_both)
-    return Layer(partial(layer_norm_init, d, bias), forward, partial(layer_norm_backward, d, **of_both))
+    backward = partial(layer_norm_backward, d, **of_both)
+    return Layer(partial(layer_norm_init, d, bias), forward, backward, layer_norm_second)
 
 
 def _label(d, bias):

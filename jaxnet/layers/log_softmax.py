@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxnet.bend import Bend, at_each, beside, diagonal
 from jaxnet.layer import Layer
 
 Signal = Float[Array, "*mt k"]
@@ -23,13 +24,19 @@ def log_softmax_backward(params: tuple[()], y: Signal, dy: Signal) -> tuple[tupl
     return params, dy - jnp.exp(y) * dy.sum(-1, keepdims=True)
 
 
+def log_softmax_second(params: tuple[()], y: Signal, dy: Signal) -> Bend:
+    """With s = sum_j dy_j the matrix -s (diag(p) - p p^T) of each position: unit vectors, and p with weight s."""
+    p, s = jnp.exp(y), dy.sum(-1, keepdims=True)
+    positions, of_position = at_each(s)
+    return beside(diagonal(-s * p), Bend(positions * p[None], of_position))
+
+
 def _no_parameters(key):
     return ()
 
 
-log_softmax = Layer(_no_parameters, log_softmax_forward, log_softmax_backward)
+log_softmax = Layer(_no_parameters, log_softmax_forward, log_softmax_backward, log_softmax_second)
 """y = z - log sum_k e^(z_k), over the last axis: logarithms of probabilities; dz = dy - e^y sum(dy).
 
-Its second derivative is no diagonal, so that `curvature.hessian_diagonal` refuses it. Losses named for a softmax
-include theirs: leave it out there.
+Losses named for a softmax include theirs: leave it out there.
 """

@@ -9,8 +9,9 @@ from jaxtyping import Array, Float
 
 from jaxnet.arguments import positive_integer, positive_number
 from jaxnet.arrays import require_cotangent, require_features, require_parameters
+from jaxnet.bend import Bend
 from jaxnet.layer import Layer
-from jaxnet.standardised import EPSILON, from_rescaled, laid_out, of_features, rescaled
+from jaxnet.standardised import EPSILON, bend_of_rescaled, from_rescaled, laid_out, of_features, rescaled
 
 FEATURES = (-1,)
 
@@ -59,6 +60,15 @@ def rms_norm_backward(
     return dparams, laid_out(dx.astype(dy.dtype), jax.typeof(kept).sharding)
 
 
+def rms_norm_second(
+    params: RMSNorm, cache: tuple[Float[Array, "m *t d"], Float[Array, "m *t 1"]], dy: Float[Array, "m *t d"]
+) -> Bend:
+    """How dx changes with x: columns of which every position has d + 3."""
+    kept, scale = cache
+    gain = jnp.expand_dims(params.gain, range(dy.ndim - 1)).astype(scale.dtype)
+    return bend_of_rescaled(kept.astype(scale.dtype), scale, dy.astype(scale.dtype) * gain, FEATURES).astype(dy.dtype)
+
+
 def rms_norm(d: SupportsIndex, *, epsilon: float = EPSILON) -> Layer:
     """Normalisation by the root mean square: y = x / sqrt(mean x^2 + epsilon) * gain, over each position's features.
 
@@ -81,4 +91,4 @@ def rms_norm(d: SupportsIndex, *, epsilon: float = EPSILON) -> Layer:
     epsilon = positive_number("rms_norm", "epsilon", epsilon)
     options: dict[str, Any] = {} if epsilon == EPSILON else {"epsilon": epsilon}
     forward = partial(rms_norm_forward, d, **options)
-    return Layer(partial(rms_norm_init, d), forward, partial(rms_norm_backward, d))
+    return Layer(partial(rms_norm_init, d), forward, partial(rms_norm_backward, d), rms_norm_second)

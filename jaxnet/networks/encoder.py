@@ -3,6 +3,7 @@
 from typing import Literal, SupportsIndex
 
 from jaxnet.arguments import positive_integer
+from jaxnet.carried import carried
 from jaxnet.compose import chain
 from jaxnet.layer import Layer
 from jaxnet.layers.activations import gelu_tanh
@@ -25,6 +26,7 @@ def encoder(
     activation: Layer = gelu_tanh,
     recompute: bool = False,
     repeat: bool = True,
+    lengths: bool = False,
 ) -> Layer:
     """An encoder with a class head: ids (m, t) to z (m, classes).
 
@@ -33,10 +35,13 @@ def encoder(
     Args:
       vocabulary, width, heads, depth, length, dropout, positions, activation, recompute, repeat: as for `transformer`.
       classes: how many outputs there are.
+      lengths: whether the input is a tuple (ids, lengths), with the number of ids (m,) that are each example's own.
+        Those behind them only fill it up: any ids of the vocabulary, at which no position looks, which are in no mean,
+        and whose gradient is 0. So an example's z and gradient are those that it has by itself, without them.
 
     Returns:
-      A layer with parameters `(W, body, (), H)`, H a `Dense`. All positions count: the sequences of a batch are of one
-      length.
+      A layer with parameters `(W, body, (), H)`, H a `Dense`. Without lengths all positions count: the sequences of a
+      batch are of one length.
 
     Raises:
       ValueError: as `transformer` does.
@@ -45,5 +50,8 @@ def encoder(
     """
     v, d = positive_integer("encoder", "vocabulary", vocabulary), positive_integer("encoder", "width", width)
     o = positive_integer("encoder", "classes", classes)
-    body = pre_norm_blocks("encoder", False, d, heads, depth, length, dropout, positions, activation, recompute, repeat)
-    return chain(embedding(v, d, weight_init=of_tables), body, global_mean, dense(d, o, weight_init=of_tables))
+    body = pre_norm_blocks(
+        "encoder", False, d, heads, depth, length, dropout, positions, activation, recompute, repeat, lengths
+    )
+    table = embedding(v, d, weight_init=of_tables)
+    return chain(carried(table) if lengths else table, body, global_mean, dense(d, o, weight_init=of_tables))

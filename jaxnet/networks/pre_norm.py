@@ -21,11 +21,13 @@ from typing import Any, SupportsIndex
 from jaxnet import initializers
 from jaxnet.arguments import instance_of, positive_integer, shown
 from jaxnet.branches import branches
+from jaxnet.carried import carried, carried_residual
 from jaxnet.compose import chain, residual
 from jaxnet.layer import Layer
 from jaxnet.layers.attention import attention
 from jaxnet.layers.dense import dense
 from jaxnet.layers.layer_norm import layer_norm
+from jaxnet.layers.pick import pick
 from jaxnet.layers.position_table import position_table
 from jaxnet.layers.position_waves import rotary
 from jaxnet.networks.blocks import dropped, normal, of_branches, stacked
@@ -45,8 +47,12 @@ def pre_norm_blocks(
     activation: Layer,
     recompute: bool,
     repeat: bool,
+    lengths: bool = False,
 ) -> Layer:
-    """From embedded ids x (m, t, width) to y (m, t, width): `chain(positions, dropout, blocks, norm)`."""
+    """From embedded ids x (m, t, width) to y (m, t, width): `chain(positions, dropout, blocks, norm)`.
+
+    With lengths it is from (x, lengths) to (y, lengths), with each of them `carried`.
+    """
     d, heads, depth, length = (
         positive_integer(where, what, value)
         for what, value in (("width", width), ("heads", heads), ("depth", depth), ("length", length))
@@ -58,19 +64,31 @@ def pre_norm_blocks(
         of_each = "" if learnt else ", with an even number of features for each"
         raise ValueError(f"{where}: expected heads to divide the width {d}{of_each}, got {heads}")
     instance_of(Layer, where, "activation to be a Layer", activation, "jaxnet.gelu")
-    block = _block(d, heads, causal, learnt, activation, dropout, of_branches(initializers.lecun, 2 * depth))
+    last = of_branches(initializers.lecun, 2 * depth)
+    look = chain(*_look(d, heads, causal, learnt, lengths, last), *dropped(dropout))
+    change = residual(chain(*_change(d, activation, last), *dropped(dropout)))
+    block = chain(carried_residual(look), carried(change)) if lengths else chain(residual(look), change)
     table = (position_table(length, d, weight_init=of_tables),) if learnt else ()
     blocks = stacked(block, depth, recomputed=recompute, repeated=repeat)
-    return chain(*table, *dropped(dropout), blocks, layer_norm(d))
+    around = (*table, *dropped(dropout)), (layer_norm(d),)
+    before, behind = ([carried(layer) if lengths else layer for layer in layers] for layers in around)
+    return chain(*before, blocks, *behind)
 
 
-def _block(d, heads, causal, learnt, activation, dropout, last):
-    """Both branches, each of a norm, layers and dropout."""
+def _look(d, heads, causal, learnt, lengths, last):
+    """A norm, queries, keys and values, attention, and what makes of all heads one signal."""
+    turned = _weights(d, d) if learnt else chain(_weights(d, d), rotary(heads))
+    projections, attend = (turned, turned, _weights(d, d)), (attention(heads, causal=causal), _weights(d, d, last))
+    if not lengths:
+        return layer_norm(d), branches(*projections), *attend
+    of_tuple = (chain(pick(0), projection) for projection in projections)
+    return carried(layer_norm(d)), branches(*of_tuple, pick(1)), *attend
 
-    def weights(inputs, outputs, init=initializers.lecun):
-        return dense(inputs, outputs, bias=False, weight_init=init)
 
-    turned = weights(d, d) if learnt else chain(weights(d, d), rotary(heads))
-    look = branches(turned, turned, weights(d, d)), attention(heads, causal=causal), weights(d, d, last)
-    change = weights(d, 4 * d), activation, weights(4 * d, d, last)
-    return chain(*(residual(chain(layer_norm(d), *layers, *dropped(dropout))) for layers in (look, change)))
+def _change(d, activation, last):
+    """A norm, and two layers with an activation between them."""
+    return layer_norm(d), _weights(d, 4 * d), activation, _weights(4 * d, d, last)
+
+
+def _weights(inputs, outputs, init=initializers.lecun):
+    return dense(inputs, outputs, bias=False, weight_init=init)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet import per_example
+from jaxnet.bend import Bend
 from jaxnet.layer import Layer
 from jaxnet.testing.closeness import assert_close, is_floating
 from jaxnet.testing.contract import check_contract, start
@@ -96,9 +97,7 @@ def _check_second(layer, params, x, rng, tolerance):
 
     def by_hand(params, x, dy, along_params, along_x):
         _, cache = layer.forward(params, x)
-        bend = layer.second(params, cache, dy)
-        along = jax.tree.map(jnp.zeros_like if bend is None else lambda leaf: leaf, along_x)
-        bend = along if bend is None else jax.tree.map(jnp.multiply, bend, along)
+        bend = _along(layer.second(params, cache, dy), along_x)
         return {"second": bend, "second derivative by params": jax.tree.map(jnp.zeros_like, params)}
 
     def draw(like):
@@ -112,6 +111,13 @@ def _check_second(layer, params, x, rng, tolerance):
     assert_close(f"check_layer: {layer.name}, float64", actual, expected, lambda _, __: tolerance)
 
 
+def _along(bend, d):
+    """How backward changes along d, as `second` tells it."""
+    if isinstance(bend, Bend):
+        return bend.along(d)
+    return jax.tree.map(jnp.zeros_like, d) if bend is None else jax.tree.map(jnp.multiply, bend, d)
+
+
 def _check_kinks(layer, params, x, rng):
     """Of what looks like an activation: a layer without parameters that keeps its input's shape."""
 
@@ -122,8 +128,7 @@ def _check_kinks(layer, params, x, rng):
         return layer.backward(params, layer.forward(params, x)[1], dy)[1]
 
     def curvature(x, dy, d):
-        bend = layer.second(params, layer.forward(params, x)[1], dy)
-        return jnp.zeros_like(x) if bend is None else bend * d
+        return _along(layer.second(params, layer.forward(params, x)[1], dy), d)
 
     points, _, coordinates = special_points(x)
     dy = rng.standard_normal(points.shape)

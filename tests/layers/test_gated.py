@@ -56,13 +56,6 @@ def test_readings_and_curvature_equal_autodiffs(x64, key):
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12 * np.abs(theirs).max())
 
 
-@every_layer
-def test_the_hessians_diagonal_is_refused_by_name(name, key):
-    net = feed_forward(LAYERS[name])
-    with pytest.raises(ValueError, match=name):
-        curvature.hessian_diagonal(net, jn.losses.half_squared_error, net.init(key), jnp.ones((5, 3)), jnp.ones((5, 3)))
-
-
 def test_in_mixed_precision_they_compute_in_the_short_type(key):
     nets = {name: feed_forward(layer) for name, layer in LAYERS.items()}
     params, x = nets["glu"].init(key), jax.random.normal(key, (4, 3))

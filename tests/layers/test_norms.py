@@ -1,4 +1,3 @@
-import re
 from functools import cache
 from pathlib import Path
 
@@ -209,18 +208,6 @@ def test_mixed_precision_errs_as_the_short_type_does(key):
     for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert ours.dtype == theirs.dtype
         assert 1e-4 < float(jnp.abs(ours - theirs).max() / jnp.abs(theirs).max()) < 8 * 2**-9
-
-
-@every_norm
-def test_the_hessians_diagonal_is_refused_by_name(name, key):
-    layer, shape = NORMS[name]
-    x = jax.random.normal(key, (4, *shape))
-    message = (
-        f"curvature.hessian_diagonal: {name} does not tell its second derivative; "
-        "give it one with Layer(init, forward, backward, second), or use ggn_diagonal"
-    )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        jn.curvature.hessian_diagonal(layer, jn.losses.half_squared_error, layer.init(key), x, x)
 
 
 @jax.jit
