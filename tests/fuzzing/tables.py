@@ -33,7 +33,8 @@ def make(rng: random.Random, folder: Path) -> Case:
         return Case("predict.py", [run, "--data", name, *part])
     options = ["--data", name, "--target", samples.TARGET, "--hidden", "2", "--epochs", "1", "--out", "made"]
     if rng.random() < 0.2:
-        options += ["--loss", rng.choice(("half_squared_error", "softmax_cross_entropy", "binary_cross_entropy"))]
+        losses = "half_squared_error", "softmax_cross_entropy", "binary_cross_entropy"
+        options += ["--loss", rng.choice((*losses, "huber_loss", "poisson_nll_loss", "sigmoid_focal_loss"))]
     if rng.random() < 0.3:
         options += ["--scale", rng.choice(("range", "none"))]
     if rng.random() < 0.1:

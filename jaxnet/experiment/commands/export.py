@@ -99,7 +99,7 @@ def function(trained: Model) -> Callable[[Float[Array, "m ..."]], Float[Array, "
         z = net.apply(trained.params, jnp.clip(scaled, least.astype(dtype), most.astype(dtype)))
         if not problem.regression:
             return problem.probabilities(z)
-        return z * problem.scale.astype(dtype)[None] + problem.mean.astype(dtype)[None]
+        return problem.values(z) * problem.scale.astype(dtype)[None] + problem.mean.astype(dtype)[None]
 
     return predict
 

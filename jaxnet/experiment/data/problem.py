@@ -15,6 +15,10 @@ from jaxnet.experiment.options.train_config import LossName, OutputActivation
 # Of labels, each by itself; and from which probability on one is said to apply.
 LOSSES_OF_LABELS = ("sigmoid_binary_cross_entropy", "binary_cross_entropy")
 LIKELY = 0.5
+# Losses of targets that are numbers; the others are of classes.
+OF_NUMBERS = ("half_squared_error", "huber_loss", "poisson_nll_loss")
+# Why an output activation of one's own is refused, where it is not the activation that losses of classes include.
+REASONS = {"binary_cross_entropy": "takes probabilities", "poisson_nll_loss": "includes its own exponential"}
 OUTPUT_RANGES = {"sigmoid": (0, 1), "tanh": (-1, 1), "relu": (0, np.inf), "softplus": (0, np.inf)}
 
 
@@ -27,7 +31,7 @@ class Problem(NamedTuple):
       classes: the classes' names in the order of their numbers; empty for labels and for regression.
       loss: the name of the loss in `jaxnet.losses`.
       output_activation: what follows the last layer.
-      mean, scale: (targets,), regression only: the network is trained on (y - mean) / scale.
+      mean, scale: (targets,), regression only: the network is trained on (y - mean) / scale. For counts mean is 0.
     """
 
     kind: str
@@ -84,7 +88,18 @@ class Problem(NamedTuple):
             # Compiled as one: operation by operation takes longer. A method of ours has no hash, which jit needs.
             return np.asarray(jax.jit(lambda z: self.probabilities(z))(z))  # noqa: PLW0108
         # In float64, since units may be such that float32 overflows.
-        return np.asarray(z, np.float64) * self.scale + self.mean
+        z = np.asarray(z, np.float64)
+        with np.errstate(over="ignore"):
+            return (np.exp(z) if self.of_counts else z) * self.scale + self.mean
+
+    @property
+    def of_counts(self) -> bool:
+        """Whether outputs are logarithms of what is predicted."""
+        return self.loss == "poisson_nll_loss"
+
+    def values(self, z: jax.Array) -> jax.Array:
+        """From outputs to what is predicted of numbers, in units of `scale`."""
+        return jnp.exp(z) if self.of_counts else z
 
     @property
     def metric(self) -> str:
@@ -97,7 +112,7 @@ class Problem(NamedTuple):
         Of labels, the share of them that are right.
         """
         if self.regression:
-            return (z - y) ** 2
+            return (self.values(z) - y) ** 2
         if self.labels:
             return ((self.probabilities(z) >= LIKELY) == (y >= LIKELY)).astype(z.dtype).mean(axis=1)
         if self.loss != "softmax_cross_entropy_with_integer_labels":
@@ -129,7 +144,7 @@ def pose(table: Table, loss: LossName = "auto", output_activation: OutputActivat
     elif _are_classes(table, loss):
         problem, table = _pose_classes(table, loss, output_activation)
     else:
-        problem = _regression_of(table, output_activation)
+        problem = _regression_of(table, "half_squared_error" if loss == "auto" else loss, output_activation)
     for part, apart in (("test", table.test), ("validation", table.validation)):
         _require_alike(problem, part, apart)
     return problem, table
@@ -168,13 +183,13 @@ def _require_alike(problem, part, apart):
 
 def _are_classes(table, loss):
     assert table.y is not None
-    wants_numbers = loss == "half_squared_error"
+    wants_numbers = loss in OF_NUMBERS
     if table.y.ndim == 1:
         if wants_numbers:
-            raise BadInput(f"--loss half_squared_error: expects numbers, but {table.targets[0]!r} holds texts")
+            raise BadInput(f"--loss {loss}: expects numbers, but {table.targets[0]!r} holds texts")
         return True
     whole = bool((table.y == np.round(table.y)).all())
-    if loss not in ("auto", "half_squared_error"):
+    if loss != "auto" and not wants_numbers:
         if table.y.shape[1] > 1 or not whole:
             what = "several targets" if table.y.shape[1] > 1 else "numbers that are not whole"
             raise BadInput(f"--loss {loss}: expects classes, but {table.name} has {what}")
@@ -234,16 +249,19 @@ def _known_numbers_of(apart, part, classes):
 def _output_for(loss, output_activation):
     needed = "sigmoid" if loss == "binary_cross_entropy" else "identity"
     if output_activation not in ("auto", needed):
-        reason = "takes probabilities" if needed == "sigmoid" else "includes its own"
+        reason = REASONS.get(loss, "includes its own")
         raise BadInput(
             f"--output-activation {output_activation}: {loss} {reason}; expected {needed}, or leave it at auto"
         )
     return needed
 
 
-def _regression_of(table, output_activation):
+def _regression_of(table, loss, output_activation):
     if len(table.y) < 10:
         raise BadInput(f"--data {table.name}: expected at least 10 rows to split, got {len(table.y)}")
+    if loss == "poisson_nll_loss":
+        output_activation = _output_for(loss, output_activation)
+        _check_counts(table)
     output = "identity" if output_activation == "auto" else output_activation
     low, high = OUTPUT_RANGES.get(output, (-np.inf, np.inf))
     outside = np.argwhere((table.y < low) | (table.y > high))
@@ -260,13 +278,25 @@ def _regression_of(table, output_activation):
             )
     targets = table.y.shape[1]
     kind = "regression" if targets == 1 else f"regression with {targets} outputs"
-    return Problem(kind, table.targets, (), "half_squared_error", output, np.zeros(targets), np.ones(targets))
+    return Problem(kind, table.targets, (), loss, output, np.zeros(targets), np.ones(targets))
+
+
+def _check_counts(table):
+    for part in (table, table.validation, table.test):
+        negative = np.argwhere(part.y < 0) if part else ()
+        if len(negative):
+            row, column = negative[0]
+            raise BadInput(
+                f"--loss poisson_nll_loss: expects counts of at least 0, but {part.name}, row {row + 1}, "
+                f"target {table.targets[column]!r} is {part.y[row, column]:g}"
+            )
 
 
 def scaled_to(problem: Problem, y: np.ndarray, weights: np.ndarray | None = None) -> Problem:
     """The regression problem with its targets' mean and scale taken from the training part.
 
     An output that is bounded below at 0 keeps its 0 and is only scaled; one bounded on both sides is left as it is.
+    Counts are divided by their mean, which is where the exponential of an output of 0 then is.
 
     Args:
       problem: what is learnt.
@@ -276,6 +306,8 @@ def scaled_to(problem: Problem, y: np.ndarray, weights: np.ndarray | None = None
     if not problem.regression:
         return problem
     mean = np.average(y, axis=0, weights=weights)
+    if problem.of_counts:
+        return problem._replace(mean=np.zeros_like(mean), scale=np.where(mean > 0, mean, 1.0))
     spread = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=weights))
     scale = np.where((spread > 0) & (y.max(axis=0) > y.min(axis=0)), spread, 1.0)
     if problem.output_activation in OUTPUT_RANGES:
@@ -286,5 +318,6 @@ def scaled_to(problem: Problem, y: np.ndarray, weights: np.ndarray | None = None
 
 
 def loss_of(problem: Problem) -> losses.Loss:
-    """The problem's loss function."""
-    return getattr(losses, problem.loss)
+    """The problem's loss function, with the options that it has by default."""
+    loss = getattr(losses, problem.loss)
+    return loss if isinstance(loss, losses.Loss) else loss()

@@ -17,7 +17,10 @@ LossName = Literal[
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
     "binary_cross_entropy",
+    "sigmoid_focal_loss",
     "half_squared_error",
+    "huber_loss",
+    "poisson_nll_loss",
 ]
 Optimizer = Literal["sgd", "momentum", "nesterov", "adam", "adamw", "nadamw", "rmsprop", "adagrad", "lion", "kfac"]
 Feedback = Literal["transpose", "random", "sign", "direct"]
@@ -52,7 +55,10 @@ class TrainConfig(NetworkOptions, PartOptions, DataOptions):
     output_activation: OutputActivation = "auto"
     """After the last layer; auto: sigmoid for binary_cross_entropy, else identity (the other losses include theirs)."""
     loss: LossName = "auto"
-    """auto: sigmoid cross-entropy for two classes, softmax for more, half squared error for numbers."""
+    """auto: sigmoid cross-entropy for two classes, softmax for more, half squared error for numbers. Besides,
+    sigmoid_focal_loss: for two classes of which one is rare, since what is right already counts little; huber_loss: for
+    numbers of which some are far off, which count by their size beyond one standard deviation; poisson_nll_loss: for
+    counts, whose mean is the exponential of the output."""
     optimizer: Optimizer = "adamw"
     """From optax; kfac, which preconditions with Kronecker factors of the Fisher matrix, from this library."""
     learning_rate: float | None = None
@@ -193,6 +199,8 @@ class TrainConfig(NetworkOptions, PartOptions, DataOptions):
         for name in ("kfac_interval", "kfac_factor_interval", "kfac_positions", "kfac_one_block"):
             if self.optimizer != "kfac" and getattr(self, name) != getattr(type(self), name):
                 raise BadInput(f"{option(name)}: is for --optimizer kfac, got --optimizer {self.optimizer}")
+        if self.optimizer == "kfac" and self.loss == "sigmoid_focal_loss":
+            raise BadInput("--loss sigmoid_focal_loss: gives kfac no labels to draw; use another --loss or --optimizer")
         if self.kfac_positions == "reduce" and self.model == "mlp":
             raise BadInput("--kfac-positions reduce: is for convolutions, as of --model cnn; mlp has no positions")
 

@@ -34,9 +34,10 @@ assert not any(name.startswith("jaxnet") for name in sys.modules)
 """
 PROBLEMS = {
     "several classes": {"data": "iris"},
-    "two classes": {"data": "moons", "activation": "tanh"},
+    "two classes": {"data": "moons", "activation": "tanh", "loss": "sigmoid_focal_loss"},
     "probabilities from a sigmoid": {"data": "moons", "loss": "binary_cross_entropy", "scale": "none"},
-    "values": {"data": "diabetes", "activation": "leaky_relu", "scale": "range"},
+    "values": {"data": "diabetes", "activation": "leaky_relu", "scale": "range", "loss": "huber_loss"},
+    "counts": {"data": "linnerud", "loss": "poisson_nll_loss", "scale": "none", "learning_rate": 1e-4},
     "several values, in float64": {"data": "linnerud", "dtype": "float64", "activation": "softplus"},
 }
 # float32 rounds at 6e-8; scaling, two layers and a softmax, in another order.
@@ -117,6 +118,7 @@ def test_the_arrays_and_their_description_are_enough_for_numpy(to, problem, fold
         p = a if about["loss"] == "binary_cross_entropy" else ACTIVATIONS["sigmoid"](a)
         a = np.concatenate([1 - p, p], axis=1)
     else:
+        a = np.exp(a) if about["loss"] == "poisson_nll_loss" else a
         a = a * arrays["targets_scale"] + arrays["targets_mean"]
     close(a, expected, loaded)
     assert len(about["features"]) == x.shape[1]

@@ -83,6 +83,7 @@ def test_labels_of_idx_files_are_classes_however_many():
     ("loss", "outputs", "encoded"),
     [
         ("sigmoid_binary_cross_entropy", 1, [[0.0], [1.0], [1.0]]),
+        ("sigmoid_focal_loss", 1, [[0.0], [1.0], [1.0]]),
         ("binary_cross_entropy", 1, [[0.0], [1.0], [1.0]]),
         ("softmax_cross_entropy", 2, [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]),
         ("softmax_cross_entropy_with_integer_labels", 2, [0, 1, 1]),
@@ -122,6 +123,31 @@ def test_regression_targets_are_standardised_on_what_is_given_and_predicted_in_t
     # One of four values is off by one standard deviation, 1e30, beyond what float32 can square.
     measured = problem.measure(z, jnp.asarray(problem.encode(y, np.float32)))
     np.testing.assert_allclose(problem.metric_of(np.asarray(measured).mean(axis=0)), 0.5e30)
+
+
+def test_huber_losses_are_of_numbers_in_standard_deviations():
+    y = np.array([[1.0], [3.0]])
+    problem, _ = pose(table_of(y.repeat(10, 0)), "huber_loss")
+    problem = scaled_to(problem, y)
+    np.testing.assert_array_equal(problem.encode(y, np.float32), [[-1], [1]])
+    # An error of 3 counts by its size beyond 1: 3 - 1 / 2.
+    np.testing.assert_allclose(loss_of(problem).forward(jnp.array([[2.0]]), jnp.array([[-1.0]])), [2.5])
+
+
+def test_counts_are_divided_by_their_mean_and_predicted_as_the_exponential():
+    y = np.array([[0.0, 4.0], [6.0, 0.0]])
+    problem, _ = pose(table_of(y.repeat(10, 0)), "poisson_nll_loss")
+    problem = scaled_to(problem, y)
+    assert (problem.kind, problem.output_activation) == ("regression with 2 outputs", "identity")
+    np.testing.assert_array_equal(problem.encode(y, np.float32), [[0, 2], [2, 0]])
+    z = jnp.log(jnp.array([[1.0, 1.0], [3.0, 0.5]]))
+    np.testing.assert_allclose(problem.predict(z), [[3, 2], [9, 1]], rtol=1e-6)
+    measured = problem.measure(z, jnp.asarray(problem.encode(y, np.float32)))
+    expected = np.sqrt(((np.array([[3, 2], [9, 1]]) - y) ** 2).mean())
+    np.testing.assert_allclose(problem.metric_of(np.asarray(measured).mean(axis=0)), expected, rtol=1e-6)
+    # An output of 0 is the mean count.
+    np.testing.assert_allclose(problem.predict(jnp.zeros((1, 2))), [[3, 2]])
+    assert np.isinf(problem.predict(jnp.full((1, 2), 800.0))).all()
 
 
 @pytest.mark.parametrize(
@@ -183,6 +209,32 @@ def test_bounded_outputs_keep_the_targets_zero(output, mean, scale):
             table_of([0.5, -1.5] * 5),
             {"output_activation": "relu"},
             "--output-activation relu: gives values in [0, inf], but somewhere, row 2, target 'y' is -1.5",
+        ),
+        (
+            table_of([1, 0, -2] * 5),
+            {"loss": "poisson_nll_loss"},
+            "--loss poisson_nll_loss: expects counts of at least 0, but somewhere, row 3, target 'y' is -2",
+        ),
+        (
+            table_of([1, 0, 2] * 5)._replace(test=table_of([0, -1])),
+            {"loss": "poisson_nll_loss"},
+            "--loss poisson_nll_loss: expects counts of at least 0, but somewhere, row 2, target 'y' is -1",
+        ),
+        (
+            table_of([1, 0, 2] * 5),
+            {"loss": "poisson_nll_loss", "output_activation": "softplus"},
+            "--output-activation softplus: poisson_nll_loss includes its own exponential; "
+            "expected identity, or leave it at auto",
+        ),
+        (
+            table_of(["a", "b"] * 4),
+            {"loss": "huber_loss"},
+            "--loss huber_loss: expects numbers, but 'y' holds texts",
+        ),
+        (
+            table_of([0.5, 1.5] * 5),
+            {"loss": "sigmoid_focal_loss"},
+            "--loss sigmoid_focal_loss: expects classes, but somewhere has numbers that are not whole",
         ),
         (table_of([0.1] * 10), {}, "--data somewhere, target 'y': expected numbers that differ, got only 0.1"),
         (table_of([0.5, 1.5]), {}, "--data somewhere: expected at least 10 rows to split, got 2"),

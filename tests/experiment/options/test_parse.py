@@ -136,6 +136,10 @@ def test_no_hidden_layer_is_a_linear_model():
             "--kfac-positions reduce: is for convolutions, as of --model cnn; mlp has no positions",
         ),
         (
+            "--optimizer kfac --loss sigmoid_focal_loss",
+            "--loss sigmoid_focal_loss: gives kfac no labels to draw; use another --loss or --optimizer",
+        ),
+        (
             "--feedback sign --backward autodiff",
             "--feedback sign: needs --backward hand; jax.grad knows only the transpose",
         ),
