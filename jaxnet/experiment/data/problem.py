@@ -88,9 +88,9 @@ class Problem(NamedTuple):
             # Compiled as one: operation by operation takes longer. A method of ours has no hash, which jit needs.
             return np.asarray(jax.jit(lambda z: self.probabilities(z))(z))  # noqa: PLW0108
         # In float64, since units may be such that float32 overflows.
-        z = np.asarray(z, np.float64)
+        values = np.asarray(z, np.float64)
         with np.errstate(over="ignore"):
-            return (np.exp(z) if self.of_counts else z) * self.scale + self.mean
+            return (np.exp(values) if self.of_counts else values) * self.scale + self.mean
 
     @property
     def of_counts(self) -> bool:
@@ -283,9 +283,9 @@ def _regression_of(table, loss, output_activation):
 
 def _check_counts(table):
     for part in (table, table.validation, table.test):
-        negative = np.argwhere(part.y < 0) if part else ()
-        if len(negative):
-            row, column = negative[0]
+        if part is None or part.y.ndim == 1:
+            continue
+        for row, column in np.argwhere(part.y < 0)[:1]:
             raise BadInput(
                 f"--loss poisson_nll_loss: expects counts of at least 0, but {part.name}, row {row + 1}, "
                 f"target {table.targets[column]!r} is {part.y[row, column]:g}"
