@@ -148,14 +148,11 @@ def kfac(
     )
 
     def init(params):
-        if inputs is None:
-            factors = blank_factors_by_shape(net, params, largest_block, one_block)
-        else:
-            factors = blank_factors(read_net, read, params, inputs)
+        by_shape = partial(blank_factors_by_shape, net, params, largest_block, one_block)
+        factors = by_shape() if inputs is None else blank_factors(read_net, read, params, inputs)
         zero = jnp.zeros((), jnp.int32)
-        dtype = jax.tree.leaves(params)[0].dtype
-        last = jax.tree.map(jnp.zeros_like, params)
-        return KfacState(zero, key, factors, factors, last, jnp.asarray(damping, dtype))
+        start = jnp.asarray(damping, jax.tree.leaves(params)[0].dtype)
+        return KfacState(zero, key, factors, factors, jax.tree.map(jnp.zeros_like, params), start)
 
     def update(grads, state, params=None, *, x, y, weights=None, value=None, value_fn=None, **_):
         if params is None:
