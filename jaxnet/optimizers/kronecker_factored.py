@@ -23,7 +23,7 @@ from jaxnet.optimizers.preconditioner import (
     inverses_of,
     precondition,
 )
-from jaxnet.optimizers.quadratic_model import adapted, minimise_model
+from jaxnet.optimizers.quadratic_model import EVERY, adapted, minimise_model
 from jaxnet.weighting import examples_of
 
 # Steps for which inverses are made anew whatever the interval (section 8 of the paper).
@@ -75,9 +75,9 @@ def kfac(
     pi^2 = (tr A / dim A) / (tr B / dim B) shares the damping lambda out between the factors.
 
     Without a learning rate, alpha and mu minimise the quadratic model M(d) = <dJ, d> + (1/2) d^T (G + lambda I) d with
-    the Gauss-Newton matrix G of the batch, which the products J D and J d_last give; and lambda becomes smaller where
-    the loss falls as M foretells, and larger where it does not. With one, alpha = learning_rate, mu = momentum, and
-    lambda stays.
+    the Gauss-Newton matrix G of the batch, which the products J D and J d_last give; and in every fifth step lambda
+    becomes smaller where the loss falls as M foretells, and larger where it does not. With one, alpha = learning_rate,
+    mu = momentum, and lambda stays.
 
     With positions, and in convolutions, whose windows' places are positions, each counts as an example of its own
     (KFAC-expand), or their sum and mean are taken first (KFAC-reduce), for networks that pool them; so is each use of a
@@ -95,9 +95,9 @@ def kfac(
       net, loss: the network and its loss.
       learning_rate: alpha, positive, or a schedule of it, `(step) -> alpha`; None for the quadratic model.
       damping: lambda at the start, positive, in units of curvature. Too little lets the first steps lead far away.
-      least_damping: what lambda never falls below, at least 0; by default 3 / m for a batch of m examples, the last and
-        smaller one of an epoch included. A batch agrees with its own model however far that leads away from the other
-        examples, and the more so the smaller it is.
+      least_damping: what lambda never falls below, at least 0; by default the smaller of 3 / m and 48 / m^2 for a batch
+        of m examples, the last and smaller one of an epoch included. A batch agrees with its own model however far that
+        leads away from the other examples, and the more so the smaller it is.
       momentum: mu, in [0, 1), used with a learning rate.
       decay: of the factors' moving averages, in [0, 1): A := decay A + (1 - decay) A_batch. The first steps are plain
         averages.
@@ -123,8 +123,8 @@ def kfac(
 
     Cost, for a weight (o, i) and m examples with T positions: 2 m T (o^2 + i^2) operations for factors and a backward
     pass without gradients, every `factor_interval` updates; (4/3) (o^3 + i^3) for inverses on CPUs, every `interval`;
-    and each time 2 o i (o + i) for D, and two products forward for J D and J d_last each. Memory: 2 (o^2 + i^2)
-    numbers.
+    and each time 2 o i (o + i) for D, and two products forward for J D and J d_last each; a pass forward every fifth
+    time. Memory: 2 (o^2 + i^2) numbers.
 
     Source: Martens and Grosse, Optimizing neural networks with Kronecker-factored approximate curvature, 2015, sections
     3 (factors), 6.3 (pi), 6.4 and 7 (alpha and mu), 6.5 (lambda), 8 (intervals); for convolutions Grosse and Martens,
@@ -140,7 +140,8 @@ def kfac(
     key = jax.random.key(0) if key is None else key
 
     def least(examples):
-        return 3 / examples if least_damping is None else jnp.asarray(least_damping)
+        default = jnp.minimum(3 / examples, 48 / examples**2)
+        return default if least_damping is None else jnp.asarray(least_damping)
 
     read, read_net = (
         partial(factors_of, largest_block, reduces("kfac", positions)),
@@ -184,8 +185,12 @@ def kfac(
         else:
             batch = x, y, weights
             updates, foretold = minimise_model(net, loss, params, batch, grads, (proposal, state.last), damping_now)
-            change = value_fn(optax.apply_updates(params, updates)) - value
-            new_damping = jnp.maximum(adapted(state.damping, change, foretold), least(batch_size or examples_of(x)))
+
+            def adapt(damping):
+                return adapted(damping, value_fn(optax.apply_updates(params, updates)) - value, foretold)
+
+            new_damping = lax.cond((state.step + 1) % EVERY == 0, adapt, lambda damping: damping, state.damping)
+            new_damping = jnp.maximum(new_damping, least(batch_size or examples_of(x)))
         return updates, KfacState(state.step + 1, next_key, factors, inverses, updates, new_damping)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -98,22 +98,39 @@ def _innermost(form):
 def inverses_of(params: PyTree[Array], factors: PyTree[Any], damping: Float[Array, ""]) -> PyTree[Any]:
     """(B + sqrt(lambda) / pi I)^-1 and (A + pi sqrt(lambda) I)^-1 of two factors, (F + lambda I)^-1 of one.
 
-    Matrices of one size are inverted together, by one program.
+    Matrices of one size are inverted together, by one program. So are those with a row less, such as a layer's B beside
+    the next one's A, whose inputs end in 1.
     """
     damped = jax.tree.map(lambda _, of_leaf: _damped(of_leaf, damping), params, factors)
     leaves = jax.tree.leaves(damped, is_leaf=is_diagonal)
     inverses: dict[int, Any] = {k: Diagonal(1 / leaf.values) for k, leaf in enumerate(leaves) if is_diagonal(leaf)}
     sizes = {k: leaf.shape[-1] for k, leaf in enumerate(leaves) if not is_diagonal(leaf)}
-    for size in sorted(set(sizes.values())):
-        alike = [k for k in sizes if sizes[k] == size]
-        stacks = [leaves[k].reshape(-1, size, size) for k in alike]
+    for size, alike in _groups(sizes):
+        stacks = [_enlarged(leaves[k].reshape(-1, sizes[k], sizes[k]), size) for k in alike]
         inverted = jax.vmap(inverse_of)(jnp.concatenate(stacks))
         ends = list(accumulate(len(stack) for stack in stacks))
         for k, start, end in zip(alike, [0, *ends], ends, strict=False):
-            inverses[k] = inverted[start:end].reshape(leaves[k].shape)
+            inverses[k] = inverted[start:end, : sizes[k], : sizes[k]].reshape(leaves[k].shape)
     in_order = [inverses[k] for k in range(len(leaves))]
     of_type = (a.astype(b.dtype) for a, b in zip(*map(jax.tree.leaves, (in_order, factors)), strict=True))
     return jax.tree.unflatten(jax.tree.structure(factors), of_type)
+
+
+def _groups(sizes):
+    """(n, those with n rows or one less), so that each matrix is in one group."""
+    groups = {}
+    for size in sorted(set(sizes.values()), reverse=True):
+        groups.setdefault(size + 1 if size + 1 in groups else size, []).extend(k for k in sizes if sizes[k] == size)
+    return groups.items()
+
+
+def _enlarged(stack, size):
+    """[[S, 0], [0, 1]], whose inverse is that of S and 1."""
+    more = size - stack.shape[-1]
+    if not more:
+        return stack
+    bordered = jnp.pad(stack, ((0, 0), (0, more), (0, more)))
+    return bordered.at[:, -1, -1].set(jnp.ones((), stack.dtype))
 
 
 def _damped(factors, damping):

@@ -12,7 +12,7 @@ from benchmarks.contest.contestants import Against
 from benchmarks.contest.problems import NetName
 from jaxnet.experiment.commands.train import device
 from jaxnet.experiment.console import packages, screen
-from jaxnet.experiment.console.errors import BadInput
+from jaxnet.experiment.console.errors import BadInput, option
 
 What = Literal[
     "training", "scale", "stream", "shell", "accelerator", "devices", "per-example", "kfac", "feedback", "private"
@@ -38,13 +38,15 @@ class BenchmarkConfig:
     """training: the packages to measure besides JAX and NumPy; those not installed are named."""
     nets: tuple[NetName, ...] = get_args(NetName)
     """training: the networks."""
+    kfac_jax: str | None = None
+    """kfac: the Python of an environment with kfac-jax, which is then measured in Adam's place."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.seeds <= 1000:
             raise BadInput(f"--seeds: expected an integer from 1 to 1000, got {self.seeds}")
         for name, takers in TAKERS.items():
             if self.what not in takers and getattr(self, name) != type(self).__dict__[name]:
-                raise BadInput(f"--{name}: an option of {', '.join(takers)} only; {self.what} has none")
+                raise BadInput(f"{option(name)}: an option of {', '.join(takers)} only; {self.what} has none")
         if not self.nets:
             raise BadInput(f"--nets: expected at least one of {', '.join(get_args(NetName))}")
 
@@ -53,6 +55,7 @@ class BenchmarkConfig:
 TAKERS: dict[str, tuple[What, ...]] = {
     "against": ("training",),
     "nets": ("training",),
+    "kfac_jax": ("kfac",),
     "seeds": tuple(what for what in get_args(What) if what != "devices"),
 }
 
@@ -64,6 +67,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
       BadInput: when the folder exists already.
     """
     from benchmarks import accelerator, devices, from_disk, kfac, private, readings, scale, ways_back
+    from benchmarks.beside_kfac_jax import comparison
     from benchmarks.contest import contest
     from benchmarks.shell import timing
 
@@ -73,7 +77,9 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     screen.say(f"device     {device()}")
     runs: dict[What, Callable[[], dict[str, Any]]] = {
         "per-example": lambda: readings.run(out, config.seeds),
-        "kfac": lambda: kfac.run(out, config.seeds),
+        "kfac": lambda: (
+            comparison.run(out, config.seeds, config.kfac_jax) if config.kfac_jax else kfac.run(out, config.seeds)
+        ),
         "feedback": lambda: ways_back.run(out, config.seeds),
         "training": lambda: contest.run(out, config.seeds, config.against, config.nets),
         "scale": lambda: scale.run(out, config.seeds),
