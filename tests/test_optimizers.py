@@ -184,15 +184,21 @@ def test_a_parameter_of_any_number_of_axes_trains(shape, key):
 
 def test_factors_and_inverses_serve_for_intervals_of_their_own(problem, key):
     params, x, y = problem
-    optimizer = optimizers.kfac(NET, LOSS, 0.1, interval=4, factor_interval=2, key=key)
+    chosen = {"interval": 4, "factor_interval": 2, "decay": 0.75, "one_block": False}
+    optimizer = optimizers.kfac(NET, LOSS, 0.1, key=key, **chosen)
     state, grads = optimizer.init(params), gradient(params, x, y)
-    sums, update = [], compiled_update(optimizer, params, x, y)
+    states, update = [state], compiled_update(optimizer, params, x, y)
     for _ in range(9):
-        _, state = update(grads, state)
-        sums.append([float(sum(leaf.sum() for leaf in jax.tree.leaves(tree))) for tree in state[2:4]])
+        states.append(update(grads, states[-1])[1])
+    sums = [[float(sum(leaf.sum() for leaf in jax.tree.leaves(tree))) for tree in state[2:4]] for state in states[1:]]
     changes = np.flatnonzero(np.diff(sums, axis=0)[:, 0]) + 1, np.flatnonzero(np.diff(sums, axis=0)[:, 1]) + 1
     # The inverses of the first three steps are those of the factors then.
     assert [list(steps) for steps in changes] == [[2, 4, 6, 8], [2, 4, 8]]
+    # Two steps' decay for each second step, once plain averages would go further back.
+    before, share = states[4], 0.75**2
+    of_batch = batch_factors(params, x, y, before.key)
+    average = jax.tree.map(lambda old, new: share * old + (1 - share) * new, before.factors, of_batch)
+    assert_equal(states[5].factors, average)
 
 
 @pytest.mark.parametrize("present", [12, 7], ids=["a full batch", "a batch that is filled up"])

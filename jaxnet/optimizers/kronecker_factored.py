@@ -99,7 +99,8 @@ def kfac(
         of m examples, the last and smaller one of an epoch included. A batch agrees with its own model however far that
         leads away from the other examples, and the more so the smaller it is.
       momentum: mu, in [0, 1), used with a learning rate.
-      decay: of the factors' moving averages, in [0, 1): A := decay A + (1 - decay) A_batch. The first steps are plain
+      decay: of the factors' moving averages for each update, in [0, 1): A := s A + (1 - s) A_batch every k =
+        `factor_interval` updates, with s = decay^k, so that they go back as far whatever k is. The first are plain
         averages.
       interval: how many updates the inverses serve; but the first three are made anew each time.
       factor_interval: how many updates pass from one batch whose factors are averaged to the next.
@@ -165,7 +166,7 @@ def kfac(
 
         def averaged(factors):
             renewals = (state.step // factor_interval + 1).astype(damping_now.dtype)
-            share = jnp.minimum(1 - 1 / renewals, decay)
+            share = jnp.minimum(1 - 1 / renewals, decay**factor_interval)
             columns = curvature.sampled(loss, sample_key, samples)
             batch = factors_by(read, "kfac", read_net, columns, params, x, y, weights)
             _check_factors(params, factors, batch)
