@@ -71,9 +71,7 @@ class Classifier(ClassifierMixin, NetworkEstimator):
         if first:
             self.classes_ = np.unique(classes)
         elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
-            raise ValueError(
-                f"Classifier: classes is not the same as on the first call to partial_fit: {self.classes_}"
-            )
+            raise ValueError(f"Classifier: classes is not the same as on the first call to partial_fit: {self.classes_}")
         self._partial_fit(X, self._numbers(y), self._posed(), sample_weight)
         return self
 
