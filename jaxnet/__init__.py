@@ -1,5 +1,8 @@
 """jaxnet: feed-forward networks whose backward pass is derived by hand, and open to be read."""
 
+from importlib import import_module
+from types import ModuleType
+
 from jaxnet import curvature, feedback, initializers, losses, optimizers, per_example, testing
 from jaxnet.bend import Bend
 from jaxnet.branches import branches
@@ -181,3 +184,10 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def __getattr__(name: str) -> ModuleType:
+    """`jaxnet.estimator` is imported when it is asked for: it needs scikit-learn, the rest does not."""
+    if name == "estimator":
+        return import_module("jaxnet.estimator")
+    raise AttributeError(f"module 'jaxnet' has no attribute {name!r}")

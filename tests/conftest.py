@@ -42,6 +42,7 @@ ON_ONE_PYTHON = (
     "claims",
     "experiment/console",
     "experiment/data",
+    "experiment/estimators/test_checks.py",
     "experiment/figures",
     "experiment/networks",
     "experiment/options",

@@ -82,7 +82,7 @@ class Problem(NamedTuple):
         p = z if self.loss == "binary_cross_entropy" else jax.nn.sigmoid(z)
         return jnp.concatenate([1 - p, p], axis=1) if self._one_probability else p
 
-    def predict(self, z: jax.Array) -> np.ndarray:
+    def predict(self, z: jax.Array | np.ndarray) -> np.ndarray:
         """From outputs to probabilities, or to values (m, targets) in the targets' own units."""
         if not self.regression:
             # Compiled as one: operation by operation takes longer. A method of ours has no hash, which jit needs.

@@ -1,6 +1,6 @@
 """Classes, as scikit-learn has them."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin
@@ -71,7 +71,10 @@ class Classifier(ClassifierMixin, NetworkEstimator):
         if first:
             self.classes_ = np.unique(classes)
         elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
-            raise ValueError(f"Classifier: classes is not the same as on the first call to partial_fit: {self.classes_}")
+            raise ValueError(
+                f"Classifier: classes are those of the first call to partial_fit, {self.classes_}; "
+                f"got {np.unique(classes)}"
+            )
         self._partial_fit(X, self._numbers(y), self._posed(), sample_weight)
         return self
 
@@ -90,19 +93,23 @@ class Classifier(ClassifierMixin, NetworkEstimator):
         z, _ = self._outputs(X)
         return z[:, 0] if len(self.classes_) == 2 else z
 
-    _of_targets: dict[str, Any] = {}
+    _of_targets: ClassVar[dict[str, Any]] = {}
 
     def _numbers(self, y):
         """Each label's place among the classes."""
         places = np.searchsorted(self.classes_, y)
         known = self.classes_[np.minimum(places, len(self.classes_) - 1)] == y
         if not known.all():
-            raise ValueError(f"Classifier: y has the class {y[~known][0]!r}, expected those of {self.classes_}")
+            raise ValueError(
+                f"Classifier: y has the class {y[~known][:1].tolist()[0]!r}, expected those of {self.classes_}"
+            )
         return places
 
     def _posed(self):
         if len(self.classes_) < 2:
-            raise ValueError(f"Classifier: expected at least two classes, got only one class, {self.classes_[0]!r}")
+            raise ValueError(
+                f"Classifier: expected at least two classes, got only one class, {self.classes_[:1].tolist()[0]!r}"
+            )
         two = len(self.classes_) == 2
         loss = "sigmoid_binary_cross_entropy" if two else "softmax_cross_entropy_with_integer_labels"
         kind = "two classes" if two else f"{len(self.classes_)} classes"

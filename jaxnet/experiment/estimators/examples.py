@@ -1,6 +1,7 @@
 """Examples of a fit on the device, in arrays whose shapes few fits differ in."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,8 +12,8 @@ from jaxnet.training import TrainState
 
 # Examples that a network looks at together, and what a smaller batch is filled up to at least.
 BLOCK, LEAST_BATCH = 256, 32
-# Of the random bits that orders are drawn by: fewer are the first ones of more.
-LEAST_BITS = 1024
+# Of the random bits that orders are drawn by: for an epoch at least, and for some epochs at most.
+LEAST_BITS, BITS_AHEAD = 2**10, 2**16
 
 
 class Batches:
@@ -25,17 +26,18 @@ class Batches:
       number: of batches in an epoch.
     """
 
-    def __init__(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None, batch_size: int) -> None:
-        """Scaled inputs (m, inputs), encoded targets (m, ...), weights (m,) whose mean is 1, examples in a batch."""
+    def __init__(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None, batch_size: int, key: Any) -> None:
+        """Scaled inputs (m, inputs), encoded targets (m, ...), weights (m,) whose mean is 1; key of the orders."""
         self.batch = min(batch_size, len(x))
         self.number = -(-len(x) // self.batch)
         self._examples, self._weights = len(x), weights
         self._room = roomy(self.number), min(batch_size, max(LEAST_BATCH, roomy(len(x))))
+        self._orders = Orders(key, len(x), self.batch)
         self._x, self._y = (jnp.asarray(filled_up(array, self._room[0] * self._room[1])) for array in (x, y))
 
     def epoch(self, program: Callable[..., Any], state: TrainState) -> tuple[TrainState, np.ndarray]:
         """The state after all batches in the order of that epoch, and their losses, each before its update."""
-        rows = order_of(state.key, int(state.epoch), self._examples, self.batch)
+        rows = self._orders[int(state.epoch)]
         state, losses = program(state, self._x, self._y, self._filled(rows), self._weights_of(rows), self.number)
         return state, np.asarray(losses)[: self.number]
 
@@ -73,20 +75,35 @@ def weights_of(sample_weight: Any, x: np.ndarray, y: np.ndarray) -> tuple[np.nda
     return x, y, weights / weights.mean()
 
 
-def order_of(key: jax.Array, epoch: int, examples: int, batch: int) -> np.ndarray:
-    """`jaxnet.training.epoch_order`, (batches, m), sorted by NumPy: XLA takes longer to compile a sort than to train."""
-    bits = np.asarray(_bits(key, epoch, max(LEAST_BITS, roomy(examples))))[:examples]
-    return np.resize(np.argsort(bits, kind="stable"), (-(-examples // batch), batch))
+class Orders:
+    """`jaxnet.training.epoch_order` of one epoch after the other, (batches, m).
+
+    Random bits are drawn for many epochs at once, and sorted by NumPy: XLA takes longer to compile a sort than to train
+    on a small table.
+    """
+
+    def __init__(self, key: jax.Array, examples: int, batch: int) -> None:
+        self._key, self._examples, self._shape = key, examples, (-(-examples // batch), batch)
+        # Fewer bits are the first ones of more, so that few shapes are compiled.
+        self._room = max(LEAST_BITS, roomy(examples))
+        self._ahead = max(1, BITS_AHEAD // self._room)
+        self._first, self._bits = -self._ahead, np.zeros((0, 0), np.uint32)
+
+    def __getitem__(self, epoch: int) -> np.ndarray:
+        if not self._first <= epoch < self._first + self._ahead:
+            epochs = epoch + np.arange(self._ahead, dtype=np.int32)
+            self._first, self._bits = epoch, np.asarray(_bits(self._key, epochs, self._room))
+        bits = self._bits[epoch - self._first, : self._examples]
+        return np.resize(np.argsort(bits, kind="stable"), self._shape)
 
 
 def in_blocks(program: Callable[..., Any], params: Any, *arrays: np.ndarray) -> Any:
-    """What a program gives for each example. All blocks are of one size, so that none changes what another one gives."""
+    """What a program gives for each example, in blocks of one size: no example changes what another one gets."""
     given = []
     for start in range(0, len(arrays[0]), BLOCK):
         blocks = [array[start : start + BLOCK] for array in arrays]
-        filled = jax.device_get(program(params, *(filled_up(block, BLOCK) for block in blocks)))
-        given.append(jax.tree.map(lambda leaf, rows=len(blocks[0]): leaf[:rows], filled))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *given)
+        given.append(jax.device_get(program(params, *(filled_up(block, BLOCK) for block in blocks))))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(arrays[0])], *given)
 
 
 def filled_up(array: np.ndarray, rows: int) -> np.ndarray:
@@ -102,8 +119,6 @@ def roomy(count: int) -> int:
     return -(-count // step) * step
 
 
-def _draw_bits(key, epoch, examples):
-    return jax.random.bits(jax.random.fold_in(key, epoch), (examples,))
-
-
-_bits = jax.jit(_draw_bits, static_argnums=2)
+@partial(jax.jit, static_argnums=2)
+def _bits(key, epochs, examples):
+    return jax.vmap(lambda epoch: jax.random.bits(jax.random.fold_in(key, epoch), (examples,)))(epochs)

@@ -130,10 +130,11 @@ class NetworkEstimator(BaseEstimator):
         """Goes on from the state, epoch by epoch, and keeps the best parameters if examples are held out to tell."""
         recipe, problem = self._recipe, self._problem
         with jax.enable_x64(recipe.dtype == "float64"):
-            batches = Batches(self._inputs(x), problem.encode(y, recipe.parameters_dtype), weights, recipe.batch_size)
+            _, order_key, *_ = keys_of(np.uint32(recipe.seed))
+            targets = problem.encode(y, recipe.parameters_dtype)
+            batches = Batches(self._inputs(x), targets, weights, recipe.batch_size, order_key)
             program = self._program(batches.batch)
             judge = None if held_out is None else self._judge(program, *held_out)
-            _, order_key, *_ = keys_of(np.uint32(recipe.seed))
             state = jax.tree.map(jnp.array, self._state)._replace(key=order_key)
             validation, best = [], state.params
             for _ in range(epochs):
@@ -167,7 +168,7 @@ class NetworkEstimator(BaseEstimator):
                 f"{type(self).__name__}: the validation loss was lowest after the last epoch, so that early stopping "
                 f"did not find an end; give more epochs than {self.epochs}",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _require_finite(self, values, epoch):
@@ -184,7 +185,7 @@ class NetworkEstimator(BaseEstimator):
         x = self.scaling_(x.astype(np.float64, copy=False))
         if np.abs(x).max() > FARTHEST:
             raise ValueError(
-                f"{type(self).__name__}: expected numbers up to {FARTHEST:g}, since scale='none' leaves them as they are"
+                f"{type(self).__name__}: expected numbers up to {FARTHEST:g}, since scale='none' leaves them alone"
             )
         return x.astype(self._recipe.parameters_dtype)
 

@@ -1,13 +1,11 @@
 """The options of an estimator: those of `jaxnet train`, under scikit-learn's conventions."""
 
-import dataclasses
 import re
 from typing import Any
 
 import numpy as np
 
 from jaxnet.experiment.console.errors import BadInput
-from jaxnet.experiment.networks.choices import ACTIVATIONS
 from jaxnet.experiment.options.parse import require_types
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.training.recipe import Recipe

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +55,9 @@ def program_of(net: Layer, inputs: int, problem: Problem, recipe: Recipe, batch:
     """
     kfac = recipe.optimizer == "kfac"
     # What the compiled functions do not depend on, of most recipes.
-    recipe = recipe._replace(epochs=1, early_stopping=0, seed=recipe.seed if kfac else 0, batch_size=batch if kfac else 1)
+    recipe = recipe._replace(
+        epochs=1, early_stopping=0, seed=recipe.seed if kfac else 0, batch_size=batch if kfac else 1
+    )
     wanted = _Wanted(net, inputs, problem, recipe)
     try:
         hash(wanted)

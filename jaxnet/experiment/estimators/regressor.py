@@ -1,6 +1,6 @@
 """Numbers, as scikit-learn has them."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -61,7 +61,7 @@ class Regressor(RegressorMixin, NetworkEstimator):
         tags.target_tags.multi_output = True
         return tags
 
-    _of_targets: dict[str, Any] = {"multi_output": True, "y_numeric": True}
+    _of_targets: ClassVar[dict[str, Any]] = {"multi_output": True, "y_numeric": True}
 
     def _numbers(self, y):
         """Values (m, targets)."""
