@@ -118,7 +118,7 @@ def inverses_of(params: PyTree[Array], factors: PyTree[Any], damping: Float[Arra
 
 def _groups(sizes):
     """(n, those with n rows or one less), so that each matrix is in one group."""
-    groups = {}
+    groups: dict[int, list[int]] = {}
     for size in sorted(set(sizes.values()), reverse=True):
         groups.setdefault(size + 1 if size + 1 in groups else size, []).extend(k for k in sizes if sizes[k] == size)
     return groups.items()

@@ -209,6 +209,7 @@ def test_a_curve_that_is_not_finite_or_of_another_length_is_never_the_same(losse
             "devices has none",
         ),
         ("feedback --nets 3-4-1", "--nets: an option of training only; feedback has none"),
+        ("scale --kfac-jax python", "--kfac-jax: an option of kfac only; scale has none"),
         (
             "training --nets",
             "--nets: expected at least one of 3-4-1, 30-16-2, 64-64-10, 784-512-512-10, 784-1024-1024-1024-10",

@@ -2,10 +2,12 @@
 
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
 from benchmarks import kfac, readings, report, ways_back
+from benchmarks.beside_kfac_jax import comparison
 from benchmarks.program import BenchmarkConfig, benchmark
 from refusals import refused
 
@@ -59,6 +61,43 @@ def test_kfac_tunes_both_arms_on_the_same_grid_and_draws_them(tmp_path, monkeypa
     assert arms["Adam"]["losses"][0][0] > arms["Adam"]["losses"][0][3]
     assert picture(tmp_path / "kfac")
     assert "epochs to the mark" in capsys.readouterr().out
+
+
+def test_kfac_jax_gets_the_same_starts_and_batches(tmp_path, monkeypatch, capsys):
+    """A program in its place looks at what it is given."""
+    program = tmp_path / "theirs.py"
+    program.write_text(
+        "import sys, numpy as np\n"
+        "given = np.load(sys.argv[1])\n"
+        "assert given['W0'].shape == (2, 8, 64) and given['b1'].shape == (2, 64)\n"
+        "assert given['rows'].shape == (2, 2, 3, 32)\n"
+        "np.savez(sys.argv[2], losses=np.full((1, 2, 3), given['rows'].max()))\n"
+    )
+    problem = kfac.autoencoder()
+    monkeypatch.setattr(comparison, "THEIRS", program)
+    monkeypatch.setattr(
+        comparison, "autoencoder", lambda: problem._replace(net=jn.mlp((64, 8, 64), jn.tanh), x=problem.x[:100])
+    )
+    for name, value in {"BATCH_SIZE": 32, "LEAST_DAMPINGS": (0.01,), "EPOCHS": 2, "TOLD": (1, 2, 33)}.items():
+        monkeypatch.setattr(comparison, name, value)
+    comparison.run(tmp_path, 2, sys.executable)
+    runs = results(tmp_path)["runs"]
+    assert [(run["optimizer"], run["least damping"]) for run in runs] == [
+        ("jaxnet", "by default"),
+        ("kfac-jax", "0.01"),
+        ("jaxnet", "0.01"),
+    ]
+    assert all(np.shape(run["losses"]) == (2, 3) for run in runs)
+    assert all(of_seed[2] < 0.5 * of_seed[0] for of_seed in runs[0]["losses"])
+    assert re.search(r"^optimizer +least damping +epoch 1 +epoch 2$", capsys.readouterr().out, re.MULTILINE)
+    program.write_text("raise SystemExit('kfac_jax: none here')")
+    with pytest.raises(BadInput) as error:
+        comparison.run(tmp_path, 1, sys.executable)
+    assert str(error.value) == f"--kfac-jax {sys.executable}: kfac_jax: none here"
+    with pytest.raises(BadInput) as error:
+        comparison.run(tmp_path, 1, str(tmp_path / "none"))
+    none = "No such file or directory; name the Python of an environment with it"
+    assert str(error.value) == f"--kfac-jax {tmp_path / 'none'}: {none}"
 
 
 def test_the_first_epoch_that_reaches_the_mark():

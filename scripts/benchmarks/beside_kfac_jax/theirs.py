@@ -55,7 +55,7 @@ def main(given, out):
     """Reads the one file and writes the other."""
     told = np.load(given)
     x, layers = jnp.asarray(told["x"]), sum(name.startswith("W") for name in told)
-    losses = []
+    losses: list[list[list[float]]] = []
     for least in told["least_dampings"]:
         optimizer = kfac_jax.Optimizer(
             jax.value_and_grad(loss),
