@@ -34,3 +34,14 @@ def test_a_training_loop_of_your_own_stops_early_and_goes_on_from_a_file(tmp_pat
     went_on, as_well = (held["epoch"](one, held["x"], held["y"])[0] for one in (state, again))
     assert_trees_equal(went_on.params, as_well.params)
     assert np.asarray(went_on.epoch) == np.asarray(as_well.epoch)
+
+
+@pytest.mark.usefixtures("optax_promotion")
+def test_private_training_in_a_loop_of_your_own_learns_from_noisy_sums():
+    held = {}
+    with jax.numpy_rank_promotion("allow"):
+        exec(program_of("private-training.md"), held)
+    assert held["rows"].shape == (60, 400)
+    # Chance is 0.1; the program draws from the system's entropy, and no run of it comes near this.
+    assert (held["net"].apply(held["state"].params, held["x"]).argmax(1) == held["y"]).mean() > 0.5
+    assert 1.5 < held["multiplier"] < 4

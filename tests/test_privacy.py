@@ -75,7 +75,7 @@ def test_what_finds_no_room_is_left_out_and_all_are_drawn_at_rate_1(key):
 
 HUGE = np.float32(3e38)
 ADVERSARIES = {
-    "long": (np.full(3, 1e8), np.zeros(2)),
+    "long": (np.array([1e8, -1e8, 1e8]), np.array([1e8, -2e8])),
     "longer than float32": (np.full(3, 1e30), np.zeros(2)),
     "a loss beyond float32": (np.full(3, HUGE), np.full(2, -HUGE)),
     "NaN": (np.array([np.nan, 1, 1]), np.zeros(2)),
@@ -105,7 +105,8 @@ def test_no_example_moves_the_sum_by_more_than_c(parts, key):
                 # A sum of six gradients of length C is rounded itself.
                 assert moved <= most * (1 + 7 * 2.0**-23), (name, present)
                 if name == "long":
-                    assert moved > 0.99 * most * (math.sqrt(0.5) if parts else 1)
+                    # The bound is reached; of four parameters, by those with a gradient.
+                    assert moved > 0.99 * most * (0.5 if parts else 1)
 
 
 def test_parameters_that_are_clipped_by_themselves_have_an_even_share(key):
@@ -114,15 +115,15 @@ def test_parameters_that_are_clipped_by_themselves_have_an_even_share(key):
     assert jax.tree.structure(bounds) == jax.tree.structure(params)
     np.testing.assert_allclose(jax.tree.leaves(bounds), 1.0)
     x, y = 100 * jax.random.normal(key, (1, 3)), jnp.ones((1, 2))
-    _, grads = jn.value_and_grad(NET, LOSS, read=per_example.clipped(bounds))(params, x, y)
+    _, grads = jax.jit(jn.value_and_grad(NET, LOSS, read=per_example.clipped(bounds)))(params, x, y)
     for leaf in jax.tree.leaves(grads):
-        np.testing.assert_allclose(jnp.linalg.norm(leaf.ravel()), 1.0, rtol=1e-4)
+        np.testing.assert_allclose(np.linalg.norm(leaf), 1.0, rtol=1e-4)
 
 
 def test_without_asking_what_is_not_finite_is_seen(key):
     params, x = NET.init(key), jnp.array([[jnp.nan, 0, 0], [1, 2, 3]])
-    _, grads = jn.value_and_grad(NET, LOSS, read=per_example.clipped(1.0))(params, x, jnp.ones((2, 2)))
-    assert jnp.isnan(ravel_pytree(grads)[0]).all()
+    _, grads = jax.jit(jn.value_and_grad(NET, LOSS, read=per_example.clipped(1.0)))(params, x, jnp.ones((2, 2)))
+    assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(grads))
 
 
 @pytest.mark.usefixtures("optax_promotion")

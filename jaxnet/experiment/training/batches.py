@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.experiment.data.problem import Problem
@@ -46,7 +47,7 @@ class Batches:
 
     def draw_by(self, key: jax.Array) -> None:
         """Another key decides from here on; a copy of it, that lies on no mesh."""
-        self._key = jax.random.wrap_key_data(np.asarray(jax.random.key_data(key)))
+        self._key = jax.random.wrap_key_data(jnp.asarray(np.asarray(jax.random.key_data(key))))
 
     def order(self, epoch: int, redrawn: Sequence[tuple[int, int]] = ()) -> np.ndarray:
         """Which examples make up each batch of an epoch, (batches, m).
