@@ -35,7 +35,18 @@ ROOMS = (
 IN_ROOMS = sorted(path for room in ROOMS for path in (EXPERIMENT / room).rglob("*.py"))
 # Lines of a function that fit a screen, without its docstring and empty ones.
 SCREEN = 50
-OPTIONAL = {"tyro", "rich", "sklearn", "matplotlib", "orbax", "tensorboardX", "flatbuffers", "scipy", "pandas"}
+OPTIONAL = {
+    "tyro",
+    "rich",
+    "sklearn",
+    "matplotlib",
+    "orbax",
+    "tensorboardX",
+    "flatbuffers",
+    "scipy",
+    "pandas",
+    "dp_accounting",
+}
 
 
 def imports(path):

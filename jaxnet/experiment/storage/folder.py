@@ -15,6 +15,7 @@ import numpy as np
 import optax
 
 import jaxnet
+from jaxnet.arguments import positive_number
 from jaxnet.experiment.console.errors import NONSENSE, BadInput
 from jaxnet.experiment.data.named import NAMES
 from jaxnet.experiment.storage import durable
@@ -148,14 +149,14 @@ def read_options(folder: Path, restored: Callable[[dict[str, Any]], Options]) ->
         raise BadInput(f"--resume {folder}: {CONFIG} is damaged, or of another version of jaxnet") from None
 
 
-def read_resolved(folder: Path, name: str) -> Any:
-    """What an option of a run came to, as config.json keeps it.
+def read_resolved(folder: Path, name: str) -> float:
+    """The number that an option of a run came to, as config.json keeps it.
 
     Raises:
       BadInput: when it does not.
     """
     try:
-        return json.loads((folder / CONFIG).read_text())[RESOLVED][name]
+        return positive_number("config.json", name, json.loads((folder / CONFIG).read_text())[RESOLVED][name])
     except (OSError, *NONSENSE):
         raise BadInput(f"--resume {folder}: {CONFIG} is damaged, or of another version of jaxnet") from None
 

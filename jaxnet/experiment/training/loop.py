@@ -80,8 +80,9 @@ def train(
     """
     course = _prepare(recipe, net, problem, parts, layout, schedule)
     position = restore(_start(course))
-    # That of a private run is in no option: where the run goes on, its checkpoint alone has it.
-    course.batches.draw_by(position.state.key)
+    if recipe.budget is not None:
+        # In no option: where the run goes on, its checkpoint alone has the key.
+        course.batches.draw_by(position.state.key)
     if trace_to is not None:
         trace_steps(trace_to, course.objective.steps, position.state, course.batches)
     pauses, began = Pauses(pause, schedule, position.step), time.perf_counter() - position.seconds
