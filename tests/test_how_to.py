@@ -18,6 +18,17 @@ def program_of(page):
     return program
 
 
+def printed_below(page):
+    blocks = re.findall(r"```(\w*)\n(.*?)```", (PAGES / page).read_text(), re.DOTALL)
+    return [text for language, text in blocks if not language]
+
+
+@pytest.mark.usefixtures("optax_promotion")
+def test_the_networks_in_scikit_learn_print_what_is_written_below_them(capsys):
+    exec(program_of("estimator.md"), {})
+    assert capsys.readouterr().out in printed_below("estimator.md")
+
+
 @pytest.mark.usefixtures("optax_promotion")
 def test_a_training_loop_of_your_own_stops_early_and_goes_on_from_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

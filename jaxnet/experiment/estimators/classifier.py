@@ -24,7 +24,7 @@ class Classifier(ClassifierMixin, NetworkEstimator):
         There is one output for two classes. Only what is defined in a module can be pickled.
       hidden, activation, optimizer, learning_rate, weight_decay, batch_size, epochs, early_stopping, scale: as the
         options of `jaxnet train`. early_stopping is a number of epochs; 0: never.
-      validation_fraction: of the examples, held out where there is early stopping.
+      validation_fraction: of the examples, held out where there is early stopping, between 0 and 1.
       dtype: of parameters and arithmetic, "float32", "float64" or "bfloat16"; None: that of X, as scikit-learn has it.
         float32 takes half of the time, and is what `jaxnet train` takes by default.
       random_state: decides the split, the start and the order of the examples; an integer is the --seed of `jaxnet

@@ -27,10 +27,12 @@ class Batches:
     """
 
     def __init__(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None, batch_size: int, key: Any) -> None:
-        """Scaled inputs (m, inputs), encoded targets (m, ...), weights (m,) whose mean is 1; key of the orders."""
+        """Scaled inputs (m, inputs), encoded targets (m, ...), weights (m,), key of the orders."""
         self.batch = min(batch_size, len(x))
         self.number = -(-len(x) // self.batch)
-        self._examples, self._weights = len(x), weights
+        self._examples = len(x)
+        # The mean is 1, so that a step is as long as without weights.
+        self._weights = None if weights is None else weights / weights.mean()
         self._room = roomy(self.number), min(batch_size, max(LEAST_BATCH, roomy(len(x))))
         self._orders = Orders(key, len(x), self.batch)
         self._x, self._y = (jnp.asarray(filled_up(array, self._room[0] * self._room[1])) for array in (x, y))
@@ -59,7 +61,7 @@ class Batches:
 
 
 def weights_of(sample_weight: Any, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Examples without those of weight 0, and their weights in float64, the mean of which is 1; None for none.
+    """Examples without those of weight 0, and their weights in float64; None for none.
 
     Raises:
       ValueError: in scikit-learn's words.
@@ -71,8 +73,8 @@ def weights_of(sample_weight: Any, x: np.ndarray, y: np.ndarray) -> tuple[np.nda
     weights = _check_sample_weight(
         sample_weight, x, dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=False
     )
-    x, y, weights = (array[weights > 0] for array in (x, y, weights))
-    return x, y, weights / weights.mean()
+    some = weights > 0
+    return x[some], y[some], weights[some]
 
 
 class Orders:

@@ -122,4 +122,5 @@ def _compiled(wanted):
     def losses(params, x, y):
         return loss.forward(net.apply(params, x), y)
 
-    return Program(jax.jit(start), jax.jit(epoch, donate_argnums=0), *map(jax.jit, (outputs, losses, norms)))
+    compiled = (jax.jit(function) for function in (outputs, losses, norms))
+    return Program(jax.jit(start), jax.jit(epoch, donate_argnums=0), *compiled)
