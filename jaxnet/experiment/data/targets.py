@@ -55,11 +55,12 @@ def _are_texts(target):
     if number.all() or not number.any():
         return not number.any()
     missing = np.array([cells.is_missing(text) for text in target.texts])
-    counts = target.counts
-    if not missing.any() and are_few(len(counts), int(counts.sum())) and counts.min() >= PARTS:
+    counts, said = target.counts, target.counts[~missing]
+    are_classes = are_few(len(said), int(said.sum())) and said.min() >= PARTS
+    if not missing.any() and are_classes:
         return True
     if 2 * counts[number].sum() >= counts.sum():
-        return odd_cells(target, missing | ~number, "finite numbers")
+        return odd_cells(target, missing if are_classes else missing | ~number, "finite numbers")
     return odd_cells(target, missing if missing.any() else number, "texts, as in most rows")
 
 

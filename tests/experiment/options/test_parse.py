@@ -22,6 +22,11 @@ def test_every_option_is_read():
         "features": ("a", "b"),
         "drop": ("c",),
         "categorical": ("b",),
+        "validation": "v.csv",
+        "test": "t.csv",
+        "group": "g",
+        "weights": "w",
+        "class_weights": "balanced",
         "model": "mlp",
         "hidden": (32, 16),
         "activation": "tanh",
@@ -38,9 +43,6 @@ def test_every_option_is_read():
         "dtype": "float64",
         "backward": "hand",
         "feedback": "random",
-        "clip_examples": 2.5,
-        "noise_multiplier": 1.5,
-        "clip_layers": True,
         "scale": "range",
         "stream": True,
         "out": "somewhere",
@@ -63,8 +65,9 @@ def test_every_option_is_read():
     of_positions = {"optimizer": "kfac", "kfac_positions": "reduce", "model": "cnn"}
     of_cnn = {"model": "cnn", "channels": (4, 8), "groups": 2, "shift": 1, "flip": True, "window": 5, "dropout": 0.5}
     of_resnet = {"model": "resnet", "blocks": 3}
-    of_private = {"clip_examples": 1.0, "private_epsilon": 3.0, "private_delta": 1e-6}
-    each = (options, of_kfac, of_positions, of_cnn, of_resnet, of_private)
+    of_parts = {"validation_fraction": 0.25, "test_fraction": 0.5, "clip_examples": 2.5, "noise_multiplier": 1.5}
+    of_private = {"clip_examples": 1.0, "clip_layers": True, "private_epsilon": 3.0, "private_delta": 1e-6}
+    each = (options, of_parts, of_kfac, of_positions, of_cnn, of_resnet, of_private)
     assert {name for of_one in each for name in of_one} == {field.name for field in dataclasses.fields(TrainConfig)}
     for chosen in each:
         line = []
@@ -95,6 +98,20 @@ def test_no_hidden_layer_is_a_linear_model():
         ("--clip-examples 0", "--clip-examples: expected a positive number up to 1e+18, got 0.0"),
         ("--clip-examples 1.1e18", "--clip-examples: expected a positive number up to 1e+18, got 1.1e+18"),
         ("--clip-examples 1 --noise-multiplier -1", "--noise-multiplier: expected a number from 0 to 1e+18, got -1.0"),
+        ("--test-fraction 1", "--test-fraction: expected a share between 0 and 1, as 0.2; got 1"),
+        (
+            "--validation-fraction 0.1 --validation a.csv",
+            "--validation-fraction: --validation names the whole part already; leave one of them out",
+        ),
+        (
+            "--validation-fraction 0.5 --test-fraction 0.5",
+            "--test-fraction: with --validation-fraction it is 1; expected less than 1",
+        ),
+        ("--group w --weights w", "--group w: is given as --weights too; expected two columns"),
+        (
+            "--class-weights balanced --clip-examples 1",
+            "--class-weights: --clip-examples counts all examples alike; leave one of them out",
+        ),
         ("--noise-multiplier 1", "--noise-multiplier: is in units of --clip-examples, which is missing"),
         (
             "--noise-multiplier 1 --clip-examples 1 --optimizer kfac",

@@ -26,6 +26,9 @@ from jaxnet.experiment.storage.metrics_file import Metrics
 pytestmark = pytest.mark.usefixtures("optax_promotion")
 
 
+OF_CLASSES = {f"test_{name}" for name in ("accuracy", "log_loss", "precision", "recall", "f1", "auc")}
+
+
 def png(path):
     return path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
@@ -51,7 +54,7 @@ def test_every_data_set_gives_a_whole_folder(name, tmp_path):
     assert (versions["jaxnet"], versions["jax"]) == (jaxnet.__version__, jax.__version__)
     assert json.loads((out / "result.json").read_text()) == result
     regression = name in ("diabetes", "linnerud")
-    measures = {"test_rmse", "test_r2"} if regression else {"test_accuracy"}
+    measures = {"test_rmse", "test_r2"} if regression else {*OF_CLASSES, "classes"}
     common = {"test_loss", "epochs", "kept_epoch", "seconds", "device"}
     assert set(result) == common | measures | ({"targets"} if name == "linnerud" else set())
     assert result["epochs"] == 3
@@ -59,7 +62,7 @@ def test_every_data_set_gives_a_whole_folder(name, tmp_path):
     metric = "validation_rmse" if regression else "validation_accuracy"
     assert [set(line) for line in metrics] == [{"epoch", "train_loss", "validation_loss", metric, "seconds"}] * 3
     assert [line["epoch"] for line in metrics] == [1, 2, 3]
-    expected = {"loss.png", "predictions.png"} if regression else {"loss.png", "confusion.png"}
+    expected = {"loss.png", *({"predictions.png"} if regression else {"confusion.png", "roc.png", "calibration.png"})}
     expected |= {"boundary.png"} if name in ("moons", "circles", "spirals") else set()
     assert {path.name for path in (out / "figures").iterdir()} == expected
     assert all(png(path) for path in (out / "figures").iterdir())
