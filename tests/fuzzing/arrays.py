@@ -63,7 +63,10 @@ def make(rng: random.Random, folder: Path) -> Case:
     """An archive, or a folder of two files, to train on or to predict for."""
     level = rng.choice(LEVELS)
     arrays = _arrays(rng, rng.choice((1, 1, 2)) if "arrays" in level else 0)
-    broken = rng.choice(("x", "y"))
+    if rng.random() < 0.2:
+        # As Keras saves them, with the same examples for the test.
+        arrays = {f"{name}_{part}": array for part in ("train", "test") for name, array in arrays.items()}
+    broken = rng.choice(list(arrays))
     files = {name: _npy(rng, array, "header" in level and name == broken) for name, array in arrays.items()}
     if rng.random() < 0.3:
         options = ["--data", "new", *(["--stream"] if rng.random() < 0.5 else [])]
@@ -155,8 +158,8 @@ def _npz(rng, files, broken):
     """The files in one archive, or one of them under another name, twice or not at all."""
     names = [f"{name}.npy" for name in files]
     if broken:
-        others = ("z.npy", "X.npy", "x", "y", "x.txt", "../x.npy", "/x.npy", ".npy", "x.npy", "y.npy")
-        names[rng.randrange(2)] = rng.choice(others)
+        others = ("z.npy", "X.npy", "x", "y", "x.txt", "../x.npy", "/x.npy", ".npy", "x.npy", "y.npy", "x_train.npy")
+        names[rng.randrange(len(names))] = rng.choice(others)
     file = io.BytesIO()
     packed = rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))
     with zipfile.ZipFile(file, "w", packed) as archive, warnings.catch_warnings():

@@ -63,6 +63,12 @@ RIGHT = {
     "features": ("x",),
     "drop": ("x",),
     "categorical": ("x",),
+    "validation": (samples.CSV, samples.NPZ, "iris"),
+    "test": (samples.CSV, samples.NPZ),
+    "validation_fraction": ("0.2", "1e-9", "0.999"),
+    "test_fraction": ("0.2", "1e-9", "0.999"),
+    "group": ("a",),
+    "weights": ("b", samples.TARGET),
 }
 # Without "--" before them.
 POSITIONAL = {"run", "what", "folder"}

@@ -14,8 +14,8 @@ LENGTHS = (0, 1, 35, 37, 2**16, 2**31, 2**32 - 1)
 
 def make(rng: random.Random, folder: Path) -> Case:
     """A folder of images and labels to train on."""
-    data = folder / "new"
-    data.mkdir()
+    data = folder / "new" / "MNIST" / "raw" if rng.random() < 0.3 else folder / "new"
+    data.mkdir(parents=True)
     draw = np.random.default_rng(rng.randrange(2**32))
     parts = {"train": 36, "t10k": 6} if rng.random() < 0.3 else {"train": 36}
     broken = rng.choice([(part, what) for part in parts for what in ("images", "labels")])

@@ -39,6 +39,8 @@ def make(rng: random.Random, folder: Path) -> Case:
         options += ["--scale", rng.choice(("range", "none"))]
     if rng.random() < 0.1:
         options += ["--target", rng.choice(("a", "b", samples.TARGET)), samples.TARGET]
+    if rng.random() < 0.4:
+        options += rng.choice((["--weights", "b"], ["--group", "c"], ["--test", name], ["--class-weights", "balanced"]))
     return Case("train.py", options, ("made",))
 
 
@@ -80,6 +82,7 @@ def _rows(rng):
             ("K", "1", "2"),
             (str(2**53), str(2**53 + 1)),
             ("NA", "US"),
+            ("yes", "0"),
         )
     )
     numbers = rng.random() < 0.3

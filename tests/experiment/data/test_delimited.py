@@ -7,6 +7,7 @@ import pytest
 from on_disk import refusal
 
 from jaxnet.experiment.data import named
+from jaxnet.experiment.data.delimited import Selection
 from jaxnet.experiment.data.problem import pose
 
 TARGET, FINITE = "expected a target in each row", "expected finite numbers"
@@ -106,6 +107,42 @@ def test_unusable_targets_are_left_out_where_none_are_needed(write):
     table = named.load(write("a.csv", "a,y\n1,\n2,3\n"), ("y",), with_target=False)
     assert table.y is None
     assert table.features == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "note"),
+    [
+        ("utf-16", None),
+        ("utf-16-le", "its text has no mark and was read as UTF-16"),
+        ("utf-16-be", "its text has no mark and was read as UTF-16"),
+        ("latin-1", "its text is not UTF-8 and was read as Latin-1"),
+        ("cp1252", "its text is not UTF-8 and was read as Latin-1 as Windows has it"),
+    ],
+)
+def test_an_encoding_that_is_not_marked_is_told(encoding, note, write):
+    sign = "£" if encoding == "latin-1" else "€"
+    write("a.csv", f"größe,kind\n{sign}1.5,cat\n{sign}2.5,dog\n".encode(encoding))
+    table = named.load("a.csv", ("kind",))
+    assert table.features == ("größe",)
+    np.testing.assert_array_equal(table.x.values, [[1.5], [2.5]])
+    assert table.notes == (() if note is None else (f"{note}; save it as UTF-8 if letters look wrong",))
+
+
+def test_names_of_rows_as_r_writes_them_are_an_index(write):
+    """Of the mistakes of columns all are listed at once; a cell more in one row alone is one."""
+    lines = [f"{k},{k % 7}.5,{'ab'[k % 2]}" for k in range(30)]
+    table = named.load(write("a.csv", "\n".join(["x,y", *lines])), ("y",))
+    assert table.features == ("x",)
+    assert table.left_out == {"index": "is an id: its numbers all differ"}
+    assert table.notes == ("its lines have a cell more than column names; the first one names the row, 'index'",)
+    told = refusal(write("a.csv", "\n".join(["x,y", *lines, "1.5,a"])), ("y",))
+    assert told == "--data a.csv, row 1 (line 2): expected 2 cells as in the first line, got 3"
+    content = "a,b,w,y\n1,2,3,4\nx,2,-1,5\n1,z,3,\n4,2,1,6\n"
+    assert refusal(write("a.csv", content), ("y",), Selection(weights="w")) == (
+        "--data a.csv, column 'a': expected finite numbers, got 'x' in row 2 (line 3); column 'b': expected finite "
+        "numbers, got 'z' in row 3 (line 4); column 'y': expected a target in each row, got an empty cell in row 3 "
+        f"(line 4); column 'w': expected weights of 0 or more, got '-1' in row 2 (line 3); {MEND}"
+    )
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.CSV", "a.tsv", "a.csv.gz", "a.tsv.gz"])

@@ -18,6 +18,23 @@ def test_one_hot_targets_are_classes(tmp_path):
     assert named.load(str(tmp_path / "a.npz")).y.tolist() == ["0", "2", "1", "2"]
 
 
+def test_an_archive_as_keras_saves_it_has_its_own_test_part(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x, y = np.arange(80, dtype=np.uint8).reshape(20, 2, 2), (np.arange(20) % 3).astype(np.uint8)
+    parts = {"x_train": x, "y_train": y, "x_test": x[:4], "y_test": y[:4]}
+    np.savez("mnist.npz", **parts)
+    problem, table = pose(named.load("mnist.npz"))
+    np.testing.assert_array_equal(table.x.values, x)
+    np.testing.assert_array_equal(table.test.x.values, x[:4])
+    assert (problem.classes, table.test.y.tolist(), table.image) == (("0", "1", "2"), [0, 1, 2, 0], True)
+    np.savez("mnist.npz", **parts | {"x_test": x[:4, :1]})
+    expected = "expected x_test of examples of x_train's shape, 2 x 2, got 1 x 2"
+    assert refusal("mnist.npz") == f"--data mnist.npz: {expected}"
+    np.savez("mnist.npz", **{name: array for name, array in parts.items() if name != "y_test"})
+    expected = "has no array 'y_test'; expected x and y, got x_train, y_train, x_test"
+    assert refusal("mnist.npz") == f"--data mnist.npz: {expected}"
+
+
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float32])
 def test_one_hot_targets_are_classes_whatever_their_type(dtype, tmp_path):
     numbers = np.arange(48) % 12

@@ -28,6 +28,23 @@ def test_a_folder_of_idx_files_is_read(packed, write):
     np.testing.assert_array_equal(named.load("mnist").test.x.values, IMAGES[:2])
 
 
+def test_where_torchvision_leaves_its_files_they_are_read(write):
+    """Plain and gzipped beside each other, of which the plain ones are read, below the folder that it was given."""
+    for end, images in (("", IMAGES), (".gz", IMAGES[:4])):
+        pack = gzip.compress if end else bytes
+        write(f"data/MNIST/raw/train-images-idx3-ubyte{end}", pack(idx(images)))
+        write(f"data/MNIST/raw/train-labels-idx1-ubyte{end}", pack(idx(LABELS[: len(images)])))
+        write(f"data/MNIST/raw/t10k-images-idx3-ubyte{end}", pack(idx(images[:2])))
+        write(f"data/MNIST/raw/t10k-labels-idx1-ubyte{end}", pack(idx(LABELS[:2])))
+    for folder in ("data", "data/MNIST", "data/MNIST/raw"):
+        table = named.load(folder, stream=True)
+        np.testing.assert_array_equal(table.x.read(slice(None), np.float64), IMAGES)
+        assert len(table.test.x) == 2
+    write("data/FashionMNIST/raw/train-images", idx(IMAGES))
+    expected = "holds several data sets, FashionMNIST/raw, MNIST/raw; give the folder of one"
+    assert refusal("data") == f"--data data: {expected}"
+
+
 def test_idx_values_of_other_types_are_big_endian(write):
     write("mnist/train-images", idx(np.array([[1.5, -2.0]], np.float32)))
     write("mnist/train-labels", idx(np.array([70000], np.int32)))
