@@ -1,6 +1,7 @@
 """The programs of docs/how-to run, and do what their pages say."""
 
 import re
+import shlex
 from pathlib import Path
 
 import jax
@@ -9,6 +10,8 @@ import pytest
 from trees import assert_trees_equal
 
 import jaxnet as jn
+from jaxnet.experiment.commands import predict, train
+from jaxnet.experiment.options.parse import parse
 
 PAGES = Path(__file__).parents[1] / "docs" / "how-to"
 
@@ -56,3 +59,28 @@ def test_private_training_in_a_loop_of_your_own_learns_from_noisy_sums():
     # Chance is 0.1; the program draws from the system's entropy, and no run of it comes near this.
     assert (held["net"].apply(held["state"].params, held["x"]).argmax(1) == held["y"]).mean() > 0.5
     assert 1.5 < held["multiplier"] < 4
+
+
+# What of a run's words is the same on every machine: what it found, not what came of it.
+FOUND = re.compile(
+    r"(data|groups|weights|problem|network|column|label|class) .*|\w+ +(date|number|yes or no|category) .*"
+)
+
+
+@pytest.mark.usefixtures("optax_promotion", "without_figures")
+def test_tables_with_groups_weights_and_labels_are_trained_on_as_the_page_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    exec(program_of("tables.md"), {})
+    fenced = re.findall(r"```(\w*)\n(.*?)```", (PAGES / "tables.md").read_text(), re.DOTALL)
+    blocks = [block for language, block in fenced if not language]
+    commands = [line for block in blocks for line in block.splitlines() if line.startswith("jaxnet ")]
+    tables, predicted, labels, _ = commands
+    for command in (tables, labels):
+        train.main([*shlex.split(command)[2:], "--no-compilation-cache"])
+        told, printed = capsys.readouterr().out, blocks[blocks.index(f"{command}\n") + 1]
+        expected = [line for line in printed.splitlines() if FOUND.fullmatch(line)]
+        assert len(expected) > 8
+        assert set(expected) <= set(told.splitlines())
+    predict.predict(parse(predict.PredictConfig, shlex.split(predicted)[2:]))
+    assert "52 examples of the test part: accuracy" in capsys.readouterr().err
+    assert len(Path("predictions.csv").read_text().splitlines()) == 53
