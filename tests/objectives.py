@@ -1,8 +1,8 @@
 """What a run trains, made of its options and so many features, without data."""
 
-from jaxnet.experiment.commands.train import recipe_of
 from jaxnet.experiment.data.problem import loss_of
 from jaxnet.experiment.training.objective import make_objective
+from jaxnet.experiment.training.recipe import recipe_of
 
 
 def objective_of(config, problem, features, batch_size, layout):

@@ -32,6 +32,23 @@ def test_the_networks_in_scikit_learn_print_what_is_written_below_them(capsys):
     assert capsys.readouterr().out in printed_below("estimator.md")
 
 
+def test_an_ensemble_of_seeds_takes_the_mean_of_their_probabilities(monkeypatch):
+    raw = np.zeros((3, 4))
+
+    class Loaded:
+        def __init__(self, path):
+            self.seed = int(re.fullmatch(r"runs/digits-1/seeds/seed-(\d)\.npz", path)[1])
+
+        def predict_proba(self, x):
+            assert x is raw
+            return np.full((3, 2), float(self.seed))
+
+    monkeypatch.setattr(jn, "load", Loaded)
+    held = {"raw": raw}
+    exec(program_of("schedules-and-seeds.md"), held)
+    np.testing.assert_array_equal(held["probabilities"], np.full((3, 2), 2.0))
+
+
 @pytest.mark.usefixtures("optax_promotion")
 def test_a_training_loop_of_your_own_stops_early_and_goes_on_from_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -10,7 +10,6 @@ import numpy as np
 
 from benchmarks import report
 from benchmarks.report import Spread
-from jaxnet.experiment.commands.train import recipe_of
 from jaxnet.experiment.console import screen
 from jaxnet.experiment.data import named
 from jaxnet.experiment.data.problem import pose
@@ -19,6 +18,7 @@ from jaxnet.experiment.devices.mesh import make_layout
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.training.loop import train
 from jaxnet.experiment.training.position import Epoch
+from jaxnet.experiment.training.recipe import recipe_of
 
 EXAMPLES, FEATURES, CLASSES = 60_000, 784, 10
 HIDDEN, BATCH = (512, 512), 128

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from jaxnet.experiment.commands.outcome import print_each, told
+from jaxnet.experiment.commands.outcome import print_each
 from jaxnet.experiment.console import screen
 from jaxnet.experiment.console.errors import some
 from jaxnet.experiment.console.screen import say
@@ -14,13 +14,24 @@ from jaxnet.experiment.data.examples import Examples
 from jaxnet.experiment.devices.mesh import Layout
 from jaxnet.experiment.networks.network import Network
 from jaxnet.experiment.options.train_config import TrainConfig
-from jaxnet.experiment.training import updates
+from jaxnet.experiment.storage.folder import SEEDS
+from jaxnet.experiment.training import rates, updates
+from jaxnet.experiment.training.batches import batches_in
+from jaxnet.experiment.training.cost import Cost
 from jaxnet.experiment.training.recipe import Recipe
 
 WAYS_BACK = {
     "random": "fixed random weights",
     "sign": "the signs of the weights",
     "direct": "fixed random weights from the output",
+}
+BETAS = ("beta1", "beta2")
+# Of result.json: how each is called and written.
+SCORES: dict[str, tuple[str, int, str, str]] = {
+    "test_accuracy": ("test accuracy", 100, ".2f", "%"),
+    "test_rmse": ("test RMSE", 1, ".4g", ""),
+    "test_r2": ("R2", 1, ".3f", ""),
+    "test_loss": ("test loss", 1, ".4f", ""),
 }
 
 
@@ -54,9 +65,12 @@ def print_plan(
     for note in examples.notes:
         say(f"note       {note}")
     _print_columns(parts.treatments, examples.left_out)
+    if recipe.seeds > 1:
+        last = recipe.seed + recipe.seeds - 1
+        say(f"seeds      {recipe.seed} to {last} at once, each with its own start and order; means are told")
     say(f"problem    {problem.kind}: {problem.loss}")
     say(f"network    {network}; {network.parameters:,} parameters")
-    _print_recipe(recipe)
+    _print_recipe(recipe, batches_in(len(parts.train.y), recipe.batch_size))
     if recipe.budget is not None:
         _print_budget(recipe.budget, recipe, config, examples)
 
@@ -98,11 +112,19 @@ def _becomes(treatment):
     return f"a number; gaps {treatment.fill:.4g}, and a feature of their own" if gaps else "a number"
 
 
-def _print_recipe(recipe):
-    rate, decay = updates.learning_rate(recipe), updates.weight_decay(recipe)
+def _print_recipe(recipe, batches):
+    rate, decay = rates.learning_rate(recipe), updates.weight_decay(recipe)
     chosen = "its own learning rate" if rate is None else f"learning rate {rate:g}"
     through = "" if recipe.feedback == "transpose" else f" through {WAYS_BACK[recipe.feedback]}"
-    say(f"optimizer  {recipe.optimizer}, {chosen}, weight decay {decay:g}, backward by {recipe.backward}{through}")
+    betas = "".join(f", {name} {getattr(recipe, name):g}" for name in BETAS if getattr(recipe, name) is not None)
+    told = f"{recipe.optimizer}{betas}, {chosen}, weight decay {decay:g}"
+    say(f"optimizer  {told}, backward by {recipe.backward}{through}")
+    if recipe.schedule != "constant":
+        say(f"schedule   {_schedule(recipe, rate, batches)}")
+    if recipe.clip_gradient is not None:
+        say(f"gradient   clipped to length {recipe.clip_gradient:g}")
+    if recipe.label_smoothing:
+        say(f"labels     smoothed by {recipe.label_smoothing:g} in training; validation and test as they are")
     if recipe.clip_examples is not None:
         noise = f", noise of {recipe.noise_multiplier:g} times that on their sum" if recipe.noise_multiplier else ""
         parts = ", each parameter's to an even share of it" if recipe.clip_layers else ""
@@ -128,11 +150,49 @@ def _print_budget(budget, recipe, config, examples):
     )
 
 
+def _schedule(recipe, rate, batches):
+    rising, steps = rates.warmup_steps(recipe, batches), rates.last_step(recipe, batches)
+    ahead = f"up to {rate:g} in {rising:,} steps, then " if rising else ""
+    beyond = ", and stays" if recipe.epochs * batches > steps else ""
+    return f"{ahead}down to {recipe.final_learning_rate:g} at step {steps:,} by half a cosine{beyond}"
+
+
+def print_cost(cost: Cost) -> None:
+    """What a step takes, as soon as it is compiled."""
+    counted = "" if cost.operations is None else f"{_rounded(cost.operations)} operations; "
+    besides = "" if cost.temporary is None else f" and {_rounded(cost.temporary)}B for a time"
+    say(f"a step     {counted}memory {_rounded(cost.state)}B of parameters and optimizer{besides}")
+
+
+def _rounded(number):
+    """As 2.6 M: three digits, of thousands, millions, ..."""
+    for unit in ("", "k", "M", "G"):
+        if number < 999.5:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} T"
+
+
+def _score(result, name):
+    """A score, of several seeds with half the width of its interval."""
+    title, factor, digits, unit = SCORES[name]
+    told = f"{title} {factor * result[name]:{digits}}{unit}"
+    if "interval" not in result:
+        whole = result.get("test_exact_match") if name == "test_accuracy" else None
+        return told if whole is None else f"{told} (all labels of an example: {100 * whole:.2f}%)"
+    low, high = result["interval"][name]
+    return f"{told} +- {factor * (high - low) / 2:{digits}}{unit}"
+
+
 def print_result(out: Path, result: dict[str, Any]) -> None:
     """What came of it, and where it is."""
     if "test_accuracy" in result:
         print_each(result)
-    score = told({name.removeprefix("test_"): value for name, value in result.items()})
     after = f"after epoch {result['kept_epoch']} of {result['epochs']}, {result['seconds']:.1f} s"
-    say(f"result     test {score}, test loss {result['test_loss']:.4f}, {after}")
+    told = ", ".join(_score(result, name) for name in SCORES if name in result)
+    say(f"result     {told}, {after}")
+    if "seeds" in result:
+        seeds = len(result["seeds"]["seed"])
+        say(f"interval   +- is half of the 95% interval of the mean of {seeds} seeds, on one split")
+        say(f"predict    by seed {result['predicts']}, of the least validation loss; each is in {out}/{SEEDS}/")
     say(f"written    {out}/")

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxnet.experiment.commands.announcement import print_cost
 from jaxnet.experiment.commands.progress import progress
 from jaxnet.experiment.console.errors import BadInput, Failure
 from jaxnet.experiment.console.stopping import on_signals, unread
@@ -15,7 +16,7 @@ from jaxnet.experiment.data.problem import Problem
 from jaxnet.experiment.data.split import Split
 from jaxnet.experiment.devices import processes
 from jaxnet.experiment.devices.mesh import Layout
-from jaxnet.experiment.options.schedule import Schedule
+from jaxnet.experiment.options.cadence import Cadence
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage import folder, model, resumption, standing
 from jaxnet.experiment.storage.metrics_file import Metrics
@@ -38,13 +39,13 @@ class Kept(NamedTuple):
       out: its folder.
       config: its options.
       data_hash: of the data, see `resumption.fingerprint`.
-      model_of: from parameters to a model, of which each checkpoint holds one.
+      model_of: from parameters, and the epoch after which they stood, to a model, of which each checkpoint holds one.
     """
 
     out: Path
     config: TrainConfig
     data_hash: str
-    model_of: Callable[[Any], Model]
+    model_of: Callable[[Any, Epoch | None], Model]
 
 
 def train_and_record(
@@ -64,11 +65,12 @@ def train_and_record(
     out, config = kept.out, kept.config
     record = _Record(kept, problem.metric)
     with on_signals() as stop, progress(config.epochs, problem.metric) as show, record:
-        pause, schedule = partial(processes.pause, stop), Schedule.read(config.checkpoint_every)
+        pause, cadence = partial(processes.pause, stop), Cadence.read(config.checkpoint_every)
         while True:
             trace_to = out / folder.PROFILE if config.profile and record.fault is None else None
             try:
-                for event in train(recipe, net, problem, parts, layout, schedule, pause, record.begin, trace_to):
+                tell = print_cost if record.fault is None else lambda cost: None
+                for event in train(recipe, net, problem, parts, layout, cadence, pause, record.begin, trace_to, tell):
                     match event:
                         case Trained():
                             return event, record.epochs
@@ -155,9 +157,9 @@ class _Checkpoints:
 
     def save(self, position):
         """Writes one, with the model that the run would have if it ended here."""
-        if not Schedule.read(self._config.checkpoint_every).every or position.step == self._last:
+        if not Cadence.read(self._config.checkpoint_every).every or position.step == self._last:
             return
-        file = model.content(self._kept.model_of(position.kept))
+        file = model.content(self._kept.model_of(position.kept, position.kept_epoch))
         resumption.save(self._out, position, self._about, self._config.keep, [(model.FILE, file)])
         self._last = position.step
 

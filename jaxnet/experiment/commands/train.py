@@ -15,24 +15,26 @@ from jaxnet.experiment.commands import reading
 from jaxnet.experiment.commands.announcement import print_plan, print_result
 from jaxnet.experiment.commands.cut_short import telling
 from jaxnet.experiment.commands.recording import Kept, train_and_record
+from jaxnet.experiment.commands.result import of_seeds, scored
 from jaxnet.experiment.console import packages
-from jaxnet.experiment.console.errors import Failure, first_line
+from jaxnet.experiment.console.errors import BadInput, Failure, first_line
 from jaxnet.experiment.console.screen import say
 from jaxnet.experiment.devices import processes
 from jaxnet.experiment.devices.cache import use_compilation_cache
 from jaxnet.experiment.devices.mesh import make_layout, require_split
 from jaxnet.experiment.devices.processes import Joining
 from jaxnet.experiment.figures import canvas, curves, probabilities, test_part
+from jaxnet.experiment.options.cadence import Cadence
 from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.options.resumed import require_same, restored
-from jaxnet.experiment.options.schedule import Schedule
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage import durable, exports, folder, model, standing
-from jaxnet.experiment.training import updates
-from jaxnet.experiment.training.batches import blocks_of
+from jaxnet.experiment.training import rates, updates
+from jaxnet.experiment.training.batches import batches_in, blocks_of
 from jaxnet.experiment.training.budget import budget_of
-from jaxnet.experiment.training.recipe import Recipe
-from jaxnet.experiment.training.scores import predict_and_judge, scores
+from jaxnet.experiment.training.recipe import Recipe, recipe_of
+from jaxnet.experiment.training.scores import make_predict_and_judge, scores
+from jaxnet.experiment.training.seeds import best_of, of_seed
 
 
 def device() -> str:
@@ -85,6 +87,7 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
     # First of all: what the processes tell one another goes through JAX too.
     found = device()
     processes.by_first(lambda: _check_folder(config))
+    config = _with_end_of_decay(config)
     layout = processes.together(lambda: make_layout(config.mesh, distributed=config.distributed))
     with ExitStack() as stack:
         stack.enter_context(processes.alone_heard())
@@ -95,6 +98,7 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
             # A gradient's length has to be right, which shorter factors of products would not let it be.
             stack.enter_context(jax.default_matmul_precision("highest"))
         problem = examples.problem
+        processes.together(lambda: _require_fit(recipe, examples))
         network = config.network(examples.parts.train.x.shape[1:], problem.outputs, problem.output_activation)
         examples = examples._replace(parts=examples.parts.shaped(network.shape))
         processes.together(lambda: require_split(layout, network, recipe.parameters_dtype))
@@ -110,11 +114,6 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
         for line in exports.stale(out):
             say(line)
     return result
-
-
-def recipe_of(config: TrainConfig) -> Recipe:
-    """What of the options is about training."""
-    return Recipe(**{name: getattr(config, name) for name in Recipe._fields if name not in Recipe._field_defaults})
 
 
 def with_budget(config: TrainConfig, examples: int) -> Recipe:
@@ -134,9 +133,29 @@ def with_budget(config: TrainConfig, examples: int) -> Recipe:
     return recipe._replace(budget=spends, noise_multiplier=spends.noise_multiplier)
 
 
+def _with_end_of_decay(config):
+    """Where the learning rate's schedule ends is decided at the start: a run that goes on has that of its start."""
+    if config.schedule == "constant" or config.decay_epochs is not None:
+        return config
+    last = config.epochs
+    if config.resume is not None:
+        last = folder.read_options(Path(config.resume), restored).decay_epochs
+    return dataclasses.replace(config, decay_epochs=last)
+
+
+def _require_fit(recipe, examples):
+    """Refuses what of the options does not go with the data."""
+    rates.require_fall(recipe, batches_in(len(examples.parts.train.y), recipe.batch_size))
+    if recipe.label_smoothing and not examples.problem.classes:
+        raise BadInput(
+            f"--label-smoothing {recipe.label_smoothing:g}: is for classes, and --data {examples.name} has numbers to "
+            "learn; leave it out"
+        )
+
+
 def _require_packages(config):
     """Asks for all that the run will need, some of it at its end."""
-    with_checkpoints = config.resume is not None or Schedule.read(config.checkpoint_every).every
+    with_checkpoints = config.resume is not None or Cadence.read(config.checkpoint_every).every
     packages.require("sklearn", "matplotlib", "filelock", "rich", *(["orbax.checkpoint"] if with_checkpoints else []))
     if config.tensorboard and not packages.is_there("tensorboardX"):
         raise Failure(f"--tensorboard: {packages.missing('tensorboardX')}")
@@ -160,7 +179,7 @@ def _open_folder(config, recipe, examples, network, stack):
         "loss": examples.problem.loss,
         "output_activation": examples.problem.output_activation,
         **network.settled,
-        "learning_rate": updates.learning_rate(recipe),
+        "learning_rate": rates.learning_rate(recipe),
         "weight_decay": updates.weight_decay(recipe),
         "batch_size": min(recipe.batch_size, len(examples.parts.train.y)),
         "noise_multiplier": recipe.noise_multiplier,
@@ -175,10 +194,11 @@ def _fill(out, config, recipe, examples, network, layout):
         # Matplotlib is loaded while XLA compiles, which leaves Python alone.
         Thread(target=canvas.get_ready, daemon=True).start()
 
-    def model_of(params):
+    def model_of(params, epoch):
+        best = params if recipe.seeds == 1 else of_seed(params, best_of(epoch))
         return model.Model(
             network=network,
-            params=layout.fetch(params),
+            params=layout.fetch(best),
             scaling=parts.scaling,
             problem=problem,
             features=parts.features,
@@ -196,19 +216,28 @@ def _fill(out, config, recipe, examples, network, layout):
 
     kept = Kept(out, config, examples.joint_fingerprint, model_of)
     trained, epochs = train_and_record(kept, recipe, network.net, problem, parts, layout)
-    finished = model_of(trained.params)
+    finished = model_of(trained.params, trained.kept)
     test = blocks_of(parts.test, problem, recipe.parameters_dtype, layout)
-    predicted, test_loss = predict_and_judge(network.net, trained.params, problem, test, layout)
+    predict_and_judge = make_predict_and_judge(network.net, problem, test, layout)
+    each = [trained.params] if recipe.seeds == 1 else [of_seed(trained.params, k) for k in range(recipe.seeds)]
+    judged = [predict_and_judge(params) for params in each]
+    predicted, _ = judged[best_of(trained.kept)]
 
     def write():
         durable.write(out / model.FILE, model.content(finished))
-        if not np.isfinite(test_loss):
+        if recipe.seeds > 1:
+            (out / folder.SEEDS).mkdir(exist_ok=True)
+            for seed, params in enumerate(each, start=recipe.seed):
+                of_one = finished._replace(params=layout.fetch(params))
+                durable.write(out / folder.SEEDS / f"seed-{seed}.npz", model.content(of_one))
+        if not all(np.isfinite(loss) for _, loss in judged):
             others = "though the other parts' are"
             raise Failure(f"the test part's loss is not finite, {others}; look for extreme values in the data")
-        _draw(out / folder.FIGURES, epochs, trained, finished, parts, predicted)
+        _draw(out / folder.FIGURES, config, epochs, trained, finished, parts, predicted)
 
     processes.by_first(write)
-    result = _scored(test_loss, scores(problem, predicted, parts.test.y, parts.test.weights))
+    told = [scored(loss, scores(problem, of_one, parts.test.y, parts.test.weights)) for of_one, loss in judged]
+    result = told[0] if recipe.seeds == 1 else of_seeds(told, recipe.seed, trained.kept)
     if recipe.budget is not None:
         result |= {"epsilon": epochs[-1].epsilon, "delta": recipe.budget.delta}
     return result | {"kept_epoch": trained.kept.number, "epochs": len(epochs), "device": device()}
@@ -222,15 +251,10 @@ def _finish(out, config, result):
     return folder.finish(out, None if config.resume is not None else config.out)
 
 
-def _scored(test_loss, measured):
-    """As result.json has it: what is known of each class or target by itself comes last."""
-    each = {name: measured.pop(name) for name in ("classes", "targets") if name in measured}
-    return {"test_loss": test_loss} | {f"test_{name}": value for name, value in measured.items()} | each
-
-
-def _draw(where, epochs, trained, finished, parts, predicted):
+def _draw(where, config, epochs, trained, finished, parts, predicted):
     problem, test = finished.problem, parts.test
-    curves.draw_curves(where / "loss.png", epochs, problem, trained.kept)
+    training = "training, labels smoothed" if config.label_smoothing else "training"
+    curves.draw_curves(where / "loss.png", epochs, problem, trained.kept, training)
     if any(epoch.diagnostics for epoch in epochs):
         curves.draw_diagnostics(where / "diagnostics.png", epochs)
     if problem.regression:

@@ -16,11 +16,12 @@ from jaxnet.experiment.data.problem import Problem, scaled_to
 from jaxnet.experiment.data.scaling import FARTHEST, scaling_of, weighted_scaling_of
 from jaxnet.experiment.data.source import InMemory
 from jaxnet.experiment.estimators.examples import Batches, in_blocks, weights_of
-from jaxnet.experiment.estimators.options import config_of, recipe_of
+from jaxnet.experiment.estimators.options import config_of
 from jaxnet.experiment.estimators.program import Program, program_of
 from jaxnet.experiment.networks.choices import ACTIVATIONS
-from jaxnet.experiment.training import updates
+from jaxnet.experiment.training import rates
 from jaxnet.experiment.training.objective import keys_of
+from jaxnet.experiment.training.recipe import recipe_of
 from jaxnet.layer import Layer
 from jaxnet.networks import mlp
 
@@ -173,7 +174,7 @@ class NetworkEstimator(BaseEstimator):
 
     def _require_finite(self, values, epoch):
         if not np.isfinite(values).all():
-            rate = updates.learning_rate(self._recipe)
+            rate = rates.learning_rate(self._recipe)
             lower = "give a learning_rate" if rate is None else f"lower learning_rate ({rate:g})"
             raise ValueError(
                 f"{type(self).__name__}: the loss is no longer finite in epoch {epoch}; {lower} or look for extreme "

@@ -8,7 +8,6 @@ import numpy as np
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.options.parse import require_types
 from jaxnet.experiment.options.train_config import TrainConfig
-from jaxnet.experiment.training.recipe import Recipe
 
 # Of an estimator's parameters, those that `jaxnet train` has too, with the same meaning.
 SHARED = (
@@ -45,11 +44,6 @@ def config_of(estimator: Any, x: np.ndarray) -> TrainConfig:
         return TrainConfig(**told)
     except (BadInput, TypeError) as error:
         raise ValueError(f"{type(estimator).__name__}: {_as_parameters(str(error))}") from None
-
-
-def recipe_of(config: TrainConfig) -> Recipe:
-    """What of them is about training."""
-    return Recipe(**{name: getattr(config, name) for name in Recipe._fields})
 
 
 def _plain(value):

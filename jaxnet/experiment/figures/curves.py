@@ -36,26 +36,59 @@ PANELS = {
 }
 
 
-def draw_curves(path: Path, epochs: list[Epoch], problem: Problem, kept: Epoch) -> None:
-    """Loss, and accuracy or RMSE, against the epoch."""
+def draw_curves(path: Path, epochs: list[Epoch], problem: Problem, kept: Epoch, training: str = "training") -> None:
+    """Loss, and accuracy or RMSE, against the epoch; and the learning rate where it changes.
+
+    Args:
+      path: of the figure; its ending says in which format.
+      epochs: of the run.
+      problem: what was learnt.
+      kept: the epoch whose parameters are kept.
+      training: the name of the training loss.
+    """
     plt = pyplot()
     numbers = [epoch.number for epoch in epochs]
     accuracy = problem.metric == "accuracy"
-    figure, left, right = _panels(plt, accuracy=accuracy)
+    rates = [epoch.learning_rate for epoch in epochs]
+    changes = None not in rates and len(set(rates)) > 1
+    figure, left, right, *third = _panels(plt, accuracy=accuracy, panels=3 if changes else 2)
     marker = "." if len(epochs) == 1 else None
     validation = {"color": ORANGE, "ls": "--", "marker": marker}
-    left.plot(numbers, [epoch.train_loss for epoch in epochs], color=BLUE, marker=marker, label="training")
+    left.plot(numbers, [epoch.train_loss for epoch in epochs], color=BLUE, marker=marker, label=training)
     left.plot(numbers, [epoch.validation_loss for epoch in epochs], **validation, label="validation")
     left.set_title("Loss")
     values = _metric(epochs, accuracy=accuracy)
     right.plot(numbers, values, **validation)
+    if epochs[0].seeds is not None:
+        _draw_bands(left, right, epochs, accuracy=accuracy)
     point: dict[str, Any] = {"color": GREEN, "ls": "", "marker": "o"}
     left.plot([kept.number], [kept.validation_loss], **point, label=f"parameters kept, epoch {kept.number}")
     right.plot([kept.number], [values[kept.number - 1]], **point)
     right.set_title("Accuracy" if accuracy else "Root mean squared error")
-    _number_axes(left, right, [epochs])
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    _number_axes([left, right, *third], [epochs])
+    for axes in third:
+        axes.plot(numbers, rates, color="black", marker=marker)
+        axes.set(title="Learning rate", ylabel="of the epoch's last step", ylim=(0, None))
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
     save(plt, figure, path)
+
+
+def _draw_bands(left, right, epochs, *, accuracy):
+    """From the lowest to the highest of several seeds, around their means."""
+    numbers = [epoch.number for epoch in epochs]
+    for axes, name, colour in (
+        (left, "train_loss", BLUE),
+        (left, "validation_loss", ORANGE),
+        (right, "validation_metric", ORANGE),
+    ):
+        each = np.array([epoch.seeds[name] for epoch in epochs]) * (100 if accuracy and axes is right else 1)
+        label = f"lowest to highest of {each.shape[1]} seeds" if name == "validation_loss" else None
+        # Of one epoch a band is a bar.
+        look = {"color": colour, "alpha": 0.25, "label": label}
+        if len(epochs) == 1:
+            axes.vlines(numbers, each.min(axis=1), each.max(axis=1), lw=6, **look)
+        else:
+            axes.fill_between(numbers, each.min(axis=1), each.max(axis=1), lw=0, **look)
 
 
 def draw_comparison(path: Path, runs: dict[str, list[Epoch]], *, accuracy: bool) -> None:
@@ -82,7 +115,7 @@ def draw_comparison(path: Path, runs: dict[str, list[Epoch]], *, accuracy: bool)
         right.plot(numbers, _metric(epochs, accuracy=accuracy), **look, **solid)
     left.set_title("Loss: validation, and training (thin)")
     right.set_title("Validation accuracy" if accuracy else "Validation RMSE")
-    _number_axes(left, right, list(runs.values()))
+    _number_axes([left, right], list(runs.values()))
     _name_below(figure, validation, short_names(tuple(runs), MOST_LETTERS_OF_A_RUN))
     save(plt, figure, path)
 
@@ -134,20 +167,20 @@ def _name_below(figure, lines, names):
     figure.set_figheight(figure.get_figheight() + extent.height / figure.dpi)
 
 
-def _panels(plt, *, accuracy):
-    """A figure with a panel for losses and one for the metric."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.9), layout="constrained")
+def _panels(plt, *, accuracy, panels=2):
+    """A figure with a panel for losses, one for the metric, and others."""
+    figure, (left, right, *others) = plt.subplots(1, panels, figsize=(4.5 * panels, 3.9), layout="constrained")
     left.set(ylabel="cross-entropy (nats per example)" if accuracy else "half squared error (scaled targets)")
     right.set(ylabel="accuracy (%)" if accuracy else "RMSE (units of the target)")
-    return figure, left, right
+    return figure, left, right, *others
 
 
-def _number_axes(left, right, runs):
-    """Axes that suit the runs' epochs and losses, which are drawn."""
+def _number_axes(panels, runs):
+    """Axes that suit the runs' epochs, and the losses that are drawn in the first of the panels."""
     if all(min(epoch.train_loss, epoch.validation_loss) > 0 for epochs in runs for epoch in epochs):
-        log_axis(left.yaxis)
+        log_axis(panels[0].yaxis)
     lengths = list(map(len, runs))
-    for axes in (left, right):
+    for axes in panels:
         axes.set_xlabel("epoch")
         if max(lengths) == 1:
             axes.set_xticks([1])

@@ -6,9 +6,10 @@ from typing import Literal
 
 from jaxnet.experiment.console.errors import BadInput, option
 from jaxnet.experiment.networks.options import NetworkOptions
+from jaxnet.experiment.options.cadence import Cadence
+from jaxnet.experiment.options.optimizer_options import LARGEST, OptimizerOptions
 from jaxnet.experiment.options.parts import PartOptions
 from jaxnet.experiment.options.private import check_private
-from jaxnet.experiment.options.schedule import Schedule
 
 OutputActivation = Literal["auto", "identity", "sigmoid", "tanh", "relu", "leaky_relu", "softplus"]
 LossName = Literal[
@@ -22,11 +23,10 @@ LossName = Literal[
     "huber_loss",
     "poisson_nll_loss",
 ]
-Optimizer = Literal["sgd", "momentum", "nesterov", "adam", "adamw", "nadamw", "rmsprop", "adagrad", "lion", "kfac"]
 Feedback = Literal["transpose", "random", "sign", "direct"]
 
-# Of rates and factors: products of two of them fit float32.
-LARGEST = 1e18
+# Trained at once: each has its own parameters on the device.
+MOST_SEEDS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class DataOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig(NetworkOptions, PartOptions, DataOptions):
+class TrainConfig(OptimizerOptions, NetworkOptions, PartOptions, DataOptions):
     """Train a network, by the hand-derived backward pass, on a data set that ships with scikit-learn or on a file."""
 
     output_activation: OutputActivation = "auto"
@@ -59,23 +59,9 @@ class TrainConfig(NetworkOptions, PartOptions, DataOptions):
     sigmoid_focal_loss: for two classes of which one is rare, since what is right already counts little; huber_loss: for
     numbers of which some are far off, which count by their size beyond one standard deviation; poisson_nll_loss: for
     counts, whose mean is the exponential of the output."""
-    optimizer: Optimizer = "adamw"
-    """From optax; kfac, which preconditions with Kronecker factors of the Fisher matrix, from this library."""
-    learning_rate: float | None = None
-    """By default what suits the optimizer: 0.1 for sgd, 0.01 for momentum, nesterov and adagrad, 0.0003 for lion,
-    0.001 for the others; kfac chooses one for each step."""
-    weight_decay: float | None = None
-    """Of weights, not biases: W loses learning rate x weight decay x W at each step. By default 0.3 for adamw, nadamw
-    and lion, which apply it beside the gradient; 0 for the others, which add it to the gradient."""
-    kfac_interval: int = 5
-    """kfac: how many updates the inverses of its matrices serve."""
-    kfac_factor_interval: int = 1
-    """kfac: how many updates pass until another batch is averaged into its matrices."""
-    kfac_positions: Literal["expand", "reduce"] = "expand"
-    """kfac, of convolutions: count each place of a window as an example of its own, or take their sum and mean first,
-    as suits networks that take the mean over an image in the end."""
-    kfac_one_block: bool = True
-    """kfac: take each layer's weight and bias together."""
+    label_smoothing: float = 0.0
+    """Of classes: the share of each label that all classes get alike, in training. Validation and test have the labels
+    as they are."""
     batch_size: int = 32
     """Examples in a minibatch."""
     epochs: int = 100
@@ -84,6 +70,9 @@ class TrainConfig(NetworkOptions, PartOptions, DataOptions):
     """Stop after so many epochs without a better validation loss, and keep the best parameters; 0: never."""
     seed: int = 0
     """Decides the split, the start and the order of the examples."""
+    seeds: int = 1
+    """Train so many networks at once, with starts and orders by --seed and the numbers after it, on one split; the
+    scores are means, with 95% intervals. predict takes the one with the least validation loss."""
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"
     """Of parameters and arithmetic; bfloat16: training in mixed precision, with parameters in float32."""
     backward: Literal["hand", "autodiff"] = "hand"
@@ -150,28 +139,47 @@ class TrainConfig(NetworkOptions, PartOptions, DataOptions):
     """Keep compiled programs in the user's cache folder, so that a run like an earlier one starts at once."""
 
     def __post_init__(self) -> None:
-        least_of = {"batch_size": 1, "epochs": 1, "early_stopping": 0, "seed": 0, "keep": 1}
-        for name, least in (least_of | {"kfac_interval": 1, "kfac_factor_interval": 1}).items():
+        least_of = {"batch_size": 1, "epochs": 1, "early_stopping": 0, "seed": 0, "seeds": 1, "keep": 1}
+        for name, least in least_of.items():
             value = getattr(self, name)
             if value < least:
                 raise BadInput(f"{option(name)}: expected an integer of at least {least}, got {value}")
         if self.seed >= 2**32:
             raise BadInput(f"--seed: expected an integer below 2^32, got {self.seed}")
-        super().__post_init__()
+        if self.seeds > MOST_SEEDS:
+            raise BadInput(f"--seeds: expected an integer up to {MOST_SEEDS}, got {self.seeds}")
+        OptimizerOptions.__post_init__(self)
+        NetworkOptions.__post_init__(self)
         self.check_parts(clipped=self.clip_examples is not None)
-        for name in ("learning_rate", "clip_examples"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value <= LARGEST:
-                raise BadInput(f"{option(name)}: expected a positive number up to {LARGEST:g}, got {value}")
-        for name in ("weight_decay", "noise_multiplier"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= LARGEST:
-                raise BadInput(f"{option(name)}: expected a number from 0 to {LARGEST:g}, got {value}")
-        Schedule.read(self.checkpoint_every)
+        if self.clip_examples is not None and not 0 < self.clip_examples <= LARGEST:
+            raise BadInput(f"--clip-examples: expected a positive number up to {LARGEST:g}, got {self.clip_examples}")
+        if not 0 <= self.noise_multiplier <= LARGEST:
+            raise BadInput(f"--noise-multiplier: expected a number from 0 to {LARGEST:g}, got {self.noise_multiplier}")
+        if not 0 <= self.label_smoothing < 1:
+            raise BadInput(
+                f"--label-smoothing: expected a number of at least 0 and below 1, got {self.label_smoothing}"
+            )
+        Cadence.read(self.checkpoint_every)
         self._check_combinations()
+        if self.seeds > 1:
+            self._check_seeds()
+
+    def _check_seeds(self) -> None:
+        if self.seed + self.seeds > 2**32:
+            raise BadInput(f"--seeds {self.seeds}: with --seed {self.seed} the last one is not below 2^32")
+        alone = {
+            "--mesh": self.mesh is not None,
+            "--distributed": self.distributed,
+            "--stream": self.stream,
+            "--optimizer kfac": self.optimizer == "kfac",
+            "--private-epsilon": self.private_epsilon is not None,
+            f"--on-nan {self.on_nan}": self.on_nan != "stop",
+        }
+        for name in (name for name, is_given in alone.items() if is_given):
+            raise BadInput(f"--seeds {self.seeds}: does not go with {name}; start a run for each --seed")
 
     def _check_combinations(self) -> None:
-        if self.on_nan == "rollback" and not Schedule.read(self.checkpoint_every).every:
+        if self.on_nan == "rollback" and not Cadence.read(self.checkpoint_every).every:
             raise BadInput("--on-nan rollback: goes back to checkpoints, and --checkpoint-every 0 writes none")
         for name in ("coordinator", "processes", "process_id"):
             if getattr(self, name) is not None and not self.distributed:
@@ -190,15 +198,18 @@ class TrainConfig(NetworkOptions, PartOptions, DataOptions):
         if self.noise_multiplier and self.optimizer == "kfac":
             raise BadInput("--noise-multiplier: kfac sees the examples beside the noise; use another --optimizer")
         self._check_kfac()
+        last = self.decay_epochs
+        if last is not None and self.epochs > last and not self.final_learning_rate:
+            raise BadInput(
+                f"--epochs {self.epochs}: the learning rate is 0 after epoch {last}, and nothing is learnt from there "
+                "on; start a run with a --final-learning-rate or more --decay-epochs"
+            )
         if self.backward == "autodiff" and self.feedback != "transpose":
             raise BadInput(f"--feedback {self.feedback}: needs --backward hand; jax.grad knows only the transpose")
         if self.backward == "autodiff" and self.clip_examples is not None:
             raise BadInput("--clip-examples: needs --backward hand; jax.grad gives no example's gradient")
 
     def _check_kfac(self) -> None:
-        for name in ("kfac_interval", "kfac_factor_interval", "kfac_positions", "kfac_one_block"):
-            if self.optimizer != "kfac" and getattr(self, name) != getattr(type(self), name):
-                raise BadInput(f"{option(name)}: is for --optimizer kfac, got --optimizer {self.optimizer}")
         if self.optimizer == "kfac" and self.loss == "sigmoid_focal_loss":
             raise BadInput("--loss sigmoid_focal_loss: gives kfac no labels to draw; use another --loss or --optimizer")
         if self.kfac_positions == "reduce" and self.model == "mlp":

@@ -26,11 +26,11 @@ from jaxnet.experiment.storage.tensorboard import FOLDER as TENSORBOARD
 
 Options = TypeVar("Options")
 CONFIG, METRICS, RESULT, FIGURES, LOCK = "config.json", "metrics.jsonl", "result.json", "figures", ".lock"
-PROFILE = "profile"
+PROFILE, SEEDS = "profile", "seeds"
 # What config.json holds beside the options.
 RESOLVED, VERSIONS = "resolved", "versions"
 BESIDE = {RESOLVED, VERSIONS}
-CONTENTS = {CONFIG, METRICS, RESULT, MODEL, EXPORTS, FIGURES, CHECKPOINTS, PROFILE, TENSORBOARD}
+CONTENTS = {CONFIG, METRICS, RESULT, MODEL, EXPORTS, FIGURES, CHECKPOINTS, PROFILE, SEEDS, TENSORBOARD}
 # A process that is killed leaves these.
 LEFT_BEHIND = {LOCK, *map(durable.beside_name, CONTENTS)}
 

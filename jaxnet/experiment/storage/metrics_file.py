@@ -48,6 +48,12 @@ def metrics_line(epoch: Epoch, metric: str) -> str:
         f"validation_{metric}": epoch.validation_metric,
         "seconds": round(epoch.seconds, 4),
     }
-    asked_for = {"skipped": epoch.skipped, "epsilon": epoch.epsilon, "diagnostics": epoch.diagnostics}
-    line |= {name: value for name, value in asked_for.items() if value is not None}
+    if_known = {
+        "learning_rate": epoch.learning_rate,
+        "skipped": epoch.skipped,
+        "epsilon": epoch.epsilon,
+        "diagnostics": epoch.diagnostics,
+        "seeds": epoch.seeds and {name.replace("metric", metric): values for name, values in epoch.seeds.items()},
+    }
+    line |= {name: value for name, value in if_known.items() if value is not None}
     return json.dumps(line, allow_nan=False)

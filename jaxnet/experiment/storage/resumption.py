@@ -59,7 +59,11 @@ def resume(
         if told["data"] != about["data"]:
             newest = checkpoint.folder(run, told["step"])
             raise BadInput(f"{newest}: was trained on other data than --data {about['config']['data']} holds now")
-        return _arrays(start._replace(losses=np.broadcast_to(start.losses.dtype.type(0), told["losses"])))
+        return _arrays(
+            start._replace(
+                losses=np.broadcast_to(start.losses.dtype.type(0), (told["losses"], *start.losses.shape[1:]))
+            )
+        )
 
     if not processes.by_first(lambda: bool(checkpoint.found(run))):
         processes.by_first(lambda: standing.require_no_epochs(run))

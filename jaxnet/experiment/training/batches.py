@@ -34,32 +34,38 @@ class Batches:
     ) -> None:
         self.examples = len(part.y)
         self.batch_size = min(batch_size, self.examples)
-        self.number = -(-self.examples // self.batch_size)
+        self.number = batches_in(self.examples, self.batch_size)
         self._key, self._padded = key, layout.padded(self._room())
         self._of_examples = None if part.loss_weights is None else part.loss_weights.astype(dtype)
+        seeds = key.size
         self._weights = self._weights_of_all()
         if part.x.on_disk:
             self.most = blocks.most_batches(part.x, self._padded, dtype)
             self._read = functools.partial(blocks.pieces, part.x, part.y, problem, dtype, layout)
         else:
-            self.most = max(1, PIECE_BYTES // (self._padded * blocks.example_bytes(part.x, dtype)))
-            self._read = _gathered(part, problem, dtype, layout)
+            self.most = max(1, PIECE_BYTES // (seeds * self._padded * blocks.example_bytes(part.x, dtype)))
+            self._read = _gathered(part, problem, dtype, layout, (None,) * (1 + key.ndim) + ("data",))
 
     def draw_by(self, key: jax.Array) -> None:
         """Another key decides from here on; a copy of it, that lies on no mesh."""
         self._key = jax.random.wrap_key_data(jnp.asarray(np.asarray(jax.random.key_data(key))))
 
     def order(self, epoch: int, redrawn: Sequence[tuple[int, int]] = ()) -> np.ndarray:
-        """Which examples make up each batch of an epoch, (batches, m).
+        """Which examples make up each batch of an epoch, (batches, m); of several keys (keys, batches, m).
 
         Args:
           epoch: counted from 0.
           redrawn: (first, number): the examples from batch `first` on are drawn anew, by the number.
         """
-        order = np.asarray(_order_of(self._key, epoch, self.examples, self.batch_size))
+        if self._key.ndim:
+            return np.stack([self._order_by(key, epoch, redrawn) for key in self._key])
+        return self._order_by(self._key, epoch, redrawn)
+
+    def _order_by(self, key, epoch, redrawn):
+        order = np.asarray(_order_of(key, epoch, self.examples, self.batch_size))
         for first, number in redrawn:
             ends, at = order.ravel()[: self.examples].copy(), first * self.batch_size
-            rest = _order_of(jax.random.fold_in(self._key, number), epoch, self.examples - at, self.examples - at)
+            rest = _order_of(jax.random.fold_in(key, number), epoch, self.examples - at, self.examples - at)
             ends[at:] = ends[at:][np.asarray(rest).ravel()]
             order = np.resize(ends, order.shape)
         return np.pad(order, ((0, 0), (0, self._padded - self.batch_size)), mode="edge")
@@ -71,12 +77,13 @@ class Batches:
 
     def _weights_of(self, order, first, end):
         weights = self._weights[first:end]
-        return weights if self._of_examples is None else weights * self._of_examples[order[first:end]]
+        return weights if self._of_examples is None else weights * self._of_examples[order[..., first:end, :]]
 
     def counts(self, order: np.ndarray) -> np.ndarray:
         """How many examples are in each batch, without what fills it up."""
-        counts = np.full(len(order), self.batch_size)
-        counts[-1] = self.examples - self.batch_size * (len(order) - 1)
+        batches = order.shape[-2]
+        counts = np.full(batches, self.batch_size)
+        counts[-1] = self.examples - self.batch_size * (batches - 1)
         return counts
 
     def _room(self):
@@ -92,6 +99,11 @@ class Batches:
         return np.pad(weights, ((0, 0), (0, self._padded - self.batch_size)))
 
 
+def batches_in(examples: int, batch_size: int) -> int:
+    """How many batches make up an epoch, the last of which may be smaller."""
+    return -(-examples // min(batch_size, examples))
+
+
 def blocks_of(part: Part, problem: Problem, dtype: str, layout: Layout) -> Callable[[], Iterable[Block]]:
     """() -> the examples of a part on the mesh: all in one block that stays there, or one after the other."""
     if part.x.on_disk:
@@ -100,13 +112,13 @@ def blocks_of(part: Part, problem: Problem, dtype: str, layout: Layout) -> Calla
     return lambda: [whole]
 
 
-def _gathered(part, problem, dtype, layout):
+def _gathered(part, problem, dtype, layout, places):
     """(order, cuts) -> inputs and targets, gathered from the whole part, which each device holds."""
     x, y = part.x.read(slice(None), dtype), problem.encode(part.y, dtype)
     on_device = [layout.put(lambda index, array=array: array[index], array.shape) for array in (x, y)]
     # The compiler's partitions gather what is theirs.
-    gather = jax.jit(lambda x, y, rows: (x[rows], y[rows]), out_shardings=layout.places(None, "data"))
-    return lambda order, cuts: (gather(*on_device, order[first:end]) for first, end in cuts)
+    gather = jax.jit(lambda x, y, rows: (x[rows], y[rows]), out_shardings=layout.places(*places))
+    return lambda order, cuts: (gather(*on_device, order[..., first:end, :]) for first, end in cuts)
 
 
 _order_of = jax.jit(epoch_order, static_argnums=(2, 3))

@@ -11,16 +11,19 @@ import numpy as np
 from jaxnet.experiment.data.problem import Problem, loss_of
 from jaxnet.experiment.data.split import Split
 from jaxnet.experiment.devices.mesh import Layout
-from jaxnet.experiment.options.schedule import NEVER, Schedule
+from jaxnet.experiment.options.cadence import NEVER, Cadence
 from jaxnet.experiment.training import updates
-from jaxnet.experiment.training.batches import Batches, blocks_of
+from jaxnet.experiment.training.batches import Batches, batches_in, blocks_of
+from jaxnet.experiment.training.cost import Cost, cost_of
 from jaxnet.experiment.training.diagnostics import make_diagnose
 from jaxnet.experiment.training.objective import Objective, copied, make_judge, make_objective
 from jaxnet.experiment.training.pauses import Pauses
 from jaxnet.experiment.training.poisson import batches_of
 from jaxnet.experiment.training.position import Epoch, Position, Trained, is_over
+from jaxnet.experiment.training.rates import learning_rate, make_told_rate
 from jaxnet.experiment.training.recipe import Recipe
 from jaxnet.experiment.training.retrace import Retrace
+from jaxnet.experiment.training.seeds import Together, judge_each, of_first, together
 from jaxnet.experiment.training.tracing import trace_steps
 from jaxnet.layer import Layer
 from jaxnet.training import TrainState
@@ -31,22 +34,26 @@ class Course(NamedTuple):
 
     Attributes:
       recipe: how the network is trained.
-      objective: what is trained.
+      objective: what is trained; of several seeds that of the first.
+      together: what is trained in each step.
       batches: of the training part.
-      judge: params -> validation loss, and accuracy or RMSE.
+      judge: params -> validation loss, and accuracy or RMSE; of each seed.
+      rate: which learning rate an update has, counted from 0; None where the optimizer chooses.
       diagnose: state -> what is told of the layers; None where nobody asks.
       layout: of the mesh.
-      schedule: of checkpoints, at which epochs are cut.
+      cadence: of checkpoints, at which epochs are cut.
       remedy: what messages advise where numbers are no longer finite.
     """
 
     recipe: Recipe
     objective: Objective
+    together: Together
     batches: Batches
-    judge: Callable[[Any], tuple[float, float]]
+    judge: Callable[[Any], Any]
+    rate: Callable[[int], float | None]
     diagnose: Callable[[TrainState], dict[str, Any]] | None
     layout: Layout
-    schedule: Schedule
+    cadence: Cadence
     remedy: str
 
 
@@ -56,10 +63,11 @@ def train(
     problem: Problem,
     parts: Split,
     layout: Layout,
-    schedule: Schedule = NEVER,
+    cadence: Cadence = NEVER,
     pause: Callable[[bool], bool] = lambda due: due,
     restore: Callable[[Position], Position] = lambda start: start,
     trace_to: Path | None = None,
+    tell: Callable[[Cost], None] = lambda cost: None,
 ) -> Iterator[Epoch | Position | Trained]:
     """Yields each `Epoch` as it ends, a `Position` when one is asked for, and last `Trained`.
 
@@ -69,23 +77,26 @@ def train(
       recipe: how the network is trained.
       net, problem, parts: what is trained, and on what.
       layout: of the mesh.
-      schedule: when a checkpoint is due; by default never.
+      cadence: when a checkpoint is due; by default never.
       pause: asked between pieces of an epoch, and told whether a checkpoint is due: whether to yield a position. After
         the first epoch, if there was none before, and at the end one is yielded in any case.
       restore: from the position at the start, which tells shapes and dtypes, to that where the run goes on.
       trace_to: a folder for the profile of a few steps, if any.
+      tell: is told what a step costs, once the first ones are compiled.
 
     Raises:
       Fault: when a loss or parameters are no longer finite, naming the step, and where in it that arose.
     """
-    course = _prepare(recipe, net, problem, parts, layout, schedule)
+    course = _prepare(recipe, net, problem, parts, layout, cadence)
     position = restore(_start(course))
     if recipe.budget is not None:
         # In no option: where the run goes on, its checkpoint alone has the key.
         course.batches.draw_by(position.state.key)
     if trace_to is not None:
-        trace_steps(trace_to, course.objective.steps, position.state, course.batches)
-    pauses, began = Pauses(pause, schedule, position.step), time.perf_counter() - position.seconds
+        trace_steps(trace_to, course.together.steps, position.state, course.batches)
+    if not is_over(position, recipe.epochs, recipe.early_stopping):
+        tell(_cost(course, position))
+    pauses, began = Pauses(pause, cadence, position.step), time.perf_counter() - position.seconds
     while not is_over(position, recipe.epochs, recipe.early_stopping):
         position = yield from _epoch(course, position, pauses, began)
         # Before anything is told of the first epoch: where an epoch is known, there is a place to go on from.
@@ -98,24 +109,38 @@ def train(
     yield Trained(position.kept, position.epochs[position.best_epoch - 1])
 
 
-def _prepare(recipe, net, problem, parts, layout, schedule):
+def _prepare(recipe, net, problem, parts, layout, cadence):
     """All that is decided, put in its place and compiled before the first step."""
     part, dtype = parts.train, recipe.parameters_dtype
     batch_size = min(recipe.batch_size, len(part.y))
     x = jax.ShapeDtypeStruct((1, *part.x.shape[1:]), dtype)
-    objective = make_objective(recipe, net, loss_of(problem), x, batch_size, layout)
-    batches = batches_of(recipe.budget, part, problem, batch_size, dtype, layout, objective.order_key)
+    number, loss = batches_in(len(part.y), batch_size), loss_of(problem)
+    objective = make_objective(recipe, net, loss, x, batch_size, layout, number)
+    every = together(recipe, net, loss, x, batch_size, layout, number, objective)
+    batches = batches_of(recipe.budget, part, problem, batch_size, dtype, layout, every.order_key)
     validation = blocks_of(parts.validation, problem, dtype, layout)
-    judge = make_judge(objective.net, objective.loss, problem, validation, layout)
+    judge = make_judge(objective.net, loss, problem, validation, layout)
     diagnose = make_diagnose(objective, part, problem, recipe.batch_size, dtype, layout) if recipe.diagnostics else None
-    return Course(recipe, objective, batches, judge, diagnose, layout, schedule, _remedy(recipe, problem))
+    if diagnose is not None and recipe.seeds > 1:
+        diagnose = of_first(diagnose)
+    rate, remedy = make_told_rate(recipe, number), _remedy(recipe, problem)
+    judge = judge_each(judge, recipe.seeds)
+    return Course(recipe, objective, every, batches, judge, rate, diagnose, layout, cadence, remedy)
 
 
 def _start(course):
     """The position before the first step."""
-    state = course.objective.state
-    best = copied(state.params) if course.recipe.early_stopping else ()
-    return Position(state, np.zeros(0, course.recipe.parameters_dtype), best, (), 0, 0.0)
+    state, recipe = course.together.state, course.recipe
+    best = copied(state.params) if recipe.early_stopping else ()
+    none = np.zeros((0, recipe.seeds) if recipe.seeds > 1 else 0, recipe.parameters_dtype)
+    return Position(state, none, best, (), 0, 0.0)
+
+
+def _cost(course, position):
+    """Of a step, as the first piece of the epoch runs them."""
+    retrace = _retrace(course, position)
+    (batch,) = course.batches.pieces(retrace.order, retrace.cuts[:1])
+    return cost_of(course.together.steps, position.state, *batch)
 
 
 def _epoch(
@@ -126,7 +151,7 @@ def _epoch(
     retrace = _retrace(course, start)
     state, losses = start.state, [start.losses]
     for (_, end), batch in zip(retrace.cuts, batches.pieces(retrace.order, retrace.cuts), strict=True):
-        state, metrics = course.objective.steps(state, *batch)
+        state, metrics = course.together.steps(state, *batch)
         # Not more than two pieces are handed to the device at a time.
         losses[-1] = retrace.settled(losses[-1])
         losses.append(metrics["loss"])
@@ -143,10 +168,11 @@ def _retrace(course, start):
     batches, epochs = course.batches, len(start.epochs)
     before = epochs * batches.number
     order = batches.order(epochs, _redrawn(start.rolled_back, before, batches.number))
-    cuts = course.schedule.cuts(len(start.losses), batches.number, before, batches.most)
+    cuts = course.cadence.cuts(len(start.losses), batches.number, before, batches.most)
     again = start._replace(state=copied(start.state))
     may_skip = course.recipe.on_nan == "skip"
-    return Retrace(course.objective, course.layout, batches, may_skip, course.remedy, order, cuts, again)
+    first_seed = course.recipe.seed if course.recipe.seeds > 1 else None
+    return Retrace(course.objective, course.layout, batches, may_skip, course.remedy, order, cuts, again, first_seed)
 
 
 def _redrawn(rolled_back, before, batches):
@@ -159,15 +185,22 @@ def _ended(course, retrace, state, losses, began):
     start, steps = retrace.start, sum(map(len, losses[1:]))
     retrace.require_some_kept(state, steps)
     state = state._replace(epoch=state.epoch + 1)
-    train_loss = _mean(np.concatenate(losses), course.batches.counts(retrace.order))
-    validation_loss, value = course.judge(state.params)
-    if not np.isfinite(validation_loss):
-        raise retrace.invalid(state, steps)
+    train_loss, (validation_loss, value) = (
+        _mean(np.concatenate(losses), course.batches.counts(retrace.order)),
+        course.judge(state.params),
+    )
+    if not np.isfinite(validation_loss).all():
+        raise retrace.invalid(state, steps, validation_loss)
     measured = None if course.diagnose is None else course.diagnose(state)
     seconds, skipped = time.perf_counter() - began, updates.skipped(state.opt_state)
+    # A batch that was passed over leaves the optimizer's count as it was.
+    rate = course.rate(max(0, int(state.step) - (skipped or 0) - 1))
+    told = {"train_loss": train_loss, "validation_loss": validation_loss, "validation_metric": value}
+    means = (float(np.mean(values)) for values in told.values())
+    seeds = {name: list(map(float, values)) for name, values in told.items()} if course.recipe.seeds > 1 else None
     budget = course.recipe.budget
     epsilon = None if budget is None else budget.spent(int(state.step))
-    epoch = Epoch(len(start.epochs) + 1, train_loss, validation_loss, value, seconds, skipped, measured, epsilon)
+    epoch = Epoch(len(start.epochs) + 1, *means, seconds, skipped, measured, epsilon, rate, seeds)
     position = start._replace(
         state=state, losses=start.losses[:0], epochs=(*start.epochs, epoch), seconds=epoch.seconds
     )
@@ -178,7 +211,12 @@ def _ended(course, retrace, state, losses, began):
 
 
 def _mean(losses, counts):
-    """Over the examples of an epoch, from the means over its batches; batches that were passed over do not count."""
+    """Over the examples of an epoch, from the means over its batches; batches that were passed over do not count.
+
+    Of several seeds, of which none passes over any, one for each.
+    """
+    if losses.ndim == 2:
+        return np.average(losses, axis=0, weights=counts)
     seen = np.isfinite(losses) & (counts > 0)
     return float(np.average(losses[seen], weights=counts[seen])) if seen.any() else np.inf
 
@@ -186,6 +224,6 @@ def _mean(losses, counts):
 def _remedy(recipe, problem):
     if problem.loss == "binary_cross_entropy":
         return "it is not where a sigmoid rounds to 0 for 1, or to 1 for 0; use --loss sigmoid_binary_cross_entropy"
-    rate = updates.learning_rate(recipe)
+    rate = learning_rate(recipe)
     lower = "give a --learning-rate" if rate is None else f"lower --learning-rate ({rate:g})"
     return f"{lower} or look for extreme values in the data"

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jaxnet import feedback, gradient, per_example
 from jaxnet.experiment.data.problem import Problem
@@ -15,6 +16,7 @@ from jaxnet.experiment.training import updates
 from jaxnet.experiment.training.blocks import Block
 from jaxnet.experiment.training.budget import secret_words, with_keys
 from jaxnet.experiment.training.recipe import Recipe
+from jaxnet.experiment.training.smoothing import smoothed, with_plain_samples
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
 from jaxnet.parameters import sides_of
@@ -29,7 +31,7 @@ class Objective(NamedTuple):
     Attributes:
       net: as it is judged and saved.
       trained_net: as it is trained, in mixed precision where that is asked for.
-      loss: of an example.
+      loss: of an example, as it is trained.
       value_and_grad: `(params, x, y, weights=None) -> (J, grads)` of the trained network.
       steps: as `jaxnet.make_steps` makes them; the state stays where it is on the mesh.
       state: at the start.
@@ -45,8 +47,52 @@ class Objective(NamedTuple):
     order_key: jax.Array
 
 
+class Parts(NamedTuple):
+    """What steps are made of.
+
+    Attributes:
+      net, loss: as they are trained.
+      optimizer: of the recipe.
+      value_and_grad: from (net, loss), as `make_steps` takes it.
+      sides: of the parameters, see `parameters.sides_of`.
+    """
+
+    net: Layer
+    loss: Loss
+    optimizer: optax.GradientTransformationExtraArgs
+    value_and_grad: Callable[[Layer, Loss], Callable[..., Any]]
+    sides: Any
+
+
+def make_parts(
+    recipe: Recipe,
+    net: Layer,
+    loss: Loss,
+    x: jax.ShapeDtypeStruct,
+    batch_size: int,
+    batches: int,
+    noise: jax.Array,
+    back: jax.Array,
+) -> Parts:
+    """What the recipe asks for, with these keys of noise and of random feedback weights; see `make_objective`."""
+    trained_net = mixed_precision(net) if recipe.dtype == "bfloat16" else net
+    trained_loss = smoothed(loss, recipe.label_smoothing)
+    blank = jax.eval_shape(net.init, back)
+    sides = sides_of(net, blank, x)
+    curved = with_plain_samples(trained_loss, loss)
+    optimizer = updates.make_optimizer(recipe, trained_net, curved, batch_size, noise, sides, x, batches)
+    value_and_grad = make_value_and_grad(recipe, trained_net, blank, x, batch_size, back)
+    return Parts(trained_net, trained_loss, optimizer, value_and_grad, sides)
+
+
 def make_objective(
-    recipe: Recipe, net: Layer, loss: Loss, x: jax.ShapeDtypeStruct, batch_size: int, layout: Layout
+    recipe: Recipe,
+    net: Layer,
+    loss: Loss,
+    x: jax.ShapeDtypeStruct,
+    batch_size: int,
+    layout: Layout,
+    batches: int = 1,
 ) -> Objective:
     """What the recipe asks for, with parameters and optimizer state on the mesh.
 
@@ -56,25 +102,23 @@ def make_objective(
       x: its inputs, as shapes alone.
       batch_size: examples in a batch, without what fills it up.
       layout: of the mesh.
+      batches: in an epoch.
     """
-    trained_net = mixed_precision(net) if recipe.dtype == "bfloat16" else net
     start, order_key, noise, back = keys_of(np.uint32(recipe.seed))
+    parts = make_parts(recipe, net, loss, x, batch_size, batches, noise, back)
     blank = jax.eval_shape(net.init, start)
-    sides = sides_of(net, blank, x)
-    optimizer = updates.make_optimizer(recipe, trained_net, loss, batch_size, noise, sides, x)
-    of_params = layout.of_params(net, blank, sides)
+    of_params = layout.of_params(net, blank, parts.sides)
     params = jax.jit(net.init, out_shardings=of_params)(start)
-    create = partial(TrainState.create, optimizer=optimizer)
+    create = partial(TrainState.create, optimizer=parts.optimizer)
     places = layout.of_state(jax.eval_shape(create, blank, key=order_key), of_params)
     state = jax.jit(create, out_shardings=places)(params, key=order_key)
     if recipe.budget is not None:
         state = jax.jit(with_keys, out_shardings=places)(state, secret_words())
-    value_and_grad = make_value_and_grad(recipe, trained_net, params, x, batch_size, back)
-    steps = make_steps(trained_net, loss, optimizer, value_and_grad=value_and_grad)
+    steps = make_steps(parts.net, parts.loss, parts.optimizer, value_and_grad=parts.value_and_grad)
     # A place for every array: the compiler may otherwise move the state about, and then compiles again.
     steps = jax.jit(steps, donate_argnums=0, out_shardings=(places, layout.places()))
-    of_batch = value_and_grad(trained_net, loss)
-    return Objective(net, trained_net, loss, of_batch, steps, state, order_key)
+    of_batch = parts.value_and_grad(parts.net, parts.loss)
+    return Objective(net, parts.net, parts.loss, of_batch, steps, state, order_key)
 
 
 def make_judge(
@@ -103,7 +147,7 @@ def make_value_and_grad(
 
     Args:
       recipe: the options.
-      net, params: the network, and its parameters at the start.
+      net, params: the network, and its parameters' shapes.
       x: its inputs, as shapes alone.
       batch_size: examples in a batch, without what fills it up.
       key: of random feedback weights.
@@ -167,7 +211,7 @@ def copied(tree: Any) -> Any:
 
 # Compiled as one, here and where parameters and state are made: one by one, operations take longer to compile.
 @jax.jit
-def keys_of(seed: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+def keys_of(seed: Any) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Of the parameters' start, the order of the examples and layers' draws, noise, and random feedback weights."""
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(4))
     return keys[0], keys[1], keys[2], keys[3]

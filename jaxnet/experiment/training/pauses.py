@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 
-from jaxnet.experiment.options.schedule import Schedule
+from jaxnet.experiment.options.cadence import Cadence
 from jaxnet.experiment.training.position import Position
 
 
@@ -12,17 +12,17 @@ class Pauses:
 
     Args:
       ask: is told whether a checkpoint is due, and says whether to yield a position.
-      schedule: of checkpoints.
+      cadence: of checkpoints.
       step: where the run begins or goes on.
     """
 
-    def __init__(self, ask: Callable[[bool], bool], schedule: Schedule, step: int) -> None:
-        self._ask, self._schedule = ask, schedule
+    def __init__(self, ask: Callable[[bool], bool], cadence: Cadence, step: int) -> None:
+        self._ask, self._cadence = ask, cadence
         self._since, self._last = time.monotonic(), step
 
     def asked(self, step: int, epoch: int | None = None) -> bool:
         """Whether to give the position after so many steps, and after an epoch that has just ended, if one has."""
-        return self._ask(self._schedule.due(step, epoch, self._since))
+        return self._ask(self._cadence.due(step, epoch, self._since))
 
     def give(self, position: Position) -> Iterator[Position]:
         """Yields the position, and goes on when it is saved."""

@@ -19,6 +19,9 @@ class Epoch(NamedTuple):
       skipped: batches passed over so far, with `--on-nan skip`; else None.
       diagnostics: with `--diagnostics`; else None.
       epsilon: what all steps so far spent, with `--private-epsilon`; else None.
+      learning_rate: of the epoch's last update; None where the optimizer chooses one for each step.
+      seeds: of several seeds, whose means the numbers above are, `train_loss`, `validation_loss` and
+        `validation_metric` of each; else None.
     """
 
     number: int
@@ -29,6 +32,8 @@ class Epoch(NamedTuple):
     skipped: int | None = None
     diagnostics: dict[str, Any] | None = None
     epsilon: float | None = None
+    learning_rate: float | None = None
+    seeds: dict[str, list[float]] | None = None
 
 
 class Trained(NamedTuple):
@@ -43,7 +48,7 @@ class Position(NamedTuple):
 
     Attributes:
       state: of the training.
-      losses: of the epoch's batches so far.
+      losses: of the epoch's batches so far; of several seeds (batches, seeds).
       best: the parameters with the least validation loss, where early stopping looks for them.
       epochs: those that have ended.
       best_epoch: after which `best` stood; 0 before there is one.
@@ -68,6 +73,11 @@ class Position(NamedTuple):
     def kept(self) -> Any:
         """The parameters that a run would keep that ended here."""
         return self.best if self.best_epoch else self.state.params
+
+    @property
+    def kept_epoch(self) -> Epoch | None:
+        """After which those stood; None before the first has ended."""
+        return self.epochs[self.best_epoch - 1] if self.epochs else None
 
     @property
     def is_best(self) -> bool:

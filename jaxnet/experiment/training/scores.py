@@ -15,10 +15,10 @@ from jaxnet.experiment.training.blocks import Block
 from jaxnet.layer import Layer
 
 
-def predict_and_judge(
-    net: Layer, params: Any, problem: Problem, blocks: Callable[[], Iterable[Block]], layout: Layout
-) -> tuple[np.ndarray, float]:
-    """The predictions for all examples of the blocks, as `Problem.predict` makes them, and the mean loss."""
+def make_predict_and_judge(
+    net: Layer, problem: Problem, blocks: Callable[[], Iterable[Block]], layout: Layout
+) -> Callable[[Any], tuple[np.ndarray, float]]:
+    """params -> the predictions for all examples of the blocks, as `Problem.predict` makes them, and the mean loss."""
     loss = loss_of(problem)
 
     @partial(jax.jit, out_shardings=layout.places())
@@ -26,12 +26,15 @@ def predict_and_judge(
         z = net.apply(params, x)
         return z, weights * loss.forward(z, y)
 
-    outputs, losses = [], []
-    for x, y, weights, _, rows in blocks():
-        z, values = jax.device_get(outputs_and_losses(params, x, y, weights))
-        outputs.append(problem.predict(jnp.asarray(z[:rows])))
-        losses.append(values[:rows])
-    return np.concatenate(outputs), float(np.concatenate(losses).mean())
+    def predict_and_judge(params):
+        outputs, losses = [], []
+        for x, y, weights, _, rows in blocks():
+            z, values = jax.device_get(outputs_and_losses(params, x, y, weights))
+            outputs.append(problem.predict(jnp.asarray(z[:rows])))
+            losses.append(values[:rows])
+        return np.concatenate(outputs), float(np.concatenate(losses).mean())
+
+    return predict_and_judge
 
 
 def scores(problem: Problem, predicted: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -> dict[str, Any]:

@@ -8,23 +8,15 @@ import optax
 from jaxtyping import PyTree
 
 from jaxnet import optimizers
+from jaxnet.experiment.training.rates import rate_by_step
 from jaxnet.experiment.training.recipe import Recipe
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
 from jaxnet.parameters import Sides
 
 DECOUPLED = ("adamw", "nadamw", "lion")
-RATES = {"sgd": 0.1, "momentum": 0.01, "nesterov": 0.01, "adagrad": 0.01, "lion": 3e-4}
-USUAL_RATE = 1e-3
 # Gradients that are not finite, one after the other.
 NEVER_ACCEPTED = 2**31 - 1
-
-
-def learning_rate(recipe: Recipe) -> float | None:
-    """The one that was asked for, or what suits the optimizer; None where that chooses for itself."""
-    if recipe.learning_rate is not None or recipe.optimizer == "kfac":
-        return recipe.learning_rate
-    return RATES.get(recipe.optimizer, USUAL_RATE)
 
 
 def weight_decay(recipe: Recipe) -> float:
@@ -42,16 +34,18 @@ def make_optimizer(
     key: jax.Array,
     sides: PyTree[Sides],
     inputs: PyTree[Any] = None,
+    batches: int = 1,
 ) -> optax.GradientTransformationExtraArgs:
     """The optimizer of the recipe. Weight decay is for weights: it spares biases, and whatever else is none.
 
     Args:
       recipe: names it.
-      net, loss: what K-FAC takes the curvature of.
+      net, loss: what K-FAC takes the curvature of, with samples of what the network predicts.
       batch_size: examples in a batch, without what fills it up.
       key: of the noise, and of K-FAC's labels.
       sides: of the network's parameters, see `parameters.sides_of`.
       inputs: the network's, as shapes alone, by which K-FAC makes its state; None where the parameters' shapes tell it.
+      batches: in an epoch, which the learning rate's schedule counts.
     """
     kfac = partial(
         optimizers.kfac,
@@ -65,7 +59,10 @@ def make_optimizer(
         inputs=inputs,
         key=key,
     )
-    optimizer = _without_noise(recipe, kfac, jax.tree.map(lambda of_one: of_one.is_weight, sides))
+    is_weight = jax.tree.map(lambda of_one: of_one.is_weight, sides)
+    optimizer = _of_gradients(recipe, rate_by_step(recipe, batches), kfac, is_weight)
+    if recipe.clip_gradient is not None:
+        optimizer = optax.chain(optax.clip_by_global_norm(recipe.clip_gradient), optimizer)
     if recipe.noise_multiplier:
         assert recipe.clip_examples is not None
         noise = optimizers.private_noise(recipe.clip_examples, recipe.noise_multiplier, batch_size, key)
@@ -80,15 +77,18 @@ def skipped(opt_state: optax.OptState) -> int | None:
     return int(opt_state.total_notfinite) if isinstance(opt_state, optax.ApplyIfFiniteState) else None
 
 
-def _without_noise(recipe, kfac, is_weight):
-    rate, decay = learning_rate(recipe), weight_decay(recipe)
+def _of_gradients(recipe, rate, kfac, is_weight):
+    """The optimizer that is named, of gradients as it is given them."""
+    decay = weight_decay(recipe)
+    given = {"b1": recipe.beta1, "b2": recipe.beta2}
+    betas = {name: value for name, value in given.items() if value is not None}
     if recipe.optimizer in DECOUPLED:
-        return getattr(optax, recipe.optimizer)(rate, weight_decay=decay, mask=is_weight)
+        return getattr(optax, recipe.optimizer)(rate, weight_decay=decay, mask=is_weight, **betas)
     optimizer = {
         "sgd": lambda: optax.sgd(rate),
         "momentum": lambda: optax.sgd(rate, momentum=0.9),
         "nesterov": lambda: optax.sgd(rate, momentum=0.9, nesterov=True),
-        "adam": lambda: optax.adam(rate),
+        "adam": lambda: optax.adam(rate, **betas),
         "rmsprop": lambda: optax.rmsprop(rate),
         "adagrad": lambda: optax.adagrad(rate),
         "kfac": lambda: kfac(rate),

@@ -12,11 +12,13 @@ from own_layers import gain
 from short_runs import train
 
 import jaxnet as jn
-from jaxnet.experiment.commands.train import device, recipe_of
+from jaxnet.experiment.commands.train import device
 from jaxnet.experiment.console.errors import Failure
-from jaxnet.experiment.options.train_config import Feedback, Optimizer, TrainConfig
+from jaxnet.experiment.options.optimizer_options import Optimizer
+from jaxnet.experiment.options.train_config import Feedback, TrainConfig
 from jaxnet.experiment.storage import model
 from jaxnet.experiment.training import objective
+from jaxnet.experiment.training.recipe import recipe_of
 from jaxnet.experiment.training.updates import make_optimizer
 from jaxnet.parameters import sides_of
 

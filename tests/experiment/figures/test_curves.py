@@ -32,6 +32,25 @@ def test_the_epoch_whose_parameters_are_kept_is_marked_in_both_panels(tmp_path, 
     assert named == ["training", "validation", "parameters kept, epoch 2"]
 
 
+def test_a_rate_that_changes_has_a_panel_and_several_seeds_have_bands(tmp_path, drawn):
+    seeds = {"train_loss": [0.5, 1.0], "validation_loss": [1.0, 3.0], "validation_metric": [0.25, 0.5]}
+    epochs = [Epoch(n, 0.75, 2.0, 0.375, 1.0, learning_rate=1 / n, seeds=seeds) for n in (1, 2)]
+    curves.draw_curves(tmp_path / "loss.png", epochs, PROBLEM, epochs[1], "training, labels smoothed")
+    curves.draw_curves(tmp_path / "loss.png", epochs[:1], PROBLEM, epochs[0])
+    (left, right, rate), (_, of_one_epoch) = (figure.axes for figure in drawn)
+    assert rate.lines[0].get_xydata().tolist() == [[1, 1], [2, 0.5]]
+    ends = [band.get_paths()[0].get_extents().intervaly.tolist() for band in (*left.collections, *right.collections)]
+    assert ends == [[0.5, 1], [1, 3], [25, 50]]
+    named = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert named == [
+        "training, labels smoothed",
+        "validation",
+        "lowest to highest of 2 seeds",
+        "parameters kept, epoch 2",
+    ]
+    assert len(of_one_epoch.collections) == 1
+
+
 def test_layers_differ_in_colour_in_dashes_and_in_marker(tmp_path, drawn):
     layers = [{"gradient_norm": 1.0, "update_to_weight": 0.1, "dead": 0.0, "saturated": 0.5} for _ in range(28)]
     epochs = [Epoch(n, 1.0, 1.0, 0.5, 1.0, diagnostics={"layers": layers}) for n in range(1, 31)]

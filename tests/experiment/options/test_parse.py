@@ -40,9 +40,16 @@ def test_every_option_is_read():
         "epochs": 3,
         "early_stopping": 2,
         "seed": 11,
+        "seeds": 1,
         "dtype": "float64",
         "backward": "hand",
         "feedback": "random",
+        "schedule": "warmup-cosine",
+        "warmup": "2epochs",
+        "final_learning_rate": 0.001,
+        "decay_epochs": 3,
+        "clip_gradient": 1.5,
+        "label_smoothing": 0.1,
         "scale": "range",
         "stream": True,
         "out": "somewhere",
@@ -67,7 +74,8 @@ def test_every_option_is_read():
     of_resnet = {"model": "resnet", "blocks": 3}
     of_parts = {"validation_fraction": 0.25, "test_fraction": 0.5, "clip_examples": 2.5, "noise_multiplier": 1.5}
     of_private = {"clip_examples": 1.0, "clip_layers": True, "private_epsilon": 3.0, "private_delta": 1e-6}
-    each = (options, of_parts, of_kfac, of_positions, of_cnn, of_resnet, of_private)
+    of_adam = {"optimizer": "adam", "beta1": 0.8, "beta2": 0.99}
+    each = (options, of_parts, of_adam, of_kfac, of_positions, of_cnn, of_resnet, of_private)
     assert {name for of_one in each for name in of_one} == {field.name for field in dataclasses.fields(TrainConfig)}
     for chosen in each:
         line = []

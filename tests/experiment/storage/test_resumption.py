@@ -21,8 +21,8 @@ from on_disk import three_classes
 import jaxnet as jn
 from jaxnet.experiment.commands.train import run
 from jaxnet.experiment.console.errors import BadInput, Failure, Terminated
+from jaxnet.experiment.options.cadence import Cadence
 from jaxnet.experiment.options.resumed import restored
-from jaxnet.experiment.options.schedule import Schedule
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage import checkpoint, folder
 from jaxnet.experiment.storage.manifest import sealed
@@ -93,7 +93,16 @@ CASES = {
     "noise": {"optimizer": "sgd", "clip_examples": 1.0, "noise_multiplier": 0.5},
     "feedback in float64": {"feedback": "direct", "dtype": "float64"},
     "early stopping": {"early_stopping": 2, "epochs": 12, "learning_rate": 0.1, "checkpoint_every": "7"},
-    "bfloat16, at epochs": {"dtype": "bfloat16", "checkpoint_every": "1epoch"},
+    "two seeds": {"seeds": 2, "early_stopping": 2, "learning_rate": 0.05, "batch_size": 53, "checkpoint_every": "3"},
+    "bfloat16, at epochs, with a rate that rises and falls": {
+        "dtype": "bfloat16",
+        "checkpoint_every": "1epoch",
+        "schedule": "warmup-cosine",
+        "warmup": "9",
+        "clip_gradient": 0.5,
+        "label_smoothing": 0.1,
+        "beta2": 0.99,
+    },
 }
 
 
@@ -134,7 +143,7 @@ def test_a_finished_run_goes_on_with_more_epochs(tmp_path):
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
 def test_a_signal_saves_inside_of_an_epoch_and_the_run_goes_on(number, kind, plain, tmp_path, monkeypatch):
     monkeypatch.setattr("jaxnet.experiment.training.batches.PIECE_BYTES", 16 * 4 * 4 * 3)
-    cuts, handed_out = Schedule.cuts, []
+    cuts, handed_out = Cadence.cuts, []
 
     def cut(*arguments):
         for piece in cuts(*arguments):
@@ -144,7 +153,7 @@ def test_a_signal_saves_inside_of_an_epoch_and_the_run_goes_on(number, kind, pla
         return cuts(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Schedule, "cuts", cut)
+        patched.setattr(Cadence, "cuts", cut)
         with pytest.raises(kind, match=r"checkpoints/step-0000000\d\d, but no model; --resume .* goes on$"):
             run(options(tmp_path / "run"))
     # The first one is of the first epoch's end.

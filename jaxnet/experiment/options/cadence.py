@@ -9,7 +9,7 @@ from jaxnet.experiment.console.errors import BadInput
 UNITS = {"": "steps", "steps": "steps", "s": "seconds", "epoch": "epochs", "epochs": "epochs"}
 
 
-class Schedule(NamedTuple):
+class Cadence(NamedTuple):
     """Every so many steps, seconds or epochs; 0 of them: never.
 
     Attributes:
@@ -21,7 +21,7 @@ class Schedule(NamedTuple):
     unit: str
 
     @classmethod
-    def read(cls, text: str) -> "Schedule":
+    def read(cls, text: str) -> "Cadence":
         """From '500' or '500steps', '60s', '2epochs', or '0'.
 
         Raises:
@@ -67,4 +67,4 @@ class Schedule(NamedTuple):
         return step % self.every == 0
 
 
-NEVER = Schedule(0, "steps")
+NEVER = Cadence(0, "steps")

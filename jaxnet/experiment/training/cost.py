@@ -1,0 +1,35 @@
+"""What a step of training costs, as the compiler counts it for the program that training runs."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+
+class Cost(NamedTuple):
+    """Of one step.
+
+    Attributes:
+      operations: floating-point ones, as XLA counts them; None where it does not.
+      state: bytes of parameters and optimizer.
+      temporary: bytes that the program needs besides what it is given; None where the compiler does not tell.
+    """
+
+    operations: float | None
+    state: int
+    temporary: int | None
+
+
+def cost_of(steps: Callable[..., Any], state: Any, *batches: Any) -> Cost:
+    """The cost of a jitted scan over batches, whose body counts once: of a step.
+
+    The call with these arguments that follows finds the program compiled.
+
+    Args:
+      steps: jitted.
+      state, batches: its arguments, of which none is taken over.
+    """
+    compiled = steps.lower(state, *batches).compile()
+    memory, counted = compiled.memory_analysis(), compiled.cost_analysis() or {}
+    held = sum(leaf.nbytes for leaf in jax.tree.leaves((state.params, state.opt_state)))
+    return Cost(counted.get("flops"), held, getattr(memory, "temp_size_in_bytes", None))
