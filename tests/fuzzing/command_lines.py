@@ -65,7 +65,7 @@ RIGHT = {
     "process_id": ("0",),
     "part": ("train", "validation", "test", "all"),
     "run": (samples.RUN, samples.STOPPED, samples.NUMBERS),
-    "seeds": ("1",),
+    "seeds": ("1", "2"),
     "folder": (".", samples.RUN),
     "features": ("x",),
     "drop": ("x",),

@@ -1,6 +1,5 @@
 """What a step of training costs, as the compiler counts it for the program that training runs."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +19,7 @@ class Cost(NamedTuple):
     temporary: int | None
 
 
-def cost_of(steps: Callable[..., Any], state: Any, *batches: Any) -> Cost:
+def cost_of(steps: Any, state: Any, *batches: Any) -> Cost:
     """The cost of a jitted scan over batches, whose body counts once: of a step.
 
     The call with these arguments that follows finds the program compiled.

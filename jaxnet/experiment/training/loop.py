@@ -94,9 +94,9 @@ def train(
         course.batches.draw_by(position.state.key)
     if trace_to is not None:
         trace_steps(trace_to, course.together.steps, position.state, course.batches)
+    pauses, began = Pauses(pause, cadence, position.step), time.perf_counter() - position.seconds
     if not is_over(position, recipe.epochs, recipe.early_stopping):
         tell(_cost(course, position))
-    pauses, began = Pauses(pause, cadence, position.step), time.perf_counter() - position.seconds
     while not is_over(position, recipe.epochs, recipe.early_stopping):
         position = yield from _epoch(course, position, pauses, began)
         # Before anything is told of the first epoch: where an epoch is known, there is a place to go on from.
@@ -196,11 +196,11 @@ def _ended(course, retrace, state, losses, began):
     # A batch that was passed over leaves the optimizer's count as it was.
     rate = course.rate(max(0, int(state.step) - (skipped or 0) - 1))
     told = {"train_loss": train_loss, "validation_loss": validation_loss, "validation_metric": value}
-    means = (float(np.mean(values)) for values in told.values())
+    means = [float(np.mean(values)) for values in told.values()]
     seeds = {name: list(map(float, values)) for name, values in told.items()} if course.recipe.seeds > 1 else None
     budget = course.recipe.budget
     epsilon = None if budget is None else budget.spent(int(state.step))
-    epoch = Epoch(len(start.epochs) + 1, *means, seconds, skipped, measured, epsilon, rate, seeds)
+    epoch = Epoch._make((len(start.epochs) + 1, *means, seconds, skipped, measured, epsilon, rate, seeds))
     position = start._replace(
         state=state, losses=start.losses[:0], epochs=(*start.epochs, epoch), seconds=epoch.seconds
     )

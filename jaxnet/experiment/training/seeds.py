@@ -20,7 +20,7 @@ from jaxnet.losses import Loss
 from jaxnet.training import TrainState, make_steps
 
 # Which of a state's parts have an axis of seeds.
-AXES: Any = TrainState(params=0, opt_state=0, key=0, epoch=None, step=None)
+AXES = TrainState._make(None if name in ("epoch", "step") else 0 for name in TrainState._fields)
 
 
 class Together(NamedTuple):
