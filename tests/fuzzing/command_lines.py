@@ -45,6 +45,7 @@ RIGHT = {
     "decay_epochs": ("1", "3"),
     "beta1": ("0", "0.9"),
     "beta2": ("0.99",),
+    "accumulate": ("1", "3", str(2**40)),
     "clip_gradient": ("1", "1e-300", "1e18"),
     "label_smoothing": ("0", "0.1"),
     "batch_size": ("1000", "16", str(2**40)),

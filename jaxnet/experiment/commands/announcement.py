@@ -118,7 +118,8 @@ def _print_recipe(recipe, batches):
     through = "" if recipe.feedback == "transpose" else f" through {WAYS_BACK[recipe.feedback]}"
     betas = "".join(f", {name} {getattr(recipe, name):g}" for name in BETAS if getattr(recipe, name) is not None)
     told = f"{recipe.optimizer}{betas}, {chosen}, weight decay {decay:g}"
-    say(f"optimizer  {told}, backward by {recipe.backward}{through}")
+    many = f", an update for every {recipe.accumulate} batches" if recipe.accumulate > 1 else ""
+    say(f"optimizer  {told}, backward by {recipe.backward}{through}{many}")
     if recipe.schedule != "constant":
         say(f"schedule   {_schedule(recipe, rate, batches)}")
     if recipe.clip_gradient is not None:
@@ -152,9 +153,9 @@ def _print_budget(budget, recipe, config, examples):
 
 def _schedule(recipe, rate, batches):
     rising, steps = rates.warmup_steps(recipe, batches), rates.last_step(recipe, batches)
-    ahead = f"up to {rate:g} in {rising:,} steps, then " if rising else ""
-    beyond = ", and stays" if recipe.epochs * batches > steps else ""
-    return f"{ahead}down to {recipe.final_learning_rate:g} at step {steps:,} by half a cosine{beyond}"
+    ahead = f"up to {rate:g} in {rising:,} updates, then " if rising else ""
+    beyond = ", and stays" if recipe.epochs * batches // recipe.accumulate > steps else ""
+    return f"{ahead}down to {recipe.final_learning_rate:g} at update {steps:,} by half a cosine{beyond}"
 
 
 def print_cost(cost: Cost) -> None:

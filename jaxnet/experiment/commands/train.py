@@ -145,7 +145,7 @@ def _with_end_of_decay(config):
 
 def _require_fit(recipe, examples):
     """Refuses what of the options does not go with the data."""
-    rates.require_fall(recipe, batches_in(len(examples.parts.train.y), recipe.batch_size))
+    rates.require_updates(recipe, batches_in(len(examples.parts.train.y), recipe.batch_size))
     if recipe.label_smoothing and not examples.problem.classes:
         raise BadInput(
             f"--label-smoothing {recipe.label_smoothing:g}: is for classes, and --data {examples.name} has numbers to "

@@ -33,7 +33,7 @@ class OptimizerOptions:
     """How the learning rate goes on. cosine: it falls along half a cosine, step by step, to --final-learning-rate;
     warmup-cosine: before that it rises to --learning-rate."""
     warmup: str | None = None
-    """warmup-cosine: for how long the rate rises, as 500 (steps) or 2epochs; by default a twentieth of the steps of
+    """warmup-cosine: for how long the rate rises, as 500 (updates) or 2epochs; by default a twentieth of the steps of
     --decay-epochs."""
     final_learning_rate: float = 0.0
     """cosine, warmup-cosine: where the rate ends."""
@@ -49,6 +49,8 @@ class OptimizerOptions:
     and lion, which apply it beside the gradient; 0 for the others, which add it to the gradient."""
     clip_gradient: float | None = None
     """Shorten the gradient of all parameters together to this length at most, before the optimizer sees it."""
+    accumulate: int = 1
+    """Average the gradients of so many batches for one update: as a batch so many times as large, in less memory."""
     kfac_interval: int = 5
     """kfac: how many updates the inverses of its matrices serve."""
     kfac_factor_interval: int = 1
@@ -60,7 +62,7 @@ class OptimizerOptions:
     """kfac: take each layer's weight and bias together."""
 
     def __post_init__(self) -> None:
-        for name in ("kfac_interval", "kfac_factor_interval", "decay_epochs"):
+        for name in ("kfac_interval", "kfac_factor_interval", "decay_epochs", "accumulate"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise BadInput(f"{option(name)}: expected an integer of at least 1, got {value}")
@@ -100,6 +102,8 @@ class OptimizerOptions:
             raise BadInput(
                 f"--schedule {self.schedule}: kfac chooses a learning rate for each step; give a --learning-rate"
             )
+        if self.accumulate > 1 and self.learning_rate is None:
+            raise BadInput("--accumulate: kfac chooses its learning rates by one batch; give a --learning-rate")
         if self.clip_gradient is not None:
             raise BadInput("--clip-gradient: kfac chooses its steps' lengths itself; use another --optimizer")
 

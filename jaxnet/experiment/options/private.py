@@ -42,6 +42,7 @@ def _breaking(config):
     return {
         "--noise-multiplier": "it is found from --private-epsilon" if config.noise_multiplier else None,
         "--optimizer kfac": "sees the examples beside the noise" if config.optimizer == "kfac" else None,
+        "--accumulate": "an example may be in several batches of one update" if config.accumulate > 1 else None,
         "--diagnostics": "tells of single layers' gradients without noise" if config.diagnostics else None,
         f"--on-nan {config.on_nan}": (
             "what is done then depends on the examples, and steps made twice are paid twice"

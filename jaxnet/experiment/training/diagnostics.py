@@ -30,7 +30,7 @@ GRID = (-1e4, *(k / 4 for k in range(-32, 33)), 1e4)
 
 
 def make_diagnose(
-    objective: Objective, part: Part, problem: Problem, batch_size: int, dtype: str, layout: Layout
+    objective: Objective, part: Part, problem: Problem, batch_size: int, dtype: str, layout: Layout, batches: int = 1
 ) -> Callable[[TrainState], dict[str, Any]]:
     """state -> what metrics.jsonl holds as 'diagnostics'; see the README.
 
@@ -38,6 +38,7 @@ def make_diagnose(
       objective: of the run.
       part: of whose first examples a batch is taken for gradient and update, and up to `EXAMPLES` for flat units.
       problem, batch_size, dtype, layout: of the run; the dtype is that of the parameters.
+      batches: for one update, which here are all the same one.
     """
     batch, many = (blocks.block(part, slice(0, size), problem, dtype, layout)[:3] for size in (batch_size, EXAMPLES))
 
@@ -46,7 +47,8 @@ def make_diagnose(
         x, y, weights = batch
         weights = weights / weights.sum()
         _, grads = objective.value_and_grad(state.params, x, y, weights)
-        after, _ = objective.steps(state, x[None], y[None], weights[None])
+        repeated = (jnp.broadcast_to(array, (batches, *array.shape)) for array in (x, y, weights))
+        after, _ = objective.steps(state, *repeated)
         updates = jax.tree.map(jnp.subtract, after.params, state.params)
         layers = _of_layers(objective.net, (state.params, grads, updates), *many)
         return {"gradient_norm": optax.tree.norm(grads), "layers": layers}

@@ -38,7 +38,7 @@ class Course(NamedTuple):
       together: what is trained in each step.
       batches: of the training part.
       judge: params -> validation loss, and accuracy or RMSE; of each seed.
-      rate: which learning rate an update has, counted from 0; None where the optimizer chooses.
+      rate: which learning rate the last update had, after so many batches; None where the optimizer chooses.
       diagnose: state -> what is told of the layers; None where nobody asks.
       layout: of the mesh.
       cadence: of checkpoints, at which epochs are cut.
@@ -95,10 +95,9 @@ def train(
     if trace_to is not None:
         trace_steps(trace_to, course.together.steps, position.state, course.batches)
     pauses, began = Pauses(pause, cadence, position.step), time.perf_counter() - position.seconds
-    if not is_over(position, recipe.epochs, recipe.early_stopping):
-        tell(_cost(course, position))
+    tellings = iter([tell])
     while not is_over(position, recipe.epochs, recipe.early_stopping):
-        position = yield from _epoch(course, position, pauses, began)
+        position = yield from _epoch(course, position, pauses, began, next(tellings, None))
         # Before anything is told of the first epoch: where an epoch is known, there is a place to go on from.
         yield from pauses.first(position)
         yield position.epochs[-1]
@@ -120,12 +119,16 @@ def _prepare(recipe, net, problem, parts, layout, cadence):
     batches = batches_of(recipe.budget, part, problem, batch_size, dtype, layout, every.order_key)
     validation = blocks_of(parts.validation, problem, dtype, layout)
     judge = make_judge(objective.net, loss, problem, validation, layout)
-    diagnose = make_diagnose(objective, part, problem, recipe.batch_size, dtype, layout) if recipe.diagnostics else None
-    if diagnose is not None and recipe.seeds > 1:
-        diagnose = of_first(diagnose)
+    diagnose = _diagnose(recipe, objective, part, problem, layout) if recipe.diagnostics else None
     rate, remedy = make_told_rate(recipe, number), _remedy(recipe, problem)
     judge = judge_each(judge, recipe.seeds)
     return Course(recipe, objective, every, batches, judge, rate, diagnose, layout, cadence, remedy)
+
+
+def _diagnose(recipe, objective, part, problem, layout):
+    dtype, batches = recipe.parameters_dtype, recipe.accumulate
+    diagnose = make_diagnose(objective, part, problem, recipe.batch_size, dtype, layout, batches)
+    return diagnose if recipe.seeds == 1 else of_first(diagnose)
 
 
 def _start(course):
@@ -136,21 +139,16 @@ def _start(course):
     return Position(state, none, best, (), 0, 0.0)
 
 
-def _cost(course, position):
-    """Of a step, as the first piece of the epoch runs them."""
-    retrace = _retrace(course, position)
-    (batch,) = course.batches.pieces(retrace.order, retrace.cuts[:1])
-    return cost_of(course.together.steps, position.state, *batch)
-
-
 def _epoch(
-    course: Course, start: Position, pauses: Pauses, began: float
+    course: Course, start: Position, pauses: Pauses, began: float, tell: Callable[[Cost], None] | None
 ) -> Generator[Epoch | Position | Trained, None, Position]:
     """Trains from a position to the end of its epoch, which the position that is returned tells of last."""
     batches, before = course.batches, len(start.epochs) * course.batches.number
     retrace = _retrace(course, start)
     state, losses = start.state, [start.losses]
     for (_, end), batch in zip(retrace.cuts, batches.pieces(retrace.order, retrace.cuts), strict=True):
+        if tell is not None:
+            tell, _ = None, tell(cost_of(course.together.steps, state, *batch))
         state, metrics = course.together.steps(state, *batch)
         # Not more than two pieces are handed to the device at a time.
         losses[-1] = retrace.settled(losses[-1])
@@ -194,7 +192,7 @@ def _ended(course, retrace, state, losses, began):
     measured = None if course.diagnose is None else course.diagnose(state)
     seconds, skipped = time.perf_counter() - began, updates.skipped(state.opt_state)
     # A batch that was passed over leaves the optimizer's count as it was.
-    rate = course.rate(max(0, int(state.step) - (skipped or 0) - 1))
+    rate = course.rate(int(state.step) - (skipped or 0))
     told = {"train_loss": train_loss, "validation_loss": validation_loss, "validation_metric": value}
     means = [float(np.mean(values)) for values in told.values()]
     seeds = {name: list(map(float, values)) for name, values in told.items()} if course.recipe.seeds > 1 else None

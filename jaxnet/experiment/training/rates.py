@@ -27,7 +27,7 @@ def learning_rate(recipe: Recipe) -> float | None:
 
 def last_step(recipe: Recipe, batches: int) -> int:
     """After how many updates the rate is where it ends, of so many batches in an epoch."""
-    return (recipe.decay_epochs or recipe.epochs) * batches
+    return (recipe.decay_epochs or recipe.epochs) * batches // recipe.accumulate
 
 
 def warmup_steps(recipe: Recipe, batches: int) -> int:
@@ -37,21 +37,29 @@ def warmup_steps(recipe: Recipe, batches: int) -> int:
     if recipe.warmup is None:
         return max(1, round(WARMUP * last_step(recipe, batches)))
     count, unit = read_warmup(recipe.warmup)
-    return count * (batches if unit == "epochs" else 1)
+    return count * batches // recipe.accumulate if unit == "epochs" else count
 
 
-def require_fall(recipe: Recipe, batches: int) -> None:
-    """Refuses a rate that rises for so long that there is no step left in which it falls.
+def require_updates(recipe: Recipe, batches: int) -> None:
+    """Refuses a rate that rises for so long that there is no update left in which it falls, and too few for one.
 
     Raises:
       BadInput: saying so.
     """
+    seen = min(recipe.epochs, recipe.decay_epochs or recipe.epochs) * batches
+    if recipe.accumulate > seen:
+        raise BadInput(
+            f"--accumulate {recipe.accumulate}: there are {seen} batches, {batches} in an epoch, and so no update; "
+            "accumulate fewer"
+        )
     rising, steps = warmup_steps(recipe, batches), last_step(recipe, batches)
+    if recipe.schedule == "constant":
+        return
     if rising >= steps:
         asked = "--warmup" if recipe.warmup is None else f"--warmup {recipe.warmup}"
         raise BadInput(
-            f"{asked}: comes to {rising} steps, and the rate is at its end after {steps}, of {batches} in an epoch; "
-            "warm up for less, or train for more --epochs"
+            f"{asked}: comes to {rising} updates, and the rate is at its end after {steps}, with {batches} batches in "
+            "an epoch; warm up for less, or train for more --epochs"
         )
 
 
@@ -78,9 +86,9 @@ def rate_by_step(recipe: Recipe, batches: int) -> float | optax.Schedule | None:
 
 
 def make_told_rate(recipe: Recipe, batches: int) -> Callable[[int], float | None]:
-    """(k) -> the rate of update k, to six digits, as it is told of an epoch; None where the optimizer has its own."""
+    """(batches seen) -> the rate of the last update, to six digits; None where the optimizer has its own."""
     rate = rate_by_step(recipe, batches)
     if not callable(rate):
-        return lambda step: rate
+        return lambda seen: rate
     compiled = jax.jit(rate)
-    return lambda step: float(f"{float(compiled(step)):.6g}")
+    return lambda seen: float(f"{float(compiled(max(0, seen // recipe.accumulate - 1))):.6g}")

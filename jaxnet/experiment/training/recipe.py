@@ -21,6 +21,7 @@ class Recipe(NamedTuple):
       warmup: for how long it rises, as '500' or '2epochs'; None: a twentieth of all steps.
       final_learning_rate, decay_epochs: where it ends, and after how many epochs; None: after `epochs`.
       clip_gradient: the length of the whole gradient, at most.
+      accumulate: the gradients of how many batches make an update.
       label_smoothing: the share of each label that all classes get alike.
       kfac_interval, kfac_factor_interval: how many updates K-FAC's inverses, and its factors, serve.
       kfac_positions: 'expand' or 'reduce'.
@@ -51,6 +52,7 @@ class Recipe(NamedTuple):
     beta2: float | None
     weight_decay: float | None
     clip_gradient: float | None
+    accumulate: int
     label_smoothing: float
     kfac_interval: int
     kfac_factor_interval: int

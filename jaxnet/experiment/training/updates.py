@@ -8,6 +8,7 @@ import optax
 from jaxtyping import PyTree
 
 from jaxnet import optimizers
+from jaxnet.experiment.training.accumulation import accumulated
 from jaxnet.experiment.training.rates import rate_by_step
 from jaxnet.experiment.training.recipe import Recipe
 from jaxnet.layer import Layer
@@ -65,8 +66,11 @@ def make_optimizer(
         optimizer = optax.chain(optax.clip_by_global_norm(recipe.clip_gradient), optimizer)
     if recipe.noise_multiplier:
         assert recipe.clip_examples is not None
-        noise = optimizers.private_noise(recipe.clip_examples, recipe.noise_multiplier, batch_size, key)
+        examples = batch_size * recipe.accumulate
+        noise = optimizers.private_noise(recipe.clip_examples, recipe.noise_multiplier, examples, key)
         optimizer = optax.chain(noise, optimizer)
+    if recipe.accumulate > 1:
+        optimizer = accumulated(optimizer, recipe.accumulate)
     if recipe.on_nan == "skip":
         optimizer = optax.apply_if_finite(optimizer, max_consecutive_errors=NEVER_ACCEPTED)
     return optax.with_extra_args_support(optimizer)

@@ -40,6 +40,34 @@ def test_more_epochs_leave_the_end_of_the_fall_where_it_was_and_go_on_at_the_fin
         np.testing.assert_array_equal(one, other)
 
 
+def test_gradients_of_several_batches_are_that_of_one_as_large(tmp_path):
+    changes = {
+        "data": "iris",
+        "schedule": "cosine",
+        "final_learning_rate": 0.01,
+        "optimizer": "sgd",
+        "clip_examples": 0.5,
+        "noise_multiplier": 0.1,
+        "clip_gradient": 0.4,
+        "diagnostics": True,
+    }
+    (_, whole, lines), (_, parts, told) = (
+        train(tmp_path / f"{size}", **changes, batch_size=size, accumulate=15 // size) for size in (15, 5)
+    )
+    for line, of_parts in zip(lines, told, strict=True):
+        assert of_parts["learning_rate"] == line["learning_rate"]
+        for name in ("train_loss", "validation_loss"):
+            # In float32, summed in another order.
+            assert of_parts[name] == pytest.approx(line[name], rel=1e-5)
+        assert all(layer["update_to_weight"] > 0 for layer in of_parts["diagnostics"]["layers"])
+    assert parts["test_loss"] == pytest.approx(whole["test_loss"], rel=1e-5)
+
+
+def test_kfac_takes_the_mean_of_several_gradients_with_a_rate_of_ones_own(tmp_path):
+    _, _, lines = train(tmp_path, data="iris", optimizer="kfac", learning_rate=0.1, accumulate=2, epochs=3)
+    assert lines[-1]["train_loss"] < 0.95 * lines[0]["train_loss"]
+
+
 def test_what_a_step_costs_is_told_of_the_program_that_is_compiled_anyway(tmp_path, capsys, compilations):
     train(tmp_path, data="iris", epochs=2, hidden=(8,), optimizer="sgd", backward="autodiff")
     (line,) = re.findall(r"^a step     (.*)$", capsys.readouterr().out, re.MULTILINE)

@@ -36,6 +36,11 @@ from jaxnet.experiment.options.train_config import TrainConfig
         {"optimizer": "kfac", "clip_gradient": 1.0},
         "--clip-gradient: kfac chooses its steps' lengths itself; use another --optimizer",
     ),
+    (
+        {"optimizer": "kfac", "accumulate": 2},
+        "--accumulate: kfac chooses its learning rates by one batch; give a --learning-rate",
+    ),
+    ({"accumulate": 0}, "--accumulate: expected an integer of at least 1, got 0"),
     ({"clip_gradient": float("nan")}, "--clip-gradient: expected a positive number up to 1e+18, got nan"),
     ({"beta2": 1.0}, "--beta2: expected a number of at least 0 and below 1, got 1.0"),
     (

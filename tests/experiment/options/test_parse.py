@@ -49,6 +49,7 @@ def test_every_option_is_read():
         "final_learning_rate": 0.001,
         "decay_epochs": 3,
         "clip_gradient": 1.5,
+        "accumulate": 4,
         "label_smoothing": 0.1,
         "scale": "range",
         "stream": True,
@@ -147,6 +148,10 @@ def test_no_hidden_layer_is_a_linear_model():
         (
             "--private-epsilon 3 --clip-examples 1 --diagnostics",
             "--diagnostics: tells of single layers' gradients without noise; leave it out with --private-epsilon",
+        ),
+        (
+            "--private-epsilon 3 --clip-examples 1 --accumulate 2",
+            "--accumulate: an example may be in several batches of one update; leave it out with --private-epsilon",
         ),
         (
             "--private-epsilon 3 --clip-examples 1 --on-nan skip",
