@@ -14,12 +14,12 @@ class Accumulated(NamedTuple):
 
     Attributes:
       total: the sum of the gradients since the last one.
-      count: of how many batches.
+      seen: of how many batches.
       inner: the optimizer's state.
     """
 
     total: Any
-    count: Int[Array, ""]
+    seen: Int[Array, ""]
     inner: Any
 
 
@@ -38,18 +38,18 @@ def accumulated(optimizer: optax.GradientTransformation, batches: int) -> optax.
     def init(params):
         return Accumulated(jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.int32), inner.init(params))
 
-    def update(grads, state, params=None, **seen):
+    def update(grads, state, params=None, **beside):
         total = jax.tree.map(jnp.add, state.total, grads)
         nothing = jax.tree.map(jnp.zeros_like, total)
 
         def due(state):
             mean = jax.tree.map(lambda leaf: leaf / batches, total)
-            updates, of_inner = inner.update(mean, state.inner, params, **seen)
-            return updates, Accumulated(nothing, jnp.zeros_like(state.count), of_inner)
+            updates, of_inner = inner.update(mean, state.inner, params, **beside)
+            return updates, Accumulated(nothing, jnp.zeros_like(state.seen), of_inner)
 
         def early(state):
-            return nothing, Accumulated(total, state.count + 1, state.inner)
+            return nothing, Accumulated(total, state.seen + 1, state.inner)
 
-        return lax.cond(state.count + 1 == batches, due, early, state)
+        return lax.cond(state.seen + 1 == batches, due, early, state)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -148,7 +148,8 @@ def _epoch(
     state, losses = start.state, [start.losses]
     for (_, end), batch in zip(retrace.cuts, batches.pieces(retrace.order, retrace.cuts), strict=True):
         if tell is not None:
-            tell, _ = None, tell(cost_of(course.together.steps, state, *batch))
+            tell(cost_of(course.together.steps, state, *batch))
+            tell = None
         state, metrics = course.together.steps(state, *batch)
         # Not more than two pieces are handed to the device at a time.
         losses[-1] = retrace.settled(losses[-1])
