@@ -17,7 +17,7 @@ from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.training.batches import blocks_of
 from jaxnet.experiment.training.loop import train
 from jaxnet.experiment.training.position import Trained
-from jaxnet.experiment.training.scores import predict_and_judge, scores
+from jaxnet.experiment.training.scores import make_predict_and_judge, scores
 
 NETS: tuple[Any, ...] = ("mlp", "cnn")
 EPSILONS, DELTA, CLIP = (3.0, 8.0), 1e-5, 1.0
@@ -68,7 +68,7 @@ def _both(model, epsilon, seed):
     *_, trained = train(recipe, network.net, problem, parts, layout)
     assert isinstance(trained, Trained)
     test = blocks_of(parts.test, problem, "float32", layout)
-    predicted, _ = predict_and_judge(network.net, trained.params, problem, test, layout)
+    predicted, _ = make_predict_and_judge(network.net, problem, test, layout)(trained.params)
     ours = scores(problem, predicted, parts.test.y)["accuracy"]
     return (ours, _by_opacus(model, recipe.budget, parts, seed)), recipe.noise_multiplier
 
