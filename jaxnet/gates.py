@@ -5,8 +5,8 @@
     silu''(z) = s (1 - s) (2 + z (1 - 2 s))       gelu''(z) = (2 - z^2) f
 
 Activations multiply by them, and so do layers with two halves. All are right far out: 1 - s is s(-z), which has its
-digits where s has rounded to 1; F is of erfc, which has them where F is nearly 0; and where z^2 may overflow, z is cut
-off, far behind where the exponential has become 0.
+digits where s has rounded to 1, and the greater of both is 1 without the lesser; F is of erfc, which has them where F
+is nearly 0; and where z^2 may overflow, z is cut off, far behind where the exponential has become 0.
 """
 
 import math

@@ -8,14 +8,16 @@ and back, with dr = sum_k dn_k c_k and dr/dc_j = -r^3 c_j / d, and since every c
 
     dc_j = r dn_j - (r^3 c_j / d) sum_k dn_k c_k = r (dn_j - n_j mean(dn n))          dx_j = dc_j - mean dc
 
-With u_j = dn_j - mean dn and q = mean(dn n) the second derivative of sum_k dn_k n_k by x is
+where mean dc = r mean dn, since the mean of n is 0. With u_j = dn_j - mean dn and q = mean(dn n) the second derivative
+of sum_k dn_k n_k by x is
 
     -r^2 ((u n^T + n u^T) / d + q (I - 1 1^T / d) - (3 q / d) n n^T),
 
 and without step 1, of x r, the same with u = dn and I.
 
-All is computed in float32 at least. The numbers are shifted by their least and divided by their largest before they are
-squared, so that equal numbers have variance 0 exactly, and no square overflows or vanishes. Neither changes n.
+All is computed in float32 at least. The numbers are shifted by their least, so that equal numbers have variance 0
+exactly. Before they are squared they are divided by their mean above it; or, where no mean is subtracted, by their
+largest: no square overflows or vanishes. Neither changes n.
 """
 
 from typing import Any

@@ -448,8 +448,10 @@ def test_numpy_arrays_are_taken_for_parameters_and_input(key):
     assert per_example.mean(dparams).W.shape == (4, 3, 2)
 
 
-def test_its_gradient_costs_what_autodiffs_does_and_a_clipped_one_little_more():
-    """Counted by the compiler, never run."""
+def test_its_gradient_costs_what_autodiffs_does_and_a_clipped_one_little_more(monkeypatch):
+    """Counted by the compiler, never run; without scans, the body of which it counts once."""
+    scan = jax.lax.scan
+    monkeypatch.setattr(jax.lax, "scan", lambda *a, **options: scan(*a, **options, unroll=True))
     net = jn.chain(
         jn.conv(1, 16, (3, 3)), jn.relu, jn.conv(16, 32, (3, 3), stride=2), jn.relu, jn.conv(32, 32, (3, 3), stride=2)
     )
@@ -475,5 +477,5 @@ def test_its_gradient_costs_what_autodiffs_does_and_a_clipped_one_little_more():
         )
     )
     assert operations[1] <= 1.001 * operations[0]
-    assert operations[2] <= 1.05 * operations[0]
+    assert operations[2] <= 1.06 * operations[0]
     assert memory[1] <= memory[0]
