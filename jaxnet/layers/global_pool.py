@@ -12,7 +12,7 @@ from jaxnet.arrays import require_cotangent, require_floating
 from jaxnet.factored.layouts import rows_of
 from jaxnet.layer import Layer
 from jaxnet.norms import long_type
-from jaxnet.over_time import Sequences, alive_in, apart
+from jaxnet.over_time import alive_in, apart
 from jaxnet.standardised import laid_out
 
 
@@ -27,7 +27,9 @@ class PositionsCache(NamedTuple):
     lengths: Array | None
 
 
-def global_mean_forward(params: tuple[()], x: Sequences) -> tuple[Float[Array, "m c"], PositionsCache]:
+def global_mean_forward(
+    params: tuple[()], x: Float[Array, "m *t c"] | tuple[Float[Array, "m t c"], Int[Array, " m"]]
+) -> tuple[Float[Array, "m c"], PositionsCache]:
     """y_c = sum_t x_tc / T, over T positions; of a tuple (x, lengths) over an example's own ones."""
     x, lengths = apart(x)
     x = jnp.asarray(x)
