@@ -29,5 +29,11 @@ def beside(scores: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def through(change: Any, lists: dict[str, Any]) -> dict[str, Any]:
-    """What a function makes of each of the lists."""
-    return {name: through(change, one) if isinstance(one, dict) else change(one) for name, one in lists.items()}
+    """What a function makes of each of the lists; None where a score is, as that of a class without examples."""
+
+    def of(one):
+        if isinstance(one, dict):
+            return through(change, one)
+        return None if None in one else change(one)
+
+    return {name: of(one) for name, one in lists.items()}
