@@ -21,7 +21,7 @@ HEADER = (
     "optimizer",
     "epochs",
     "best\nvalidation\nloss (epoch)",
-    "validation\nscore",
+    "its\nscore",
     "test\nscore (epoch)",
 )
 
