@@ -9,6 +9,7 @@ from jaxnet.experiment.console.errors import BadInput, did_you_mean, exit_status
 COMMANDS = {
     "train": "train a network on real data",
     "predict": "predict with a trained network",
+    "generate": "write text with a trained network",
     "export": "take a trained network elsewhere",
     "compare": "compare runs in a table and a figure",
     "runs": "list runs with their scores",
@@ -36,7 +37,7 @@ def _run():
 
 
 def _help():
-    commands = (f"  {name:9}{what}" for name, what in COMMANDS.items())
+    commands = (f"  {name:10}{what}" for name, what in COMMANDS.items())
     return "\n".join(
         ["usage: jaxnet COMMAND ...", "", *commands, "", "jaxnet COMMAND --help lists a command's options."]
     )

@@ -46,6 +46,7 @@ OPTIONAL = {
     "scipy",
     "pandas",
     "dp_accounting",
+    "tokenizers",
 }
 
 

@@ -12,8 +12,8 @@ VOCABULARY, LENGTH = 7, 6
 SMALL = {"width": 8, "heads": 2, "depth": 2, "length": LENGTH}
 
 
-def over_time(layer, **options):
-    return jn.chain(jn.embedding(VOCABULARY, 8), layer(8, 8, **options), layer(8, 8), jn.dense(8, VOCABULARY))
+def over_time():
+    return jn.chain(jn.embedding(VOCABULARY, 8), jn.gru(8, 8), jn.lstm(8, 8), jn.rnn(8, 8), jn.dense(8, VOCABULARY))
 
 
 def few_keys():
@@ -24,11 +24,11 @@ def few_keys():
 
 NETWORKS = {
     "transformer": lambda: jn.transformer(VOCABULARY, **SMALL, tied=True, dropout=0.3),
-    "rotary": lambda: jn.transformer(VOCABULARY, **SMALL, positions="rotary", repeat=False, recompute=True),
+    "rotary": lambda: jn.transformer(
+        VOCABULARY, **{**SMALL, "depth": 1}, positions="rotary", repeat=False, recompute=True
+    ),
     "few keys": few_keys,
-    "gru": lambda: over_time(jn.gru),
-    "lstm": lambda: over_time(jn.lstm),
-    "rnn": lambda: over_time(jn.rnn, activation="relu"),
+    "over time": over_time,
 }
 
 

@@ -16,12 +16,13 @@ ROOT = Path(__file__).parents[1]
 HELP = """\
 usage: jaxnet COMMAND ...
 
-  train    train a network on real data
-  predict  predict with a trained network
-  export   take a trained network elsewhere
-  compare  compare runs in a table and a figure
-  runs     list runs with their scores
-  check    check every step of the backward pass
+  train     train a network on real data
+  predict   predict with a trained network
+  generate  write text with a trained network
+  export    take a trained network elsewhere
+  compare   compare runs in a table and a figure
+  runs      list runs with their scores
+  check     check every step of the backward pass
 
 jaxnet COMMAND --help lists a command's options.
 """
@@ -51,7 +52,9 @@ def test_the_version_is_told(run):
 
 
 def test_a_typo_in_a_command_is_one_line(run):
-    expected = "error: trian: expected one of train, predict, export, compare, runs, check; did you mean train?\n"
+    expected = (
+        "error: trian: expected one of train, predict, generate, export, compare, runs, check; did you mean train?\n"
+    )
     assert run("trian") == (errors.BadInput.status, "", expected)
 
 

@@ -113,6 +113,7 @@ BAD = {
     ("train", "--data", "a.csv"): "--data a.csv: no such file or folder",
     ("train", "--epochs", "0"): "--epochs: expected an integer of at least 1, got 0",
     ("predict", "nowhere", "--data", "digits"): "nowhere: no such folder; expected the folder of a finished run",
+    ("generate", "nowhere"): "nowhere: no such folder; expected the folder of a finished run",
     ("export", "a" * 300): f"{'a' * 300}: the name is too long; expected a shorter one",
     ("compare", "nowhere", "there"): "nowhere: no such folder; expected the folder of a run",
 }

@@ -15,6 +15,7 @@ from fuzzing.case import ODD_TEXTS, Case, broken_text
 from jaxnet.experiment.commands.check import CheckConfig
 from jaxnet.experiment.commands.compare import CompareConfig
 from jaxnet.experiment.commands.export import ExportConfig
+from jaxnet.experiment.commands.generate import GenerateConfig
 from jaxnet.experiment.commands.predict import PredictConfig
 from jaxnet.experiment.commands.runs import RunsConfig
 from jaxnet.experiment.console.errors import BadInput
@@ -25,6 +26,7 @@ SCRIPTS: dict[str, tuple[type, int]] = {
     "train.py": (TrainConfig, 60),
     "predict.py": (PredictConfig, 9),
     "export.py": (ExportConfig, 6),
+    "generate.py": (GenerateConfig, 5),
     "compare.py": (CompareConfig, 7),
     "runs.py": (RunsConfig, 4),
     "check_gradients.py": (CheckConfig, 5),
@@ -77,6 +79,13 @@ RIGHT = {
     "test_fraction": ("0.2", "1e-9", "0.999"),
     "group": ("a",),
     "weights": ("b", samples.TARGET),
+    "context": ("4",),
+    "width": ("4",),
+    "depth": ("1",),
+    "heads": ("2",),
+    "tokens": ("bytes", "characters"),
+    "epoch_steps": ("1",),
+    "length": ("3",),
 }
 # Without "--" before them.
 POSITIONAL = {"run", "what", "folder"}

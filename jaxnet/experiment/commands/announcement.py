@@ -20,6 +20,7 @@ from jaxnet.experiment.training.batches import batches_in
 from jaxnet.experiment.training.cost import Cost
 from jaxnet.experiment.training.recipe import Recipe
 
+PARTS = {"train": "training", "validation": "validation", "test": "test"}
 WAYS_BACK = {
     "random": "fixed random weights",
     "sign": "the signs of the weights",
@@ -53,6 +54,11 @@ def print_plan(
     devices, several = layout.mesh.shape, jax.process_count() > 1
     over = f", {devices['data']} for examples x {devices['model']} for neurons" if layout.mesh.size > 1 else ""
     say(f"device     {found}{over}" + (f", in {jax.process_count()} processes" if several else ""))
+    if examples.tokens is not None:
+        _print_text(examples, config)
+        say(f"network    {network}; {network.parameters:,} parameters")
+        _print_recipe(recipe, batches_in(parts.train.examples, recipe.batch_size))
+        return
     validation, test = (f"{len(part.y)}{_of(file)}" for part, file in _held_out(parts, config))
     counts = f"{len(parts.train.y)} training, {validation} validation, {test} test examples"
     streamed = ", streamed from disk" if config.stream else ""
@@ -89,6 +95,20 @@ def _weighted(parts, problem, config):
     weights = () if parts.class_weights is None else zip(problem.classes, parts.class_weights, strict=True)
     each = some([f"{name} {weight:.3g}" for name, weight in weights], 6)
     return "; ".join([*by_column, *([f"of classes, in losses: {each}"] if each else [])])
+
+
+def _print_text(examples, config):
+    """How long its parts are, and what an epoch is."""
+    parts, unit = examples.parts, examples.tokens.unit
+    lengths = (f"{len(getattr(parts, name).x.ids):,} {told}" for name, told in PARTS.items())
+    streamed = ", streamed from disk" if config.stream else ""
+    say(f"data       {examples.name}: {', '.join(lengths)} {unit}s, {len(examples.tokens.texts)} different{streamed}")
+    for note in examples.notes:
+        say(f"note       {note}")
+    windows, steps = parts.train.examples, -(-parts.train.examples // min(config.batch_size, parts.train.examples))
+    once = ", each once" if windows == parts.train.epoch.of_pass else ""
+    say(f"epoch      {windows:,} windows of {parts.train.x.context} {unit}s{once}, in {steps:,} steps")
+    say(f"problem    {examples.problem.kind}: {examples.problem.loss}, the mean of a window")
 
 
 def _counted(features):
@@ -187,7 +207,12 @@ def _score(result, name):
 
 def print_result(out: Path, result: dict[str, Any]) -> None:
     """What came of it, and where it is."""
-    if "test_accuracy" in result:
+    if "test_bits" in result:
+        unit = result["unit"]
+        for part in ("validation", "test"):
+            loss = f"{result[f'{part}_loss']:.4f} nats, {result[f'{part}_bits']:.4f} bits for each {unit}"
+            say(f"{part:11}{loss}, {100 * result[f'{part}_accuracy']:.2f}% foreseen")
+    elif "test_accuracy" in result:
         print_each(result)
     after = f"after epoch {result['kept_epoch']} of {result['epochs']}, {result['seconds']:.1f} s"
     told = ", ".join(_score(result, name) for name in SCORES if name in result)

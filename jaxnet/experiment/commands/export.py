@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from jaxnet.experiment.console import packages
 from jaxnet.experiment.console.errors import BadInput, Failure
@@ -76,14 +76,19 @@ def export(config: ExportConfig) -> Path:
     return out
 
 
-def function(trained: Model) -> Callable[[Float[Array, "m ..."]], Float[Array, "m o"]]:
+def function(trained: Model) -> Callable[[Shaped[Array, "m ..."]], Float[Array, "m *t o"]]:
     """From raw features to probabilities, (m, classes or labels), or values in the targets' units, (m, targets).
+
+    From ids (m, t) of a text to the probabilities of what follows each of them, (m, t, tokens).
 
     Raises:
       BadInput: when a feature or target has a scale that the parameters' dtype cannot hold.
     """
     net, dtype = trained.network.net, trained.dtype
     least, most = trained.scaling.bounds
+    if trained.tokens is not None:
+        params = jax.tree.map(jnp.asarray, trained.params)
+        return lambda ids: trained.problem.probabilities(net.apply(params, ids))
     # Features are named in a row; an example may have another shape.
     shift, factor = (array.reshape(trained.network.shape) for array in trained.scaling[:2])
     for scaling in (shift, factor, trained.problem.mean, trained.problem.scale):
@@ -153,5 +158,6 @@ def _description(trained):
 def _use(to, trained):
     if to == "stablehlo":
         shape = ", ".join(map(str, ("m", *trained.network.shape)))
-        return f"jax.export.deserialize(bytes).call(x) with x ({shape}) {trained.dtype}"
+        x = trained.network.inputs(1, trained.dtype)
+        return f"jax.export.deserialize(bytes).call(x) with x ({shape}) {x.dtype}"
     return f"{', '.join(_arrays(trained))}"

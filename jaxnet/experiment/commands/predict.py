@@ -59,6 +59,8 @@ def main() -> None:
 def predict(config: PredictConfig) -> None:
     """Writes a line for each example: the class and its probability and every class's, or the predicted values."""
     trained = model.load(newest.place(Path(config.run)))
+    if trained.tokens is not None:
+        raise BadInput(f"{config.run}: learnt text, and predicts what follows; `jaxnet generate` writes with it")
     out = Path(config.out) if config.out is not None else None
     if out is not None and out.exists() and not config.overwrite:
         raise BadInput(f"--out {out}: exists already; choose another name, or replace it with --overwrite")

@@ -2,13 +2,15 @@
 
 import os
 
+from jaxnet.experiment.commands import text_runs
 from jaxnet.experiment.console.errors import BadInput
-from jaxnet.experiment.data import matching, named
+from jaxnet.experiment.data import matching, named, texts
 from jaxnet.experiment.data.columns import CATEGORY
 from jaxnet.experiment.data.delimited import Selection
 from jaxnet.experiment.data.examples import Examples, prepare
 from jaxnet.experiment.data.split import FRACTIONS, Fractions
 from jaxnet.experiment.devices import processes
+from jaxnet.experiment.networks.architecture import ARCHITECTURES, architecture_of
 from jaxnet.experiment.options.train_config import TrainConfig
 
 
@@ -18,6 +20,8 @@ def prepared(config: TrainConfig) -> Examples:
     Raises:
       BadInput: when they cannot be read, or learnt with these options.
     """
+    if architecture_of(config.model).ids:
+        return processes.together(lambda: text_runs.examples_of(config))
     return prepare(
         processes.together(lambda: _load(config)),
         config.seed,
@@ -37,6 +41,9 @@ def fractions(config: TrainConfig) -> Fractions:
 
 
 def _load(config):
+    if texts.is_one(config.data):
+        of_text = " or ".join(name for name, one in ARCHITECTURES.items() if one.ids)
+        raise BadInput(f"--data {config.data}: is text; expected --model {of_text}, got {config.model}")
     apart = {"validation": config.validation, "test": config.test}
     for name, source in {"data": config.data, **apart}.items() if config.resume is not None else ():
         if source is not None and source not in named.NAMES and not os.path.exists(source):

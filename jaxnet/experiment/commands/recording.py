@@ -21,6 +21,7 @@ from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage import folder, model, resumption, standing
 from jaxnet.experiment.storage.metrics_file import Metrics
 from jaxnet.experiment.storage.model import Model
+from jaxnet.experiment.storage.samples import Samples
 from jaxnet.experiment.storage.tensorboard import Board
 from jaxnet.experiment.training.faults import Fault
 from jaxnet.experiment.training.loop import train
@@ -40,12 +41,14 @@ class Kept(NamedTuple):
       config: its options.
       data_hash: of the data, see `resumption.fingerprint`.
       model_of: from parameters, and the epoch after which they stood, to a model, of which each checkpoint holds one.
+      samples: of a run on text, what the network writes after each epoch; else None.
     """
 
     out: Path
     config: TrainConfig
     data_hash: str
     model_of: Callable[[Any, Epoch | None], Model]
+    samples: Samples | None = None
 
 
 def train_and_record(
@@ -70,7 +73,8 @@ def train_and_record(
             trace_to = out / folder.PROFILE if config.profile and record.fault is None else None
             try:
                 tell = print_cost if record.fault is None else lambda cost: None
-                for event in train(recipe, net, problem, parts, layout, cadence, pause, record.begin, trace_to, tell):
+                watch = pause, record.begin, trace_to, tell, record.look
+                for event in train(recipe, net, problem, parts, layout, cadence, *watch):
                     match event:
                         case Trained():
                             return event, record.epochs
@@ -100,7 +104,7 @@ class _Record(contextlib.ExitStack):
 
     def __init__(self, kept, metric):
         super().__init__()
-        self._out, self._config = kept.out, kept.config
+        self._out, self._config, self._samples, self._model_of = kept.out, kept.config, kept.samples, kept.model_of
         self._metrics, self._checkpoints = Metrics(kept.out, metric), _Checkpoints(kept)
         self._board = Board(kept.out, metric) if kept.config.tensorboard and processes.is_first() else None
         if self._board is not None:
@@ -122,6 +126,8 @@ class _Record(contextlib.ExitStack):
         if self._config.resume is not None:
             processes.by_first(lambda: folder.go_on(self._out, dataclasses.asdict(self._config)))
         processes.by_first(lambda: self._metrics.begin(position.epochs))
+        if self._samples is not None:
+            processes.by_first(lambda: self._samples.begin(len(position.epochs)))
         if self._board is not None:
             self._board.begin(position.epochs)
         return position._replace(rolled_back=self._rolled_back)
@@ -135,6 +141,12 @@ class _Record(contextlib.ExitStack):
             if self.fault is None:
                 raise
             raise Failure(f"{self.fault}; there is nothing to go back to: {error}") from None
+
+    def look(self, epoch, params):
+        """Writes what a network of text says after an epoch."""
+        if self._samples is not None:
+            trained = self._model_of(params)
+            processes.by_first(lambda: self._samples.add(epoch, trained))
 
     def add(self, epoch):
         """Writes an epoch's numbers."""

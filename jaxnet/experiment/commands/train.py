@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnet.experiment.commands import reading
+from jaxnet.experiment.commands import reading, text_runs
 from jaxnet.experiment.commands.announcement import print_plan, print_result
 from jaxnet.experiment.commands.cut_short import telling
 from jaxnet.experiment.commands.recording import Kept, train_and_record
@@ -29,6 +29,7 @@ from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.options.resumed import require_same, restored
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage import durable, exports, folder, model, standing
+from jaxnet.experiment.storage.samples import Samples
 from jaxnet.experiment.training import rates, updates
 from jaxnet.experiment.training.batches import batches_in, blocks_of
 from jaxnet.experiment.training.budget import budget_of
@@ -93,7 +94,7 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
         stack.enter_context(processes.alone_heard())
         stack.enter_context(jax.enable_x64(config.dtype == "float64"))
         examples = reading.prepared(config)
-        recipe = processes.together(lambda: with_budget(config, len(examples.parts.train.y)))
+        recipe = processes.together(lambda: with_budget(config, examples.parts.train.examples))
         if recipe.budget is not None:
             # A gradient's length has to be right, which shorter factors of products would not let it be.
             stack.enter_context(jax.default_matmul_precision("highest"))
@@ -145,7 +146,7 @@ def _with_end_of_decay(config):
 
 def _require_fit(recipe, examples):
     """Refuses what of the options does not go with the data."""
-    rates.require_updates(recipe, batches_in(len(examples.parts.train.y), recipe.batch_size))
+    rates.require_updates(recipe, batches_in(examples.parts.train.examples, recipe.batch_size))
     if recipe.label_smoothing and not examples.problem.classes:
         raise BadInput(
             f"--label-smoothing {recipe.label_smoothing:g}: is for classes, and --data {examples.name} has numbers to "
@@ -181,7 +182,7 @@ def _open_folder(config, recipe, examples, network, stack):
         **network.settled,
         "learning_rate": rates.learning_rate(recipe),
         "weight_decay": updates.weight_decay(recipe),
-        "batch_size": min(recipe.batch_size, len(examples.parts.train.y)),
+        "batch_size": min(recipe.batch_size, examples.parts.train.examples),
         "noise_multiplier": recipe.noise_multiplier,
     }
     return folder.make(dataclasses.asdict(config), resolved, stack)
@@ -212,11 +213,16 @@ def _fill(out, config, recipe, examples, network, layout):
             ),
             treatments=parts.treatments,
             left_out=examples.beside,
+            tokens=examples.tokens,
         )
 
-    kept = Kept(out, config, examples.joint_fingerprint, model_of)
+    samples = None if examples.tokens is None else Samples(out, network, config.seed)
+    kept = Kept(out, config, examples.joint_fingerprint, model_of, samples)
     trained, epochs = train_and_record(kept, recipe, network.net, problem, parts, layout)
     finished = model_of(trained.params, trained.kept)
+    if problem.positions:
+        result = text_runs.finish(out, finished, parts, epochs, trained.kept, layout)
+        return result | {"kept_epoch": trained.kept.number, "epochs": len(epochs), "device": device()}
     test = blocks_of(parts.test, problem, recipe.parameters_dtype, layout)
     predict_and_judge = make_predict_and_judge(network.net, problem, test, layout)
     each = [trained.params] if recipe.seeds == 1 else [of_seed(trained.params, k) for k in range(recipe.seeds)]

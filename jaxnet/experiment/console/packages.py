@@ -19,6 +19,7 @@ EXTRAS = {
     "export": {"flatbuffers": "flatbuffers", "safetensors": "safetensors"},
     "tensorboard": {"tensorboardX": "tensorboardX"},
     "privacy": {"dp_accounting": "dp-accounting"},
+    "text": {"tokenizers": "tokenizers"},
     "test": {
         "pytest": "pytest",
         "xdist": "pytest-xdist",

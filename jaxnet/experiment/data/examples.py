@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from jaxnet.experiment.data import texts, windows
 from jaxnet.experiment.data.fingerprint import fingerprint, joint
 from jaxnet.experiment.data.problem import Problem, pose
 from jaxnet.experiment.data.scaling import Scale
 from jaxnet.experiment.data.split import FRACTIONS, Fractions, Split, split
 from jaxnet.experiment.data.table import Table
+from jaxnet.experiment.data.tokens import Tokens
 from jaxnet.experiment.devices import processes
 from jaxnet.experiment.options.train_config import LossName, OutputActivation
 
@@ -25,6 +27,7 @@ class Examples(NamedTuple):
       fingerprint: of the raw data, by which they are known again.
       joint_fingerprint: of these and the files of validation and test part, if there are any.
       beside: columns of the file that are neither features nor targets, for whatever reason.
+      tokens: of a text; None for other data.
     """
 
     name: str
@@ -36,6 +39,35 @@ class Examples(NamedTuple):
     fingerprint: str
     joint_fingerprint: str
     beside: tuple[str, ...]
+    tokens: Tokens | None = None
+
+
+def prepare_text(
+    source: str, tokens: str, context: int, batch_size: int, epoch_steps: int | None, *, stream: bool
+) -> Examples:
+    """Reads a text, cuts it into tokens, and holds its end out.
+
+    Args:
+      source: see `texts.read`.
+      tokens, context, batch_size, epoch_steps, stream: of the options.
+
+    Raises:
+      BadInput: when it cannot be read, or is too short.
+    """
+    text = texts.read(source, tokens, stream=stream)
+    parts = windows.windows_of(text, context, batch_size, epoch_steps)
+    return Examples(
+        name=text.name,
+        left_out={},
+        notes=text.notes,
+        image=False,
+        problem=windows.next_token(text),
+        parts=parts,
+        fingerprint=text.fingerprint,
+        joint_fingerprint=text.fingerprint,
+        beside=(),
+        tokens=text.tokens,
+    )
 
 
 def prepare(

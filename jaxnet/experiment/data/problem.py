@@ -32,6 +32,7 @@ class Problem(NamedTuple):
       loss: the name of the loss in `jaxnet.losses`.
       output_activation: what follows the last layer.
       mean, scale: (targets,), regression only: the network is trained on (y - mean) / scale. For counts mean is 0.
+      positions: whether an example has a target at each of its positions, over which its loss is the mean.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class Problem(NamedTuple):
     output_activation: str
     mean: np.ndarray
     scale: np.ndarray
+    positions: bool = False
 
     @property
     def labels(self) -> bool:
@@ -117,7 +119,8 @@ class Problem(NamedTuple):
             return ((self.probabilities(z) >= LIKELY) == (y >= LIKELY)).astype(z.dtype).mean(axis=1)
         if self.loss != "softmax_cross_entropy_with_integer_labels":
             y = y[:, 0].astype(int) if self._one_probability else y.argmax(1)
-        return (self.probabilities(z).argmax(1) == y).astype(z.dtype)
+        right = (self.probabilities(z).argmax(-1) == y).astype(z.dtype)
+        return right.mean(-1) if self.positions else right
 
     def metric_of(self, measured: np.ndarray) -> float:
         """From the mean of `measure`: accuracy, or the RMSE over all targets in their own units."""
@@ -319,5 +322,7 @@ def scaled_to(problem: Problem, y: np.ndarray, weights: np.ndarray | None = None
 
 def loss_of(problem: Problem) -> losses.Loss:
     """The problem's loss function, with the options that it has by default."""
+    if problem.positions:
+        return losses.cross_entropy(over_positions="mean")
     loss = getattr(losses, problem.loss)
     return loss if isinstance(loss, losses.Loss) else loss()

@@ -1,7 +1,8 @@
 """Training, validation and test part of a table, scaled by the training part alone."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+import jax
 import numpy as np
 
 from jaxnet.experiment.console.errors import BadInput
@@ -24,20 +25,40 @@ FRACTIONS = Fractions()
 PARTS = ("training", "validation", "test")
 
 
+class OfEpoch(Protocol):
+    """Which examples of a part make up an epoch, where these are not all."""
+
+    @property
+    def examples(self) -> int:
+        """How many they are."""
+        ...
+
+    def rows(self, key: jax.Array) -> np.ndarray:
+        """Which they are, (examples,), by an epoch's key."""
+        ...
+
+
 class Part(NamedTuple):
     """Examples of a part.
 
     Attributes:
       x: scaled inputs (m, ...), on disk if the table's are.
-      y: targets as in the table.
+      y: targets as in the table; of a text windows too.
       weights: (m,), what each example counts in scores, 1 in the mean; None where all count 1.
       loss_weights: (m,), what it counts in the loss, 1 in the mean, with its class's weight if there are any.
+      epoch: which of them make up an epoch; None for all.
     """
 
     x: Source
-    y: np.ndarray
+    y: Any
     weights: np.ndarray | None = None
     loss_weights: np.ndarray | None = None
+    epoch: OfEpoch | None = None
+
+    @property
+    def examples(self) -> int:
+        """How many an epoch has."""
+        return len(self.y) if self.epoch is None else self.epoch.examples
 
 
 class Split(NamedTuple):

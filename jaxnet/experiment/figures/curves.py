@@ -141,7 +141,9 @@ def draw_diagnostics(path: Path, epochs: list[Epoch]) -> None:
         else:
             axes.xaxis.get_major_locator().set_params(integer=True)
     handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(8, len(labels)), frameon=False)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=min(8 if len(labels) < 10 else 6, len(labels)), frameon=False
+    )
     save(plt, figure, path)
 
 

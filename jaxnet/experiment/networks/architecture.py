@@ -35,6 +35,7 @@ class Architecture(NamedTuple):
       settled: `(options, output_activation) -> dict`, what those options came to that leave something open.
       arrays: `params -> dict`, the parameters as exports name them.
       about: `(options, shape, outputs) -> dict`, what exports say beside the arrays, so that they can be used.
+      ids: whether it takes the ids of a text's tokens, and tells at each of them what follows.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Architecture(NamedTuple):
     settled: Callable[[Any, str], dict[str, Any]] = lambda options, output_activation: {}
     arrays: Callable[[Any], dict[str, Any]] = by_place
     about: Callable[[Any, tuple[int, ...], int], dict[str, Any]] = as_they_are
+    ids: bool = False
 
     @property
     def option_names(self) -> tuple[str, ...]:

@@ -22,7 +22,8 @@ class CnnOptions(ImageOptions):
     window: int = 3
     """Pixels along each axis that a neuron of a convolution sees."""
     dropout: float = 0.0
-    """The rate at which inputs of the dense layers are left out in training."""
+    """The rate at which inputs of cnn's dense layers, or the outputs of a text network's layers, are left out in
+    training."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

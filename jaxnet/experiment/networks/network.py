@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.typing import DTypeLike
 
 from jaxnet.experiment.networks.architecture import Architecture, architecture_of
@@ -58,4 +59,4 @@ class Network(NamedTuple):
 
     def inputs(self, examples: Any, dtype: DTypeLike) -> jax.ShapeDtypeStruct:
         """What it takes, for so many examples, as shapes alone."""
-        return jax.ShapeDtypeStruct((examples, *self.shape), dtype)
+        return jax.ShapeDtypeStruct((examples, *self.shape), np.int32 if self.architecture.ids else dtype)

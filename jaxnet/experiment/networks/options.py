@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from jaxnet.experiment.networks.architecture import ARCHITECTURES, architecture_of, own_options
 from jaxnet.experiment.networks.cnn import CnnOptions
+from jaxnet.experiment.networks.gru import GruOptions
+from jaxnet.experiment.networks.lstm import LstmOptions
 from jaxnet.experiment.networks.mlp import MlpOptions
 from jaxnet.experiment.networks.network import Network
 from jaxnet.experiment.networks.resnet import ResnetOptions
+from jaxnet.experiment.networks.transformer import TransformerOptions
 
 if TYPE_CHECKING:
     ModelName: TypeAlias = str
@@ -26,7 +29,7 @@ class ModelOption:
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkOptions(ResnetOptions, CnnOptions, MlpOptions, ModelOption):
+class NetworkOptions(TransformerOptions, LstmOptions, GruOptions, ResnetOptions, CnnOptions, MlpOptions, ModelOption):
     """Which network it is, and the options of all of them."""
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ import re
 from typing import Literal
 
 from jaxnet.experiment.console.errors import BadInput, option
+from jaxnet.experiment.networks.architecture import architecture_of
 from jaxnet.experiment.networks.options import NetworkOptions
 from jaxnet.experiment.options.cadence import Cadence
 from jaxnet.experiment.options.optimizer_options import LARGEST, OptimizerOptions
@@ -171,6 +172,7 @@ class TrainConfig(OptimizerOptions, NetworkOptions, PartOptions, DataOptions):
             "--mesh": self.mesh is not None,
             "--distributed": self.distributed,
             "--stream": self.stream,
+            f"--model {self.model}": architecture_of(self.model).ids,
             "--optimizer kfac": self.optimizer == "kfac",
             "--private-epsilon": self.private_epsilon is not None,
             f"--on-nan {self.on_nan}": self.on_nan != "stop",

@@ -18,10 +18,12 @@ import jaxnet
 from jaxnet.arguments import positive_number
 from jaxnet.experiment.console.errors import NONSENSE, BadInput
 from jaxnet.experiment.data.named import NAMES
+from jaxnet.experiment.data.texts import PYTHON_DOCS
 from jaxnet.experiment.storage import durable
 from jaxnet.experiment.storage.checkpoint import FOLDER as CHECKPOINTS
 from jaxnet.experiment.storage.exports import FILE as EXPORTS
 from jaxnet.experiment.storage.model import FILE as MODEL
+from jaxnet.experiment.storage.samples import FILE as SAMPLES
 from jaxnet.experiment.storage.tensorboard import FOLDER as TENSORBOARD
 
 Options = TypeVar("Options")
@@ -30,7 +32,7 @@ PROFILE, SEEDS = "profile", "seeds"
 # What config.json holds beside the options.
 RESOLVED, VERSIONS = "resolved", "versions"
 BESIDE = {RESOLVED, VERSIONS}
-CONTENTS = {CONFIG, METRICS, RESULT, MODEL, EXPORTS, FIGURES, CHECKPOINTS, PROFILE, SEEDS, TENSORBOARD}
+CONTENTS = {CONFIG, METRICS, RESULT, MODEL, EXPORTS, FIGURES, CHECKPOINTS, PROFILE, SAMPLES, SEEDS, TENSORBOARD}
 # A process that is killed leaves these.
 LEFT_BEHIND = {LOCK, *map(durable.beside_name, CONTENTS)}
 
@@ -191,7 +193,8 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def _kept(options):
     """The options as config.json has them: data on disk by the whole path, which any working directory finds."""
     sources = {name: options[name] for name in ("data", "validation", "test") if options[name] is not None}
-    return {**options} | {name: at if at in NAMES else os.path.abspath(at) for name, at in sources.items()}
+    known = (*NAMES, PYTHON_DOCS)
+    return {**options} | {name: at if at in known else os.path.abspath(at) for name, at in sources.items()}
 
 
 def _versions():

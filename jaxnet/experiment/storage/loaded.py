@@ -18,6 +18,7 @@ from jaxnet.experiment.data.scaling import FARTHEST
 from jaxnet.experiment.storage import model, newest
 from jaxnet.experiment.storage.folder import RESULT
 from jaxnet.experiment.storage.model import Model
+from jaxnet.experiment.storage.written import ids_of, written
 from jaxnet.layer import Layer
 
 
@@ -60,7 +61,7 @@ class Loaded:
         return self.model.problem.targets
 
     def scaled(self, raw: Any) -> np.ndarray:
-        """Raw features as `net` takes them, (m, ...), in float64.
+        """Raw features as `net` takes them, (m, ...), in float64; ids of a text as they are.
 
         Args:
           raw: examples (m, columns), or in the network's own shape; or columns by name, as a DataFrame or a dictionary
@@ -70,6 +71,8 @@ class Loaded:
         Raises:
           ValueError: saying what was expected instead.
         """
+        if self.model.tokens is not None:
+            return _ids(raw, len(self.classes), self.model.network.shape[0])
         raw = _in_order(raw, self.model.columns)
         x = _numbers(raw) if not self.model.treatments else _encoded(raw, self.model.treatments)
         shape, features = self.model.network.shape, self.model.features
@@ -85,7 +88,8 @@ class Loaded:
     def predict(self, raw: Any) -> np.ndarray:
         """The most probable class of each example, (m,) of names; or values in the targets' units, (m, targets).
 
-        Of labels, which of them apply, (m, targets) of 0 and 1.
+        Of labels, which of them apply, (m, targets) of 0 and 1. Of ids (m, t) of a text, the most probable token behind
+        each of them, (m, t).
 
         Args:
           raw: as for `scaled`.
@@ -93,10 +97,12 @@ class Loaded:
         predicted = self.model.predict(self.scaled(raw))
         if self.model.problem.labels:
             return (predicted >= LIKELY).astype(int)
-        return np.array(self.classes)[predicted.argmax(axis=1)] if self.classes else predicted
+        return np.array(self.classes)[predicted.argmax(axis=-1)] if self.classes else predicted
 
     def predict_proba(self, raw: Any) -> np.ndarray:
         """Every class's probability, (m, classes), or every label's, (m, targets).
+
+        Of a text that of each token behind each id, (m, t, tokens).
 
         Args:
           raw: as for `scaled`.
@@ -107,6 +113,41 @@ class Loaded:
         if self.model.problem.regression:
             raise ValueError("predict_proba: the network predicts values, and no classes; call predict")
         return self.model.predict(self.scaled(raw))
+
+    def generate(
+        self, prompt: str = "", length: int = 500, *, temperature: float = 1.0, top_k: int | None = None, seed: int = 0
+    ) -> str:
+        """The text that a network of text writes after a prompt, as `jaxnet generate` prints it.
+
+        Args:
+          prompt: the text to go on from; by default the end of a line.
+          length: how many tokens to write.
+          temperature: below 1 what is probable becomes more so; with 0 the most probable token is taken.
+          top_k: how many of the most probable tokens are drawn from; None for all.
+          seed: of what is drawn.
+
+        Raises:
+          ValueError: when the network learnt no text, the prompt has a character that it did not learn, or a number is
+            out of its range.
+        """
+        try:
+            pieces = written(self.model, prompt, length, temperature=temperature, top_k=top_k, seed=seed)
+            return "".join(pieces)
+        except BadInput as error:
+            raise ValueError(f"generate: {str(error).removeprefix('--')}") from None
+
+    def encode(self, text: str) -> np.ndarray:
+        """The ids (t,) of a text's tokens, by those of the run.
+
+        Raises:
+          ValueError: when the network learnt no text, or the text has a character that it did not learn.
+        """
+        if self.model.tokens is None:
+            raise ValueError("encode: the network learnt no text; call predict with features")
+        try:
+            return ids_of(self.model.tokens, text).astype(np.int32)
+        except BadInput as error:
+            raise ValueError(f"encode: {str(error).removeprefix('--prompt: ')}") from None
 
 
 def load(path: str | os.PathLike[str]) -> Loaded:
@@ -139,6 +180,19 @@ def _exported(path):
             return model.assemble(described, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except Exception:  # a damaged file can raise nearly anything
         raise BadInput(f"{path}: is damaged, or of another version of jaxnet; export it again") from None
+
+
+def _ids(raw, tokens, context):
+    """Ids (m, t) of a text, once they are known to be such."""
+    ids = np.asarray(raw)
+    if ids.dtype.kind not in "iu" or ids.ndim != 2 or not 1 <= ids.shape[1] <= context:
+        expected = f"ids (m, t) of whole numbers, with t from 1 to {context}"
+        raise ValueError(
+            f"predict: expected {expected}, got {ids.dtype} of shape {ids.shape}; encode makes them of text"
+        )
+    if ids.size and not 0 <= ids.min() <= ids.max() < tokens:
+        raise ValueError(f"predict: expected ids from 0 to {tokens - 1}, got {ids.min()} to {ids.max()}")
+    return ids
 
 
 def _result(folder):

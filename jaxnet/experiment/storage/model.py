@@ -18,6 +18,7 @@ from jaxnet.experiment.data.mapped import quietly
 from jaxnet.experiment.data.problem import Problem
 from jaxnet.experiment.data.scaling import Scaling
 from jaxnet.experiment.data.split import FRACTIONS
+from jaxnet.experiment.data.tokens import BYTE_TOKENS, Tokens
 from jaxnet.experiment.networks.architecture import ARCHITECTURES, by_place
 from jaxnet.experiment.networks.network import Network
 from jaxnet.experiment.options.parse import require_types
@@ -59,6 +60,7 @@ class Model(NamedTuple):
       origin: what it was trained on.
       treatments: how the columns of a file become that; empty for other data.
       left_out: columns that a file may have besides.
+      tokens: of the text that it was trained on; None for other data.
     """
 
     network: Network
@@ -69,6 +71,7 @@ class Model(NamedTuple):
     origin: Origin
     treatments: tuple[Treatment, ...] = ()
     left_out: tuple[str, ...] = ()
+    tokens: Tokens | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -81,9 +84,13 @@ class Model(NamedTuple):
         return np.dtype(jax.tree.leaves(self.params)[0].dtype)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """From scaled examples (m, ...) to probabilities (m, classes or labels) or values (m, targets)."""
+        """From scaled examples (m, ...) to probabilities (m, classes or labels) or values (m, targets).
+
+        Of ids (m, t) to the probabilities of what follows each of them, (m, t, tokens).
+        """
+        dtype = self.network.inputs(1, self.dtype).dtype
         with jax.enable_x64(self.dtype == np.float64):
-            return self.problem.predict(jax.jit(self.network.net.apply)(self.params, x.astype(self.dtype)))
+            return self.problem.predict(jax.jit(self.network.net.apply)(self.params, x.astype(dtype)))
 
 
 def content(model: Model) -> bytes:
@@ -101,6 +108,8 @@ def content(model: Model) -> bytes:
 
 def described(model: Model) -> dict[str, Any]:
     """All but the arrays, for JSON."""
+    # A text's tokens are named by the classes.
+    of_text = {} if model.tokens is None else {"text": {"kind": model.tokens.kind, "file": model.tokens.tokenizer}}
     return {
         "model": model.network.model,
         "options": dataclasses.asdict(model.network.options),
@@ -109,6 +118,7 @@ def described(model: Model) -> dict[str, Any]:
         "origin": model.origin._asdict(),
         "columns": [treatment._asdict() for treatment in model.treatments],
         "left_out": model.left_out,
+        **of_text,
         "problem": {
             name: value for name, value in model.problem._asdict().items() if not isinstance(value, np.ndarray)
         },
@@ -173,14 +183,30 @@ def assemble(description: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> M
     if len({leaf.dtype for leaf in held}) != 1:
         raise ValueError("arrays that do not fit each other")
     outputs = jax.eval_shape(net.apply, blank, network.inputs(1, np.float32)).shape
-    if len(features) != math.prod(network.shape) or outputs != (1, problem.outputs):
+    expected = (1, *network.shape, problem.outputs) if problem.positions else (1, problem.outputs)
+    if len(features) != (0 if problem.positions else math.prod(network.shape)) or outputs != expected:
         raise ValueError("parts that do not fit")
+    if not network.architecture.ids == problem.positions == ("text" in description):
+        raise ValueError("a text's network, or tokens, for something else")
     shift, factor = (_checked(arrays[f"features_{name}"], features) for name in ("shift", "factor"))
     scaling = Scaling(shift, factor, _bounds(arrays["features_bounds"]))
     treatments = tuple(_treatment(told) for told in description["columns"])
     if treatments and tuple(name for treatment in treatments for name in treatment.features) != features:
         raise ValueError("columns that are not those of the features")
-    return Model(network, params, scaling, problem, features, origin, treatments, tuple(description["left_out"]))
+    tokens = _tokens(description["text"], problem) if problem.positions else None
+    return Model(
+        network, params, scaling, problem, features, origin, treatments, tuple(description["left_out"]), tokens
+    )
+
+
+def _tokens(told, problem):
+    tokens = Tokens(told["kind"], problem.classes, told["file"])
+    require_types(Tokens, tokens._asdict())
+    single = all(len(text) == 1 for text in tokens.texts) and list(tokens.texts) == sorted(set(tokens.texts))
+    fitting = {"characters": single, "bytes": tokens == BYTE_TOKENS, "tokenizer": bool(tokens.tokenizer)}
+    if not fitting[tokens.kind]:
+        raise ValueError("tokens of no kind")
+    return tokens
 
 
 def _treatment(told):

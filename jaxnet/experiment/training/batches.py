@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxnet.experiment.data.problem import Problem
 from jaxnet.experiment.data.split import Part
+from jaxnet.experiment.data.windows import Windows
 from jaxnet.experiment.devices.mesh import Layout
 from jaxnet.experiment.training import blocks
 from jaxnet.experiment.training.blocks import Block
@@ -32,19 +33,20 @@ class Batches:
     def __init__(
         self, part: Part, problem: Problem, batch_size: int, dtype: str, layout: Layout, key: jax.Array
     ) -> None:
-        self.examples = len(part.y)
+        self.examples = part.examples
         self.batch_size = min(batch_size, self.examples)
         self.number = batches_in(self.examples, self.batch_size)
         self._key, self._padded = key, layout.padded(self._room())
         self._of_examples = None if part.loss_weights is None else part.loss_weights.astype(dtype)
         seeds = key.size
-        self._weights = self._weights_of_all()
+        self._weights, self._epoch = self._weights_of_all(), part.epoch
         if part.x.on_disk:
             self.most = blocks.most_batches(part.x, self._padded, dtype)
             self._read = functools.partial(blocks.pieces, part.x, part.y, problem, dtype, layout)
         else:
             self.most = max(1, PIECE_BYTES // (seeds * self._padded * blocks.example_bytes(part.x, dtype)))
-            self._read = _gathered(part, problem, dtype, layout, (None,) * (1 + key.ndim) + ("data",))
+            gathered = _gathered_windows if isinstance(part.x, Windows) else _gathered
+            self._read = gathered(part, problem, dtype, layout, (None,) * (1 + key.ndim) + ("data",))
 
     def draw_by(self, key: jax.Array) -> None:
         """Another key decides from here on; a copy of it, that lies on no mesh."""
@@ -68,6 +70,8 @@ class Batches:
             rest = _order_of(jax.random.fold_in(key, number), epoch, self.examples - at, self.examples - at)
             ends[at:] = ends[at:][np.asarray(rest).ravel()]
             order = np.resize(ends, order.shape)
+        if self._epoch is not None:
+            order = self._epoch.rows(_key_of_rows(key, epoch))[order]
         return np.pad(order, ((0, 0), (0, self._padded - self.batch_size)), mode="edge")
 
     def pieces(self, order: np.ndarray, cuts: Sequence[tuple[int, int]]) -> Iterator[tuple[Any, Any, Any]]:
@@ -106,7 +110,7 @@ def batches_in(examples: int, batch_size: int) -> int:
 
 def blocks_of(part: Part, problem: Problem, dtype: str, layout: Layout) -> Callable[[], Iterable[Block]]:
     """() -> the examples of a part on the mesh: all in one block that stays there, or one after the other."""
-    if part.x.on_disk:
+    if part.x.on_disk or isinstance(part.x, Windows):
         return functools.partial(blocks.blocks, part, problem, dtype, layout)
     whole = blocks.block(part, slice(None), problem, dtype, layout)
     return lambda: [whole]
@@ -119,6 +123,25 @@ def _gathered(part, problem, dtype, layout, places):
     # The compiler's partitions gather what is theirs.
     gather = jax.jit(lambda x, y, rows: (x[rows], y[rows]), out_shardings=layout.places(*places))
     return lambda order, cuts: (gather(*on_device, order[..., first:end, :]) for first, end in cuts)
+
+
+def _gathered_windows(part, problem, dtype, layout, places):
+    """(order, cuts) -> windows and what follows in them, gathered from all tokens, which each device holds."""
+    ids = part.x.ids.astype(np.int32)
+    on_device, within = layout.put(lambda index: ids[index], ids.shape), np.arange(part.x.context + 1)
+
+    def windows(ids, starts):
+        window = ids[starts[..., None] + within]
+        return window[..., :-1], window[..., 1:]
+
+    gather = jax.jit(windows, out_shardings=layout.places(*places))
+    return lambda order, cuts: (gather(on_device, order[..., first:end, :]) for first, end in cuts)
+
+
+@jax.jit
+def _key_of_rows(key, epoch):
+    # Epochs fold their own numbers into the key, and steps what follows 2^32 - 1.
+    return jax.random.fold_in(jax.random.fold_in(key, 2**32 - 2), epoch)
 
 
 _order_of = jax.jit(epoch_order, static_argnums=(2, 3))

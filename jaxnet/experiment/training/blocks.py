@@ -11,10 +11,13 @@ import numpy as np
 from jaxnet.experiment.data.problem import Problem
 from jaxnet.experiment.data.source import Source
 from jaxnet.experiment.data.split import Part
+from jaxnet.experiment.data.windows import Windows
 from jaxnet.experiment.devices.mesh import Layout
 
 # Of a block on the device. Two are there at a time, and one more on its way.
 BLOCK_BYTES = 8 * 2**20
+# Of a text, in tokens.
+BLOCK_TOKENS = 2**15
 
 
 class Block(NamedTuple):
@@ -46,7 +49,7 @@ def most_batches(x: Source, batch_size: int, dtype: str) -> int:
 
 def pieces(
     x: Source,
-    y: np.ndarray,
+    y: np.ndarray | Windows,
     problem: Problem,
     dtype: str,
     layout: Layout,
@@ -84,18 +87,25 @@ def pieces(
 
 def blocks(part: Part, problem: Problem, dtype: str, layout: Layout) -> Iterator[Block]:
     """The examples on the mesh, block after block, in their order."""
-    many = layout.padded(max(1, BLOCK_BYTES // example_bytes(part.x, dtype)))
-    starts = range(0, len(part.y), many)
-    return _ahead(lambda start: block(part, slice(start, start + many), problem, dtype, layout), starts)
+    x, y, alike = part.x, part.y, None
+    if isinstance(x, Windows):
+        # Blocks of one size, and of as few windows as that takes: what a network makes of a token is a thousandfold.
+        number = -(-len(y) * x.context // BLOCK_TOKENS)
+        many = alike = layout.padded(-(-len(y) // number))
+    else:
+        many = layout.padded(max(1, BLOCK_BYTES // example_bytes(x, dtype)))
+    starts = range(0, len(y), many)
+    return _ahead(lambda start: block(part, slice(start, start + many), problem, dtype, layout, alike), starts)
 
 
-def block(part: Part, at: slice, problem: Problem, dtype: str, layout: Layout) -> Block:
-    """Some of the examples, one block."""
+def block(part: Part, at: slice, problem: Problem, dtype: str, layout: Layout, filled: int | None = None) -> Block:
+    """Some of the examples, one block, filled up to what the devices divide, or to a size that they do."""
     x, y = part.x, part.y
     places = np.arange(len(y))[at]
     rows = len(places)
     # What fills up is the first example again.
-    padded = np.pad(places, (0, layout.padded(rows) - rows), constant_values=places[0])
+    size = layout.padded(rows) if filled is None else filled
+    padded = np.pad(places, (0, size - rows), constant_values=places[0])
     counts = (np.arange(len(padded)) < rows).astype(dtype)
     weights, of_scores = (
         counts if of_part is None else counts * of_part[padded].astype(dtype)

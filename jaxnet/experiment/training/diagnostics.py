@@ -14,8 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxnet import per_example
 from jaxnet.experiment.data.problem import Problem
 from jaxnet.experiment.data.split import Part
+from jaxnet.experiment.data.windows import Windows
 from jaxnet.experiment.devices.mesh import Layout
 from jaxnet.experiment.training import blocks
 from jaxnet.experiment.training.objective import Objective
@@ -25,6 +27,8 @@ from jaxnet.training import TrainState
 FLAT = 0.01
 # Of the training part, looked at for flat units.
 EXAMPLES = 1024
+# Of a text, as many tokens at most.
+TOKENS = 2**13
 # Where an activation's slope is looked at for its steepest: close by around 0, and where only its ends are left.
 GRID = (-1e4, *(k / 4 for k in range(-32, 33)), 1e4)
 
@@ -40,7 +44,9 @@ def make_diagnose(
       problem, batch_size, dtype, layout: of the run; the dtype is that of the parameters.
       batches: for one update, which here are all the same one.
     """
-    batch, many = (blocks.block(part, slice(0, size), problem, dtype, layout)[:3] for size in (batch_size, EXAMPLES))
+    batch, many = (
+        blocks.block(part, _places(part, size), problem, dtype, layout)[:3] for size in (batch_size, EXAMPLES)
+    )
 
     @jax.jit
     def measure(state, batch, many):
@@ -51,13 +57,29 @@ def make_diagnose(
         after, _ = objective.steps(state, *repeated)
         updates = jax.tree.map(jnp.subtract, after.params, state.params)
         layers = _of_layers(objective.net, (state.params, grads, updates), *many)
-        return {"gradient_norm": optax.tree.norm(grads), "layers": layers}
+        told = {"gradient_norm": optax.tree.norm(grads), "layers": layers}
+        return told | ({"noise_scale": _noise_scale(objective, state.params, x, y)} if problem.positions else {})
 
     def diagnose(state):
         measured = layout.fetch(measure(state, batch, many))
         return jax.tree.map(_number, {**measured, "layers": [_first_that_bends(*told) for told in measured["layers"]]})
 
     return diagnose
+
+
+def _places(part, size):
+    """The first examples of a part; of a text windows from all over it, and no more than so many tokens."""
+    if not isinstance(part.x, Windows):
+        return slice(0, size)
+    size = max(2, min(size, TOKENS // part.x.context, len(part.x)))
+    every = len(part.x) // size
+    return slice(0, size * every, every)
+
+
+def _noise_scale(objective, params, x, y):
+    z, cache = objective.net.forward(params, x)
+    dparams, _ = objective.net.backward(params, cache, objective.loss.backward(z, y))
+    return per_example.noise_scale(dparams)
 
 
 def _of_layers(net, trees, x, y, weights):
@@ -99,7 +121,8 @@ def _flat_shares(weights, layer, params, cache, dy):
 def _slopes(layer, params, like):
     """|g'(z)| of the activation over all z that matter."""
     z = jnp.asarray(GRID, like.dtype).reshape(-1, *(1,) * (like.ndim - 1))
-    z = jnp.broadcast_to(z, (len(GRID), *like.shape[1:]))
+    # Of constants by the thousand XLA would compute all that follows while it compiles, for seconds.
+    z = jax.lax.optimization_barrier(jnp.broadcast_to(z, (len(GRID), *like.shape[1:])))
     _, cache = layer.forward(params, z)
     _, slopes = layer.backward(params, cache, jnp.ones_like(z))
     return jnp.abs(slopes)

@@ -68,6 +68,7 @@ def train(
     restore: Callable[[Position], Position] = lambda start: start,
     trace_to: Path | None = None,
     tell: Callable[[Cost], None] = lambda cost: None,
+    look: Callable[[int, Any], None] = lambda epoch, params: None,
 ) -> Iterator[Epoch | Position | Trained]:
     """Yields each `Epoch` as it ends, a `Position` when one is asked for, and last `Trained`.
 
@@ -83,6 +84,7 @@ def train(
       restore: from the position at the start, which tells shapes and dtypes, to that where the run goes on.
       trace_to: a folder for the profile of a few steps, if any.
       tell: is told what a step costs, once the first ones are compiled.
+      look: is shown the parameters after each epoch, before it is yielded.
 
     Raises:
       Fault: when a loss or parameters are no longer finite, naming the step, and where in it that arose.
@@ -100,6 +102,7 @@ def train(
         position = yield from _epoch(course, position, pauses, began, next(tellings, None))
         # Before anything is told of the first epoch: where an epoch is known, there is a place to go on from.
         yield from pauses.first(position)
+        look(len(position.epochs), position.state.params)
         yield position.epochs[-1]
         if pauses.asked(len(position.epochs) * course.batches.number, len(position.epochs)):
             yield from pauses.give(position)
@@ -111,9 +114,10 @@ def train(
 def _prepare(recipe, net, problem, parts, layout, cadence):
     """All that is decided, put in its place and compiled before the first step."""
     part, dtype = parts.train, recipe.parameters_dtype
-    batch_size = min(recipe.batch_size, len(part.y))
-    x = jax.ShapeDtypeStruct((1, *part.x.shape[1:]), dtype)
-    number, loss = batches_in(len(part.y), batch_size), loss_of(problem)
+    batch_size = min(recipe.batch_size, part.examples)
+    first = part.x.read(slice(0, 1), dtype)
+    x = jax.ShapeDtypeStruct(first.shape, first.dtype)
+    number, loss = batches_in(part.examples, batch_size), loss_of(problem)
     objective = make_objective(recipe, net, loss, x, batch_size, layout, number)
     every = together(recipe, net, loss, x, batch_size, layout, number, objective)
     batches = batches_of(recipe.budget, part, problem, batch_size, dtype, layout, every.order_key)

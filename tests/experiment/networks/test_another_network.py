@@ -122,7 +122,8 @@ def test_a_model_of_a_network_that_is_not_known_is_named(registered, tmp_path, m
     with pytest.raises(BadInput) as error:
         model.load(tmp_path / "run")
     path = tmp_path / "run" / "model.npz"
-    assert str(error.value) == f"{path}: holds a network 'blocks', and this version of jaxnet knows cnn, mlp, resnet"
+    known = "cnn, gru, lstm, mlp, resnet, transformer"
+    assert str(error.value) == f"{path}: holds a network 'blocks', and this version of jaxnet knows {known}"
     # Nor is the run gone on with.
     with pytest.raises(BadInput, match=r"config\.json is damaged, or of another version of jaxnet$"):
         folder.read_options(tmp_path / "run", restored)

@@ -76,4 +76,5 @@ def test_exports_name_its_arrays_in_the_order_of_their_use(key):
 def test_a_name_that_no_network_has_is_refused():
     with pytest.raises(BadInput) as error:
         architecture_of("mpl")
-    assert str(error.value) == "--model: expected one of cnn, mlp, resnet; got 'mpl'; did you mean mlp?"
+    expected = "--model: expected one of cnn, gru, lstm, mlp, resnet, transformer; got 'mpl'; did you mean mlp?"
+    assert str(error.value) == expected
