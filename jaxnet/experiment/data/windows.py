@@ -110,7 +110,7 @@ def windows_of(text: Text, context: int, batch_size: int, epoch_steps: int | Non
 
     def part(start, end, stride, count, epoch=None):
         x, y = (Windows(text.ids[start + k : end], context, count, stride, text.on_disk) for k in (0, 1))
-        return Part(x, y, epoch)
+        return Part(x, y, epoch=epoch)
 
     held_out = (tail - 1) // context
     return Split(
