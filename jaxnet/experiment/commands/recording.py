@@ -145,7 +145,7 @@ class _Record(contextlib.ExitStack):
     def look(self, epoch, params):
         """Writes what a network of text says after an epoch."""
         if self._samples is not None:
-            trained = self._model_of(params)
+            trained = self._model_of(params, None)
             processes.by_first(lambda: self._samples.add(epoch, trained))
 
     def add(self, epoch):
