@@ -115,8 +115,8 @@ def _prepare(recipe, net, problem, parts, layout, cadence):
     """All that is decided, put in its place and compiled before the first step."""
     part, dtype = parts.train, recipe.parameters_dtype
     batch_size = min(recipe.batch_size, part.examples)
-    first = part.x.read(slice(0, 1), dtype)
-    x = jax.ShapeDtypeStruct(first.shape, first.dtype)
+    # Ids of a text stay whole numbers.
+    x = jax.ShapeDtypeStruct((1, *part.x.shape[1:]), np.int32 if problem.positions else dtype)
     number, loss = batches_in(part.examples, batch_size), loss_of(problem)
     objective = make_objective(recipe, net, loss, x, batch_size, layout, number)
     every = together(recipe, net, loss, x, batch_size, layout, number, objective)

@@ -76,7 +76,9 @@ def test_every_option_is_read():
     of_parts = {"validation_fraction": 0.25, "test_fraction": 0.5, "clip_examples": 2.5, "noise_multiplier": 1.5}
     of_private = {"clip_examples": 1.0, "clip_layers": True, "private_epsilon": 3.0, "private_delta": 1e-6}
     of_adam = {"optimizer": "adam", "beta1": 0.8, "beta2": 0.99}
-    each = (options, of_parts, of_adam, of_kfac, of_positions, of_cnn, of_resnet, of_private)
+    of_text = {"tokens": "bytes", "context": 8, "width": 16, "depth": 2, "tied": True, "epoch_steps": 3, "dropout": 0.5}
+    of_transformer = {"model": "transformer", "heads": 2, "positions": "rotary", **of_text}
+    each = (options, of_parts, of_adam, of_kfac, of_positions, of_cnn, of_resnet, of_private, of_transformer)
     assert {name for of_one in each for name in of_one} == {field.name for field in dataclasses.fields(TrainConfig)}
     for chosen in each:
         line = []
