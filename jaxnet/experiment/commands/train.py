@@ -183,8 +183,9 @@ def _open_folder(config, recipe, examples, network, stack):
         "learning_rate": rates.learning_rate(recipe),
         "weight_decay": updates.weight_decay(recipe),
         "batch_size": min(recipe.batch_size, examples.parts.train.examples),
-        "noise_multiplier": recipe.noise_multiplier,
     }
+    if recipe.budget is not None:
+        resolved["noise_multiplier"] = recipe.noise_multiplier
     return folder.make(dataclasses.asdict(config), resolved, stack)
 
 

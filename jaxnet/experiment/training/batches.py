@@ -131,7 +131,7 @@ def _gathered_windows(part, problem, dtype, layout, places):
     on_device, within = layout.put(lambda index: ids[index], ids.shape), np.arange(part.x.context + 1)
 
     def windows(ids, starts):
-        window = ids[starts[..., None] + within]
+        window = ids[starts[..., None] + within[(None,) * starts.ndim]]
         return window[..., :-1], window[..., 1:]
 
     gather = jax.jit(windows, out_shardings=layout.places(*places))

@@ -60,7 +60,8 @@ def test_every_data_set_gives_a_whole_folder(name, tmp_path):
     assert result["epochs"] == 3
     assert result["device"] == "cpu" or jax.default_backend() != "cpu"
     metric = "validation_rmse" if regression else "validation_accuracy"
-    assert [set(line) for line in metrics] == [{"epoch", "train_loss", "validation_loss", metric, "seconds"}] * 3
+    of_epoch = {"epoch", "train_loss", "validation_loss", metric, "learning_rate", "seconds"}
+    assert [set(line) for line in metrics] == [of_epoch] * 3
     assert [line["epoch"] for line in metrics] == [1, 2, 3]
     expected = {"loss.png", *({"predictions.png"} if regression else {"confusion.png", "roc.png", "calibration.png"})}
     expected |= {"boundary.png"} if name in ("moons", "circles", "spirals") else set()
