@@ -162,7 +162,7 @@ def compilations(caplog):
 @pytest.fixture
 def without_figures(monkeypatch):
     """They take longer than a short run."""
-    monkeypatch.setattr("jaxnet.experiment.commands.train._draw", lambda *arguments: None)
+    monkeypatch.setattr("jaxnet.experiment.commands.ending.draw", lambda *arguments: None)
 
 
 @pytest.fixture

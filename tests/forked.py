@@ -11,7 +11,7 @@ import os, random, signal, sys, time, warnings
 warnings.simplefilter("ignore")
 from jaxnet.experiment.storage import durable
 from jaxnet.experiment.options.train_config import TrainConfig
-from jaxnet.experiment.commands import train as module
+from jaxnet.experiment.commands import ending, train as module
 import orbax.checkpoint, sklearn.datasets, sklearn.model_selection, matplotlib.pyplot, filelock
 
 sys.stdout = open(os.devnull, "w")

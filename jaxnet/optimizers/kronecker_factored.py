@@ -81,9 +81,9 @@ def kfac(
 
     With positions, and in convolutions, whose windows' places are positions, each counts as an example of its own
     (KFAC-expand), or their sum and mean are taken first (KFAC-reduce), for networks that pool them; so is each use of a
-    layer that is used several times. Groups of a convolution, and rounds of a
-    repeated layer, have factors of their own. A gain, a bias or anything else that is no weight has its whole block of
-    the Fisher matrix, or, beyond `largest_block` numbers, the diagonal of that.
+    layer that is used several times. Groups of a convolution, and rounds of a repeated layer, have factors of their
+    own. A gain, a bias or anything else that is no weight has its whole block of the Fisher matrix, or, beyond
+    `largest_block` numbers, the diagonal of that.
 
     A matrix that is no weight, such as a table of positions, is preconditioned as one, by the factors of its block F of
     the Fisher matrix: with F_tdse among its elements (t, d) and (s, e), B_ts = sum_d F_tdsd and
@@ -140,14 +140,9 @@ def kfac(
     batch_size = None if batch_size is None else positive_integer("kfac", "batch_size", batch_size)
     key = jax.random.key(0) if key is None else key
 
-    def least(examples):
-        default = jnp.minimum(3 / examples, 48 / examples**2)
-        return default if least_damping is None else jnp.asarray(least_damping)
-
-    read, read_net = (
-        partial(factors_of, largest_block, reduces("kfac", positions)),
-        at_leaves(joint, net) if one_block else net,
-    )
+    least = _least if least_damping is None else lambda examples: jnp.asarray(least_damping)
+    read = partial(factors_of, largest_block, reduces("kfac", positions))
+    read_net = at_leaves(joint, net) if one_block else net
 
     def init(params):
         by_shape = partial(blank_factors_by_shape, net, params, largest_block, one_block)
@@ -195,6 +190,11 @@ def kfac(
         return updates, KfacState(state.step + 1, next_key, factors, inverses, updates, new_damping)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _least(examples):
+    """What damping does not fall below by default."""
+    return jnp.minimum(3 / examples, 48 / examples**2)
 
 
 def _check(net, loss, learning_rate, damping, least_damping, momentum, decay):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from fuzzing import arrays, case, command_lines, idx_files, judge, runs, samples, tables, watch
 from fuzzing.met import Met, functions_of
-from jaxnet.experiment.commands import train
+from jaxnet.experiment.commands import ending
 from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.options.train_config import TrainConfig
 
@@ -47,7 +47,7 @@ def main() -> int:
     sys.stdout.reconfigure(errors="backslashreplace")
     _import_all()
     statuses: Counter[int] = Counter()
-    wrong, draw, lines = 0, train._draw, []
+    wrong, draw, lines = 0, ending.draw, []
     maker, shared = KINDS[kind]
     met = Met(*functions_of(maker), *shared)
     with tempfile.TemporaryDirectory(prefix="fuzzing-") as work:
@@ -57,7 +57,7 @@ def main() -> int:
         gc.freeze()
         for number in range(first, first + count):
             # Figures take half the time of a run that ends well.
-            train._draw = draw if number % 4 == 0 else lambda *arguments: None
+            ending.draw = draw if number % 4 == 0 else lambda *arguments: None
             folder = Path(work, f"{kind}-{number}")
             folder.mkdir()
             made = met.noting(maker.make, random.Random(f"{kind} {number}"), folder)

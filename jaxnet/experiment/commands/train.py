@@ -9,13 +9,11 @@ from threading import Thread
 from typing import Any
 
 import jax
-import numpy as np
 
-from jaxnet.experiment.commands import reading, text_runs
+from jaxnet.experiment.commands import ending, reading, text_runs
 from jaxnet.experiment.commands.announcement import print_plan, print_result
 from jaxnet.experiment.commands.cut_short import telling
 from jaxnet.experiment.commands.recording import Kept, train_and_record
-from jaxnet.experiment.commands.result import of_seeds, scored
 from jaxnet.experiment.console import packages
 from jaxnet.experiment.console.errors import BadInput, Failure, first_line
 from jaxnet.experiment.console.screen import say
@@ -23,18 +21,17 @@ from jaxnet.experiment.devices import processes
 from jaxnet.experiment.devices.cache import use_compilation_cache
 from jaxnet.experiment.devices.mesh import make_layout, require_split
 from jaxnet.experiment.devices.processes import Joining
-from jaxnet.experiment.figures import canvas, curves, probabilities, test_part
+from jaxnet.experiment.figures import canvas
 from jaxnet.experiment.options.cadence import Cadence
 from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.options.resumed import require_same, restored
 from jaxnet.experiment.options.train_config import TrainConfig
-from jaxnet.experiment.storage import durable, exports, folder, model, standing
+from jaxnet.experiment.storage import exports, folder, model, standing
 from jaxnet.experiment.storage.samples import Samples
 from jaxnet.experiment.training import rates, updates
-from jaxnet.experiment.training.batches import batches_in, blocks_of
+from jaxnet.experiment.training.batches import batches_in
 from jaxnet.experiment.training.budget import budget_of
 from jaxnet.experiment.training.recipe import Recipe, recipe_of
-from jaxnet.experiment.training.scores import make_predict_and_judge, scores
 from jaxnet.experiment.training.seeds import best_of, of_seed
 
 
@@ -223,28 +220,8 @@ def _fill(out, config, recipe, examples, network, layout):
     finished = model_of(trained.params, trained.kept)
     if problem.positions:
         result = text_runs.finish(out, finished, parts, epochs, trained.kept, layout)
-        return result | {"kept_epoch": trained.kept.number, "epochs": len(epochs), "device": device()}
-    test = blocks_of(parts.test, problem, recipe.parameters_dtype, layout)
-    predict_and_judge = make_predict_and_judge(network.net, problem, test, layout)
-    each = [trained.params] if recipe.seeds == 1 else [of_seed(trained.params, k) for k in range(recipe.seeds)]
-    judged = [predict_and_judge(params) for params in each]
-    predicted, _ = judged[best_of(trained.kept)]
-
-    def write():
-        durable.write(out / model.FILE, model.content(finished))
-        if recipe.seeds > 1:
-            (out / folder.SEEDS).mkdir(exist_ok=True)
-            for seed, params in enumerate(each, start=recipe.seed):
-                of_one = finished._replace(params=layout.fetch(params))
-                durable.write(out / folder.SEEDS / f"seed-{seed}.npz", model.content(of_one))
-        if not all(np.isfinite(loss) for _, loss in judged):
-            others = "though the other parts' are"
-            raise Failure(f"the test part's loss is not finite, {others}; look for extreme values in the data")
-        _draw(out / folder.FIGURES, config, epochs, trained, finished, parts, predicted)
-
-    processes.by_first(write)
-    told = [scored(loss, scores(problem, of_one, parts.test.y, parts.test.weights)) for of_one, loss in judged]
-    result = told[0] if recipe.seeds == 1 else of_seeds(told, recipe.seed, trained.kept)
+    else:
+        result = ending.finish(out, finished, config, parts, epochs, trained, layout)
     if recipe.budget is not None:
         result |= {"epsilon": epochs[-1].epsilon, "delta": recipe.budget.delta}
     return result | {"kept_epoch": trained.kept.number, "epochs": len(epochs), "device": device()}
@@ -256,22 +233,3 @@ def _finish(out, config, result):
     if config.private_epsilon is not None:
         folder.forget_keys(out)
     return folder.finish(out, None if config.resume is not None else config.out)
-
-
-def _draw(where, config, epochs, trained, finished, parts, predicted):
-    problem, test = finished.problem, parts.test
-    training = "training, labels smoothed" if config.label_smoothing else "training"
-    curves.draw_curves(where / "loss.png", epochs, problem, trained.kept, training)
-    if any(epoch.diagnostics for epoch in epochs):
-        curves.draw_diagnostics(where / "diagnostics.png", epochs)
-    if problem.regression:
-        test_part.draw_predictions(where / "predictions.png", predicted, test.y, problem.targets)
-        return
-    probabilities.draw_roc(where / "roc.png", predicted, test.y, problem, test.weights)
-    probabilities.draw_calibration(where / "calibration.png", predicted, test.y, problem, test.weights)
-    if problem.labels:
-        return
-    test_part.draw_confusion(where / "confusion.png", predicted.argmax(axis=1), test.y, problem.classes)
-    if finished.network.shape == (2,):
-        x = test.x.read(slice(None), np.float64)
-        test_part.draw_boundary(where / "boundary.png", finished, x, test.y)

@@ -65,7 +65,7 @@ def whole(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched, jax.numpy_dtype_promotion("standard"):
         words_from(patched, 100)
         patched.setattr(folder, "forget_keys", copy_and_forget)
-        patched.setattr("jaxnet.experiment.commands.train._draw", lambda *arguments: None)
+        patched.setattr("jaxnet.experiment.commands.ending.draw", lambda *arguments: None)
         patched.setattr("jaxnet.experiment.commands.announcement.say", lambda text, **_: said.append(text))
         run(private(out))
     return out, kept, said

@@ -39,7 +39,7 @@ OPTIONS = {
 def runs(tmp_path_factory):
     """The run of one seed, and that of it and the next one."""
     with jax.numpy_dtype_promotion("standard"), pytest.MonkeyPatch.context() as patched:
-        patched.setattr("jaxnet.experiment.commands.train._draw", lambda *arguments: None)
+        patched.setattr("jaxnet.experiment.commands.ending.draw", lambda *arguments: None)
         return [train(tmp_path_factory.mktemp("seeds"), **OPTIONS, seeds=seeds) for seeds in (1, 2)]
 
 

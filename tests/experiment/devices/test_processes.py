@@ -24,10 +24,10 @@ ROOT = Path(__file__).parents[3]
 # As scripts/train.py, without figures, and with a count of the values that are read from disk.
 PROGRAM = """
 import sys
-from jaxnet.experiment.commands import train as module
+from jaxnet.experiment.commands import ending, train as module
 from jaxnet.experiment.console.errors import exit_status
 from jaxnet.experiment.data.source import OnDisk
-module._draw = lambda *arguments: None
+ending.draw = lambda *arguments: None
 rows = 0
 read = OnDisk.read
 def counted(self, at, dtype):
@@ -118,7 +118,7 @@ def assert_the_same(actual, expected):
 def expected(source, tmp_path_factory):
     out = tmp_path_factory.mktemp("expected") / "one"
     with jax.numpy_dtype_promotion("standard"), pytest.MonkeyPatch.context() as patched:
-        patched.setattr("jaxnet.experiment.commands.train._draw", lambda *arguments: None)
+        patched.setattr("jaxnet.experiment.commands.ending.draw", lambda *arguments: None)
         run(TrainConfig(**OPTIONS, data=str(source), out=str(out)))
     return outcome(out)
 

@@ -20,7 +20,7 @@ from jaxnet.experiment.data import named
 def runs(tmp_path_factory):
     """Runs of classes and of numbers."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxnet.experiment.commands.train._draw", lambda *arguments: None)
+        patch.setattr("jaxnet.experiment.commands.ending.draw", lambda *arguments: None)
         trained = {}
         for data in ("iris", "diabetes"):
             trained[data], *_ = train(tmp_path_factory.mktemp(data), data=data, epochs=1, optimizer="sgd")

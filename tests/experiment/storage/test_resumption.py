@@ -173,7 +173,7 @@ import jax
 jax.config.update("jax_compilation_cache_dir", kept)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 random.seed(int(seed))
-module._draw = lambda *arguments: None
+ending.draw = lambda *arguments: None
 # Long enough for many kills, however fast the machine is.
 options = dict(data="iris", hidden=(8,), epochs=250, batch_size=16, checkpoint_every="37", keep=2)
 

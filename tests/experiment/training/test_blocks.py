@@ -75,9 +75,11 @@ def test_a_streamed_run_is_the_run_in_memory(dtype, options, folder, tmp_path, s
     )
     assert len(metrics) == len(expected)
     for line, expected_line in zip([*metrics, ours], [*expected, theirs], strict=True):
-        for name in set(line) - {"seconds", "device"}:
+        for name in set(line) - {"seconds", "device", "classes"}:
             # The same operations; means over several blocks are added up in another order.
             assert line[name] == pytest.approx(expected_line[name], rel=1e-6), name
+    for name, scores in ours["classes"].items():
+        assert scores == pytest.approx(theirs["classes"][name], rel=1e-6), name
     assert model.keys() == expected_model.keys()
     for name, array in model.items():
         np.testing.assert_allclose(array, expected_model[name], rtol=1e-6, atol=1e-7, err_msg=name)

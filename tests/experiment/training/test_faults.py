@@ -100,7 +100,7 @@ def test_a_run_that_diverges_says_where_and_how_much_was_skipped(changes, told, 
 
 
 def test_a_test_part_whose_loss_is_not_finite_is_told(tmp_path, monkeypatch):
-    judged = "jaxnet.experiment.commands.train.make_predict_and_judge"
+    judged = "jaxnet.experiment.commands.ending.make_predict_and_judge"
     monkeypatch.setattr(judged, lambda *arguments: lambda params: (None, np.inf))
     with pytest.raises(Failure) as error:
         run(options(tmp_path, data="iris", epochs=1))
