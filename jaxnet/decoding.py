@@ -167,25 +167,28 @@ def turn(layer: Layer, length: int, params: Any, state: Any, x: Array) -> tuple[
 
 
 def remember(layer: Layer, length: int, params: Any, state: Any, x: Array) -> tuple[Array, Any]:
-    """h_t from the last state on: h, and of an LSTM c too."""
+    """h_t from the last state on."""
     y, cache = layer.forward(params, x, start=state)  # type: ignore[call-arg]
-    ends = cache.states[-1]
-    return y, (ends, cache.kept[0][-1]) if hasattr(cache, "kept") and len(cache.kept) == OF_LSTM else ends
+    return y, cache.states[-1]
+
+
+def remember_both(layer: Layer, length: int, params: Any, state: Any, x: Array) -> tuple[Array, Any]:
+    """h_t and c_t of an LSTM, whose cache has c before its gates."""
+    y, cache = layer.forward(params, x, start=state)  # type: ignore[call-arg]
+    return y, (cache.states[-1], cache.kept[0][-1])
 
 
 def _none_yet():
     return jnp.zeros((), jnp.int32)
 
 
-# What an LSTM keeps of a time: c, i, f, g and o.
-OF_LSTM = 5
 GOING_ON: dict[Any, Callable[[Layer, int, Any, Any, PyTree[Array]], tuple[PyTree[Array], Any]]] = {
     attention_forward: attend,
     position_table_forward: look_up,
     sinusoidal_forward: turn,
     rotary_forward: turn,
     gru_forward: remember,
-    lstm_forward: remember,
+    lstm_forward: remember_both,
     rnn_forward: remember,
 }
 ALONE = {

@@ -32,7 +32,7 @@ def print_each(result: Mapping[str, Any]) -> None:
     kind = "classes" if "classes" in result else "targets"
     each = result[kind]
     shown = sorted(each, key=lambda name: each[name]["f1"])[:MOST_LINES] if len(each) > MOST_LINES else each
-    rows = [(name, *map(_cell, _scores(each[name])), f"{each[name]['examples']:g}") for name in shown]
+    rows = [(name, *map(_cell, _scores(each[name])), f"{each[name]['examples']:.0f}") for name in shown]
     rows.append(("mean", *(_cell(result[f"test_{name}"]) for name in COLUMNS), ""))
     print(screen.table(("class" if kind == "classes" else "label", *COLUMNS.values(), "examples"), rows))
     if len(shown) < len(each):

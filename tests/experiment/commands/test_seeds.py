@@ -9,12 +9,16 @@ from objectives import objective_of
 from short_runs import train
 
 import jaxnet as jn
+from jaxnet.experiment.commands.outcome import print_each
 from jaxnet.experiment.commands.train import run
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.data.problem import Problem, loss_of
+from jaxnet.experiment.data.source import InMemory
+from jaxnet.experiment.data.split import Part
 from jaxnet.experiment.devices.mesh import make_layout
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage import model
+from jaxnet.experiment.training.batches import Batches
 from jaxnet.experiment.training.faults import Fault
 from jaxnet.experiment.training.interval import beside, interval, through
 from jaxnet.experiment.training.recipe import recipe_of
@@ -76,7 +80,27 @@ def test_predict_takes_the_seed_of_the_least_validation_loss_and_each_seeds_mode
     assert (jn.load(out).predict_proba(x) == jn.load(out / "seeds" / f"seed-{best}.npz").predict_proba(x)).all()
 
 
-def test_each_seed_has_the_weights_of_its_own_examples(tmp_path):
+def test_weights_go_with_the_examples_of_each_seed_piece_after_piece():
+    numbers = np.arange(1.0, 6.0)
+    part = Part(InMemory(numbers[:, None]), numbers[:, None], loss_weights=numbers)
+    problem = Problem("regression", ("y",), (), "half_squared_error", "identity", np.zeros(1), np.ones(1))
+    batches = Batches(part, problem, 2, "float32", make_layout(), jax.random.split(jax.random.key(0), 3))
+    order = batches.order(0)
+    assert (order[0] != order[1]).any()
+    for x, _, weights in batches.pieces(order, [(0, 2), (2, 3)]):
+        # What fills up the last batch, of one example, counts 0.
+        shares = [[0.5, 0.5]] * 2 if x.shape[1] == 2 else [[1.0, 0.0]]
+        np.testing.assert_array_equal(weights, np.asarray(x)[..., 0] * np.array(shares))
+
+
+def test_examples_of_a_class_are_counted_whole_however_many_they_are(capsys):
+    scores = {"precision": 0.5, "recall": 0.5, "f1": 0.5, "auc": None}
+    overall = {f"test_{name}": value for name, value in {**scores, "log_loss": 0.25}.items()}
+    print_each({**overall, "classes": {"a": {**scores, "examples": 12345678.0}}})
+    assert capsys.readouterr().out.splitlines()[1].split() == ["a", "0.500", "0.500", "0.500", "-", "12345678"]
+
+
+def test_the_first_seed_has_the_weights_that_it_has_alone(tmp_path):
     options = {"data": "breast_cancer", "class_weights": "balanced", "batch_size": 100, "epochs": 2, "hidden": (4,)}
     (_, _, lines), (_, _, told) = (train(tmp_path / f"{seeds}", **options, seeds=seeds) for seeds in (1, 2))
     for line, of_both in zip(lines, told, strict=True):
