@@ -1,4 +1,4 @@
-"""Measures what the README claims: `python scripts/benchmark.py training`; `--help` lists the others."""
+"""Measures what README and docs claim: `python scripts/benchmark.py training`; `--help` lists the others."""
 
 from _start import start
 

@@ -149,10 +149,11 @@ def test_every_public_function_is_documented(module):
             assert value.__doc__, f"{module.__name__}.{name}"
 
 
-def test_what_the_readme_uses_of_a_public_module_is_public():
-    readme = (PACKAGE.parent / "README.md").read_text()
-    uses = {use for use in re.findall(r"\bjn\.(\w+)\.(\w+)", readme) if getattr(jn, use[0]) in PUBLIC}
-    assert len(uses) > 10
+def test_what_the_readme_and_the_pages_use_of_a_public_module_is_public():
+    root = PACKAGE.parent
+    text = "".join(page.read_text() for page in [root / "README.md", *(root / "docs").rglob("*.md")])
+    uses = {use for use in re.findall(r"\bjn\.(\w+)\.(\w+)", text) if getattr(jn, use[0], None) in PUBLIC}
+    assert len(uses) > 20
     for module, name in uses:
         assert name in dir(getattr(jn, module)), f"{module}.{name}"
 

@@ -21,7 +21,7 @@ What = Literal[
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkConfig:
-    """Measure one of the README's claims on this machine: a table, results.json and, for some, a figure."""
+    """Measure one of the docs' claims on this machine: a table, results.json and, for some, a figure."""
 
     what: Annotated[What, tyro.conf.Positional, tyro.conf.arg(metavar="WHAT")]
     """training: a step beside that of other packages; scale: time and memory against width, depth and batch;

@@ -36,7 +36,7 @@ GRID = (-1e4, *(k / 4 for k in range(-32, 33)), 1e4)
 def make_diagnose(
     objective: Objective, part: Part, problem: Problem, batch_size: int, dtype: str, layout: Layout, batches: int = 1
 ) -> Callable[[TrainState], dict[str, Any]]:
-    """state -> what metrics.jsonl holds as 'diagnostics'; see the README.
+    """state -> what metrics.jsonl holds as 'diagnostics'; see docs/cli.md.
 
     Args:
       objective: of the run.
