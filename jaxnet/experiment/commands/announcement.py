@@ -53,6 +53,7 @@ def print_plan(
     problem, parts = examples.problem, examples.parts
     devices, several = layout.mesh.shape, jax.process_count() > 1
     over = f", {devices['data']} for examples x {devices['model']} for neurons" if layout.mesh.size > 1 else ""
+    over += ", state split over both" if layout.shard_state else ""
     say(f"device     {found}{over}" + (f", in {jax.process_count()} processes" if several else ""))
     if examples.tokens is not None:
         _print_text(examples, config)

@@ -86,7 +86,9 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
     found = device()
     processes.by_first(lambda: _check_folder(config))
     config = _with_end_of_decay(config)
-    layout = processes.together(lambda: make_layout(config.mesh, distributed=config.distributed))
+    layout = processes.together(
+        lambda: make_layout(config.mesh, distributed=config.distributed, shard_state=config.shard_state)
+    )
     with ExitStack() as stack:
         stack.enter_context(processes.alone_heard())
         stack.enter_context(jax.enable_x64(config.dtype == "float64"))

@@ -34,9 +34,11 @@ class Layout(NamedTuple):
 
     Attributes:
       mesh: with the axes "data" and "model"; an abstract one, without devices, tells places only.
+      shard_state: whether parameters, and what optimizers keep of them, are split over "data" too.
     """
 
     mesh: Mesh | AbstractMesh
+    shard_state: bool = False
 
     @property
     def data(self) -> int:
@@ -99,6 +101,26 @@ class Layout(NamedTuple):
         for_each_output = side == "outputs" and leaf.shape[-1:] and leaf.shape[-1] in widths
         return self.places(*[None] * (leaf.ndim - 1), "model") if for_each_output else self.places()
 
+    def between_steps(self, params: Any, sides: PyTree[Sides], places: PyTree[NamedSharding]) -> PyTree[NamedSharding]:
+        """Where parameters lie between steps: as they are used, and with `shard_state` split over "data" besides.
+
+        Args:
+          params: their shapes.
+          sides: see `parameters.sides_of`.
+          places: where they are wanted while they are used, see `of_params`.
+        """
+        return jax.tree.map(self._over_data, params, sides, places) if self.shard_state else places
+
+    def _over_data(self, leaf, sides, place):
+        """Split by the longest axis that divides and is whole; axes of a stack, which a scan goes through, are not."""
+        spec = [*place.spec, *[None] * (leaf.ndim - len(place.spec))]
+        axes = range(min(sides.outputs, sides.inputs), leaf.ndim) if sides.is_weight else range(leaf.ndim)[-1:]
+        free = [axis for axis in axes if spec[axis] is None and leaf.shape[axis] % self.data == 0]
+        if not free:
+            return place
+        spec[max(free, key=lambda axis: leaf.shape[axis])] = "data"
+        return self.places(*spec)
+
     def of_state(self, state: TrainState, params: Any) -> TrainState:
         """Places for all that training changes: what an optimizer keeps for a parameter lies where that lies.
 
@@ -125,8 +147,13 @@ class Layout(NamedTuple):
         return multihost_utils.process_allgather(tree, tiled=True)
 
 
-def make_layout(mesh: str | None = None, *, distributed: bool = False) -> Layout:
+def make_layout(mesh: str | None = None, *, distributed: bool = False, shard_state: bool = False) -> Layout:
     """The mesh of `--mesh`; by default one device, or with `--distributed` all, for examples.
+
+    Args:
+      mesh: as the option has it.
+      distributed: whether this is one process of several.
+      shard_state: see `Layout`.
 
     Raises:
       BadInput: when there are fewer devices, or a process would have none of them.
@@ -138,7 +165,10 @@ def make_layout(mesh: str | None = None, *, distributed: bool = False) -> Layout
         raise BadInput(f"--mesh {mesh}: needs {asked} devices, and JAX finds {len(devices)}{simulate}")
     if jax.process_count() > 1 and asked != len(devices):
         raise BadInput(f"--mesh {mesh}: expected all {len(devices)} devices of all processes, got {asked}")
-    return Layout(jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 2, devices=devices[:asked]))
+    if shard_state and sizes[0] == 1:
+        raise BadInput("--shard-state: splits over the devices for examples, of which there is one; add --mesh data=2")
+    auto = (AxisType.Auto,) * 2
+    return Layout(jax.make_mesh(sizes, AXES, axis_types=auto, devices=devices[:asked]), shard_state)
 
 
 def require_split(layout: Layout, network: Network, dtype: DTypeLike) -> None:

@@ -13,7 +13,18 @@ from jaxnet.experiment.options.train_config import TrainConfig
 # Options that are about one start of a run, and are given anew when it goes on.
 OF_A_START = {"distributed", "coordinator", "processes", "process_id", "profile"}
 # Options of a resumed run that may be others than at its start.
-FREE = {"resume", "out", "overwrite", "epochs", "keep", "compilation_cache", "diagnostics", "tensorboard", "mesh"}
+FREE = {
+    "resume",
+    "out",
+    "overwrite",
+    "epochs",
+    "keep",
+    "compilation_cache",
+    "diagnostics",
+    "tensorboard",
+    "mesh",
+    "shard_state",
+}
 # Where the data are may change too: checkpoints know them by their SHA-256.
 MOVABLE = FREE | OF_A_START | {"data", "validation", "test"}
 

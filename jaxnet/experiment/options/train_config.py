@@ -127,6 +127,9 @@ class TrainConfig(OptimizerOptions, NetworkOptions, PartOptions, DataOptions):
     mesh: str | None = None
     """Devices to split over: data=4 for the examples of each batch, model=2 for the neurons, or data=4,model=2. By
     default one device; with --distributed all, for examples."""
+    shard_state: bool = False
+    """Split parameters, gradients and what the optimizer keeps over the devices for examples too: each layer gathers
+    its own where it uses them (ZeRO-3, FSDP)."""
     distributed: bool = False
     """This is one process of several, on as many machines or on one; each is started with the same options. What the
     next three say is found out under Slurm, MPI, Kubernetes and on Cloud TPUs."""

@@ -11,6 +11,7 @@ import optax
 
 from jaxnet import feedback, gradient, per_example
 from jaxnet.experiment.data.problem import Problem
+from jaxnet.experiment.devices.gathering import gathering, placed
 from jaxnet.experiment.devices.mesh import Layout
 from jaxnet.experiment.training import updates
 from jaxnet.experiment.training.blocks import Block
@@ -105,16 +106,21 @@ def make_objective(
       batches: in an epoch.
     """
     start, order_key, noise, back = keys_of(np.uint32(recipe.seed))
-    parts = make_parts(recipe, net, loss, x, batch_size, batches, noise, back)
     blank = jax.eval_shape(net.init, start)
-    of_params = layout.of_params(net, blank, parts.sides)
+    sides = sides_of(net, blank, x)
+    used = layout.of_params(net, blank, sides)
+    of_params = layout.between_steps(blank, sides, used)
+    parts = make_parts(recipe, gathering(net) if layout.shard_state else net, loss, x, batch_size, batches, noise, back)
     params = jax.jit(net.init, out_shardings=of_params)(start)
     create = partial(TrainState.create, optimizer=parts.optimizer)
     places = layout.of_state(jax.eval_shape(create, blank, key=order_key), of_params)
     state = jax.jit(create, out_shardings=places)(params, key=order_key)
     if recipe.budget is not None:
         state = jax.jit(with_keys, out_shardings=places)(state, secret_words())
-    steps = make_steps(parts.net, parts.loss, parts.optimizer, value_and_grad=parts.value_and_grad)
+    value_and_grad = parts.value_and_grad
+    if layout.shard_state:
+        value_and_grad = partial(placed, value_and_grad, used, of_params)
+    steps = make_steps(parts.net, parts.loss, parts.optimizer, value_and_grad=value_and_grad)
     # A place for every array: the compiler may otherwise move the state about, and then compiles again.
     steps = jax.jit(steps, donate_argnums=0, out_shardings=(places, layout.places()))
     of_batch = parts.value_and_grad(parts.net, parts.loss)
