@@ -72,6 +72,40 @@ def structure_by_layer(net: Layer) -> jax.tree_util.PyTreeDef:
     return jax.tree.structure(jax.eval_shape(at_leaves(one_leaf, net).init, jax.random.key(0)))
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["number"])
+@dataclass(frozen=True)
+class _Numbered:
+    """A layer's parameters, which say whose they are wherever a combinator takes them."""
+
+    params: Any
+    number: int
+
+
+def seen_by_layer(net: Layer, params: PyTree[Any], x: PyTree[Any]) -> list[PyTree[Any]]:
+    """What each layer that is made of no others is given, in the order of `structure_by_layer`.
+
+    Layers that see the very same thing, as those that make queries, keys and values, have it here: `is` tells. Of a
+    layer that is used several times it is what its first use sees.
+
+    Args:
+      net: any network.
+      params, x: its parameters and inputs, or their shapes.
+    """
+    structure = structure_by_layer(net)
+    seen: dict[int, Any] = {}
+
+    def noted(layer):
+        def forward(numbered, x):
+            seen.setdefault(numbered.number, x)
+            return layer.forward(numbered.params, x)
+
+        return layer._replace(forward=forward)
+
+    numbered = structure.unflatten([_Numbered(one, k) for k, one in enumerate(structure.flatten_up_to(params))])
+    jax.eval_shape(at_leaves(noted, net).forward, *jax.tree.map(_shape, (numbered, x)))
+    return [seen[number] for number in range(structure.num_leaves)]
+
+
 def tables_of(net: Layer) -> PyTree[bool]:
     """Which parameters are tables whose rows are looked up by ids, as those of `embedding`, for who has no inputs.
 

@@ -67,7 +67,7 @@ def load(sizes: tuple[int, ...], examples: int, data: int, model: int) -> Load:
     layout = Layout(AbstractMesh((data, model), AXES, axis_types=(AxisType.Auto,) * 2))
     net, x = mlp(sizes), jax.ShapeDtypeStruct((1, sizes[0]), "float32")
     params = jax.eval_shape(net.init, jax.random.key(0))
-    places = layout.of_params(net, params, sides_of(net, params, x))
+    places = layout.of_params(net, params, sides_of(net, params, x), x)
     held = jax.tree.map(lambda leaf, place: math.prod(place.shard_shape(leaf.shape)), params, places)
     numbers = sum(jax.tree.leaves(held))
     weights = [layer for layer in places if layer != ()]

@@ -74,7 +74,7 @@ def test_without_a_bias_its_picture_and_its_places_on_a_mesh_have_none(key):
     text = str(draw(net, params, x))
     assert "dW1 = (1/m) dZ1ᵀ X" in text
     assert "db1" not in text
-    places = make_layout("model=2").of_params(net, params, sides_of(net, params, x))
+    places = make_layout("model=2").of_params(net, params, sides_of(net, params, x), x)
     assert places[0].b is None
     assert [place.spec for place in jax.tree.leaves(places)] == [
         PartitionSpec("model"),

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
@@ -23,7 +24,7 @@ from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.networks.network import Network
 from jaxnet.experiment.options.train_config import read_mesh
 from jaxnet.layer import Layer
-from jaxnet.parameters import Sides, sides_of, structure_by_layer
+from jaxnet.parameters import Sides, seen_by_layer, sides_of, structure_by_layer
 from jaxnet.training import TrainState
 
 AXES = ("data", "model")
@@ -72,26 +73,36 @@ class Layout(NamedTuple):
 
         return jax.make_array_from_callback(shape, self.places(*axes), read_once)
 
-    def of_params(self, net: Layer, params: Any, sides: PyTree[Sides]) -> Any:
+    def of_params(self, net: Layer, params: Any, sides: PyTree[Sides], x: Any) -> Any:
         """Places for a network's parameters: layers with weights take turns; what does not divide stays whole.
+
+        Layers that see the same x, as those that make queries, keys and values, are in the same turn, so that each
+        device has some heads; what looks ids up, as a table that is a head's weight too, is in none, and is split by
+        its rows.
 
         Args:
           net: the network.
           params: their shapes.
           sides: see `parameters.sides_of`.
+          x: its inputs, or their shapes.
         """
-        structure, turn, places = structure_by_layer(net), "outputs", []
-        for layer, of_layer in zip(*map(structure.flatten_up_to, (params, sides)), strict=True):
+        structure, places = structure_by_layer(net), []
+        turn, last, seen_last = "outputs", "outputs", None
+        for layer, of_layer, seen in zip(
+            *map(structure.flatten_up_to, (params, sides)), seen_by_layer(net, params, x), strict=True
+        ):
+            ids = all(jnp.issubdtype(part.dtype, jnp.integer) for part in jax.tree.leaves(seen))
+            this = "outputs" if ids else last if seen is seen_last else turn
             widths = [
-                leaf.shape[getattr(of_leaf, turn)]
+                leaf.shape[getattr(of_leaf, this)]
                 for leaf, of_leaf in zip(jax.tree.leaves(layer), jax.tree.leaves(of_layer), strict=True)
                 if of_leaf.is_weight
             ]
             split = self.mesh.shape["model"] > 1 and all(width % self.mesh.shape["model"] == 0 for width in widths)
-            place = partial(self._of_param, turn, widths) if split else lambda *_: self.places()
+            place = partial(self._of_param, this, widths) if split else lambda *_: self.places()
             places.append(jax.tree.map(place, layer, of_layer))
-            if widths:
-                turn = "inputs" if split and turn == "outputs" else "outputs"
+            if widths and not ids:
+                turn, last, seen_last = "inputs" if split and this == "outputs" else "outputs", this, seen
         return structure.unflatten(places)
 
     def _of_param(self, side, widths, leaf, sides):
@@ -181,6 +192,7 @@ def require_split(layout: Layout, network: Network, dtype: DTypeLike) -> None:
     if model == 1:
         return
     params = jax.eval_shape(net.init, jax.random.key(0))
-    places = layout.of_params(net, params, sides_of(net, params, network.inputs(1, dtype)))
+    x = network.inputs(1, dtype)
+    places = layout.of_params(net, params, sides_of(net, params, x), x)
     if all(place.is_fully_replicated for place in jax.tree.leaves(places)):
         raise BadInput(f"--mesh model={model}: divides the outputs of no layer of the network {network}")

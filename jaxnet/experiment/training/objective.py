@@ -108,7 +108,7 @@ def make_objective(
     start, order_key, noise, back = keys_of(np.uint32(recipe.seed))
     blank = jax.eval_shape(net.init, start)
     sides = sides_of(net, blank, x)
-    used = layout.of_params(net, blank, sides)
+    used = layout.of_params(net, blank, sides, x)
     of_params = layout.between_steps(blank, sides, used)
     parts = make_parts(recipe, gathering(net) if layout.shard_state else net, loss, x, batch_size, batches, noise, back)
     params = jax.jit(net.init, out_shardings=of_params)(start)

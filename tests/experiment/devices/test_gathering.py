@@ -32,7 +32,7 @@ def on_mesh(net, x, mesh="data=4,model=2"):
     layout = make_layout(mesh, shard_state=True)
     params = net.init(jax.random.key(0))
     sides = sides_of(net, params, x)
-    used = layout.of_params(net, params, sides)
+    used = layout.of_params(net, params, sides, x)
     places = layout.between_steps(params, sides, used)
 
     def of_reading(loss, read=None):

@@ -146,7 +146,8 @@ def test_weights_of_any_network_take_turns_and_what_is_none_lies_with_its_layers
         jn.dense(5, 1),
     )
     params = jax.eval_shape(net.init, jax.random.key(0))
-    places = layout.of_params(net, params, sides_of(net, params, jax.ShapeDtypeStruct((1, 3), "float32")))
+    x = jax.ShapeDtypeStruct((1, 3), "float32")
+    places = layout.of_params(net, params, sides_of(net, params, x), x)
     assert jax.tree.map(lambda place: tuple(place.spec), places) == (
         jn.Dense(("model",), ("model",)),
         (),
@@ -154,6 +155,29 @@ def test_weights_of_any_network_take_turns_and_what_is_none_lies_with_its_layers
         jn.Dense((None, "model"), ()),
         jn.Dense((), ()),
     )
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_heads_hidden_units_and_the_vocabulary_of_a_transformer_are_split(tied):
+    layout = Layout(AbstractMesh((1, 2), AXES, axis_types=(AxisType.Auto,) * 2))
+    net, x = jn.transformer(16, width=8, heads=2, depth=2, length=4, tied=tied), jax.ShapeDtypeStruct((1, 4), int)
+    params = jax.eval_shape(net.init, jax.random.key(0))
+    places = layout.of_params(net, params, sides_of(net, params, x), x)
+    denses = [one for one in jax.tree.leaves(places, is_leaf=_is_dense) if _is_dense(one)]
+    # Of the stacked blocks: queries, keys and values by their heads, what follows by its inputs; hidden units likewise.
+    by_outputs, by_inputs = (None, "model"), (None, None, "model")
+    block = [by_outputs, by_outputs, by_outputs, by_inputs, by_outputs, by_inputs]
+    assert [tuple(one.W.spec) for one in denses] == block
+    tables = [one for one in jax.tree.leaves(places, is_leaf=_is_table) if _is_table(one)]
+    assert [tuple(one.W.spec) for one in tables] == [("model",)] * (1 if tied else 2)
+
+
+def _is_dense(part):
+    return isinstance(part, jn.Dense)
+
+
+def _is_table(part):
+    return isinstance(part, jn.Embedding)
 
 
 def test_batches_are_split_and_filled_up_and_each_program_is_compiled_once(caplog):
@@ -215,8 +239,9 @@ def test_only_weights_are_split_whatever_else_has_their_shape():
     )
     net = jn.chain(jn.dense(6, 6), jn.residual(jn.chain(jn.dense(6, 8), jn.dense(8, 6))), table, jn.dense(6, 4))
     params = jax.eval_shape(net.init, jax.random.key(0))
-    sides = sides_of(net, params, jnp.zeros((2, 4, 6)))
-    first, (second, third), kept, last = make_layout("model=2").of_params(net, params, sides)
+    x = jnp.zeros((2, 4, 6))
+    sides = sides_of(net, params, x)
+    first, (second, third), kept, last = make_layout("model=2").of_params(net, params, sides, x)
     specs = [(layer.W.spec, layer.b.spec) for layer in (first, second, third, last)]
     by_outputs, by_inputs = (PartitionSpec("model"), PartitionSpec("model")), (PartitionSpec(None, "model"), WHOLE)
     assert specs == [by_outputs, by_inputs, by_outputs, by_inputs]
