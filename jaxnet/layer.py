@@ -14,6 +14,20 @@ Params: TypeAlias = PyTree[Any]
 Cache: TypeAlias = PyTree[Any]
 
 
+class Decoder(NamedTuple):
+    """A layer, or a network, that goes on from what it has seen: see `decoding`.
+
+    Attributes:
+      start: `(params, x) -> state`, before any position; of x (m, t, ...) its shapes count, with any t.
+      step: `(params, state, x) -> (y, state)`, for the t positions of x that come next: y as of all so far at once.
+      room: for how many positions in all; None where they may go on for ever.
+    """
+
+    start: Callable[[Any, Any], Any]
+    step: Callable[[Any, Any, Any], tuple[Any, Any]]
+    room: int | None = None
+
+
 class _Fields(NamedTuple):
     """The fields of a `Layer`, which tells what they are."""
 
@@ -24,6 +38,7 @@ class _Fields(NamedTuple):
     kind: Literal["linear", "elementwise"] | None = None
     keyed: "Callable[[jax.Array], Layer] | None" = None
     made: "partial[Layer] | None" = None
+    decoder: Callable[[int], Decoder] | Literal["positionwise"] | None = None
 
 
 class Layer(_Fields):
@@ -53,6 +68,9 @@ class Layer(_Fields):
         layer that draws nothing, and for combinators whose layers each draw once. See `bind`.
       made: `partial(combinator, *layers, **options)`: how this layer was made of others; None for a layer that is made
         of no others. `made()` makes it again. See `at_leaves`.
+      decoder: `(length) -> Decoder`, how the layer goes on position by position, where there is room for so many;
+        "positionwise" for a layer that sees each position by itself, as one with a `kind` is taken to do where this is
+        None. Leave it out of combinators, and where later positions count. See `decoding`.
     """
 
     __slots__ = ()
@@ -72,9 +90,16 @@ class Layer(_Fields):
         return self.apply(params, x)
 
     def _replace(self, **changes: Any) -> "Layer":
-        """The layer with other fields; with another function it is no more what it was `made` as."""
-        functions = {"init", "forward", "backward", "second"}
-        return super()._replace(**({"made": None} if functions & changes.keys() else {}) | changes)
+        """The layer with other fields; with another function it is no more what it was `made` as.
+
+        Nor, with another forward, does it go on as before: `decoder` is to be given anew.
+        """
+        gone: dict[str, Any] = {}
+        if {"init", "forward", "backward", "second"} & changes.keys():
+            gone["made"] = None
+        if "forward" in changes:
+            gone["decoder"] = None
+        return super()._replace(**gone | changes)
 
     def __repr__(self) -> str:
         return call_of(self.forward)

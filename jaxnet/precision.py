@@ -17,7 +17,7 @@ from jaxnet.arguments import instance_of
 from jaxnet.bend import Bend
 from jaxnet.description import named_as
 from jaxnet.factored import map_leaves
-from jaxnet.layer import Layer, at_leaves
+from jaxnet.layer import Decoder, Layer, at_leaves
 
 
 def mixed_precision_forward(layer: Layer, dtype: DTypeLike, params: Any, x: PyTree[Array]) -> tuple[PyTree[Array], Any]:
@@ -46,6 +46,22 @@ def mixed_precision_second(
     """f's second derivative in the short type, as dy's type."""
     assert layer.second is not None
     return _cast(layer.second(_cast(params, dtype), cache, _cast(dy, dtype)), _floating_type(dy))
+
+
+def mixed_precision_decoder(layer: Layer, dtype: DTypeLike, length: int) -> Decoder:
+    """f's own way to go on, in the short type, as is its state; y as by `mixed_precision_forward`."""
+    assert callable(layer.decoder)
+    short = layer.decoder(length)
+
+    def start(params, x):
+        return short.start(_cast(params, dtype), _cast(x, dtype))
+
+    def step(params, state, x):
+        long = _floating_type(x) or _floating_type(jax.eval_shape(layer.forward, params, x)[0])
+        y, state = short.step(_cast(params, dtype), state, _cast(x, dtype))
+        return _cast(y, long), state
+
+    return Decoder(start, step, short.room)
 
 
 def mixed_precision(net: Layer, dtype: DTypeLike = jnp.bfloat16) -> Layer:
@@ -78,6 +94,7 @@ def _in_short_type(dtype, layer):
         forward=named_as(layer.forward, forward),
         backward=partial(mixed_precision_backward, layer, dtype),
         second=None if layer.second is None else partial(mixed_precision_second, layer, dtype),
+        decoder=partial(mixed_precision_decoder, layer, dtype) if callable(layer.decoder) else layer.decoder,
     )
 
 

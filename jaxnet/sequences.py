@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from jaxnet.arguments import positive_integer
 from jaxnet.factored.layouts import rows_of
+from jaxnet.layer import Decoder
 from jaxnet.over_time import alive_in, apart, time_first, where_alive
 from jaxnet.standardised import laid_out
 
@@ -83,3 +84,21 @@ def heard(label: str, states: Float[Array, "t m h"], dy: Any, alive: Any, last: 
 def of_input(dx: Any, alive: Any) -> Any:
     """The cotangent of x, with None beside it where lengths came with x."""
     return dx if alive is None else (dx, None)
+
+
+def state_by_state(
+    label: str, forward: Callable[..., Any], first: Callable[[Any], Any], last: Callable[[Any], Any]
+) -> Decoder:
+    """How a recurrence goes on, for ever: from its last state, that before any from x, the others from a cache."""
+
+    def start(params, x):
+        x, lengths = apart(x)
+        if lengths is not None:
+            raise ValueError(f"decoder: expected x without lengths, since it goes on, got lengths at {label}")
+        return first(x)
+
+    def step(params, state, x):
+        y, cache = forward(params, x, start=state)
+        return y, last(cache)
+
+    return Decoder(start, step)

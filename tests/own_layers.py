@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 import jaxnet as jn
+from jaxnet.decoding import Decoder
 
 
 def tied(width):
@@ -211,3 +212,32 @@ def used_in_unlike_ways(width):
         return {"W": jn.Outer(dz, x).add(jn.Each(of_rows, ndim=2))}, dz @ params["W"]
 
     return jn.Layer(lambda key: {"W": jax.random.normal(key, (width, width)) / width}, forward, backward)
+
+
+def differences_forward(s, x):
+    """y_t = x_t - x_t-1 over positions, with x_0 = s, which is learnt."""
+    before = jnp.concatenate([jnp.broadcast_to(s[None, None], x[:, :1].shape), x[:, :-1]], axis=1)
+    return x - before, ()
+
+
+def differences_backward(s, cache, dy):
+    after = jnp.concatenate([dy[:, 1:], jnp.zeros_like(dy[:, :1])], axis=1)
+    return jn.Each(-dy[:, 0]), dy - after
+
+
+def differences_start(s, x):
+    return jnp.broadcast_to(s[None], (x.shape[0], x.shape[2]))
+
+
+def differences_step(s, before, x):
+    return x - jnp.concatenate([before[:, None], x[:, :-1]], axis=1), x[:, -1]
+
+
+def differences_decoder(length):
+    return Decoder(differences_start, differences_step)
+
+
+def differences(width):
+    """A layer over positions that says itself how it goes on, and does not start with 0."""
+    init = partial(jax.random.normal, shape=(width,))
+    return jn.Layer(init, differences_forward, differences_backward, decoder=differences_decoder)

@@ -84,6 +84,12 @@ def test_layers_never_import_each_other():
             assert not any(name.startswith("jaxnet.layers") for name in imports(path)), path
 
 
+def test_only_what_is_made_of_layers_knows_them_by_name():
+    made = {PACKAGE / "__init__.py", PACKAGE / "multi_head_attention.py", *(PACKAGE / "networks").glob("*.py")}
+    for path in {*CORE} - made - {*(PACKAGE / "layers").rglob("*.py")}:
+        assert not any(name.startswith("jaxnet.layers") for name in imports(path)), path
+
+
 def room_of(path):
     return path.relative_to(EXPERIMENT).parts[0]
 

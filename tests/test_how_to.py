@@ -67,6 +67,13 @@ def test_a_training_loop_of_your_own_stops_early_and_goes_on_from_a_file(tmp_pat
     assert np.asarray(went_on.epoch) == np.asarray(as_well.epoch)
 
 
+def test_a_layer_that_says_how_it_goes_on_gives_what_it_gives_at_once():
+    held = {}
+    exec(program_of("text.md"), held)
+    expected = held["net"](held["params"], held["x"])
+    np.testing.assert_array_equal(np.concatenate([held["first"], held["then"]], axis=1), expected)
+
+
 @pytest.mark.usefixtures("optax_promotion")
 def test_private_training_in_a_loop_of_your_own_learns_from_noisy_sums():
     held = {}

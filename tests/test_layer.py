@@ -131,7 +131,7 @@ def test_help_on_the_classes_and_on_functions_without_docstrings_is_that_of_the_
 def test_layers_stay_tuples_of_functions_for_jax():
     net = jn.mlp((3, 4, 1))
     assert isinstance(net, tuple)
-    assert net._fields == ("init", "forward", "backward", "second", "kind", "keyed", "made")
+    assert net._fields == ("init", "forward", "backward", "second", "kind", "keyed", "made", "decoder")
     assert jax.tree.leaves(net) == [net.init, net.forward, net.backward, net.made]
 
 

@@ -35,8 +35,9 @@ from jaxtyping import Array, Float, Int
 from jaxnet.arguments import positive_integer, shown
 from jaxnet.attending.heads import by_heads, check_input, scale, scores, split
 from jaxnet.attending.in_blocks import backward_in_blocks, block_of, forward_in_blocks
+from jaxnet.attending.in_cache import forward_in_cache, nothing_kept
 from jaxnet.attending.sight import Sight, divisor, masked, thinned
-from jaxnet.layer import Layer
+from jaxnet.layer import Decoder, Layer
 
 Triple = tuple[Float[Array, "m t d"], Float[Array, "m s e"], Float[Array, "m s f"]]
 WithLengths = tuple[Float[Array, "m t d"], Float[Array, "m s e"], Float[Array, "m s f"], Int[Array, " m"]]
@@ -128,6 +129,27 @@ def attention_backward(
     return params, (of_q, of_k, of_v) if cache.lengths is None else (of_q, of_k, of_v, None)
 
 
+def attention_decoder(
+    heads: int, length: int, *, causal: bool = False, window: int | None = None, kv_heads: int = 0, **other: Any
+) -> Decoder:
+    """y_t = sum_s p_ts v_s over all s up to t, whose keys and values are kept: as many as there is room for."""
+    if not causal:
+        raise ValueError("decoder: expected attention to be causal; what follows is not known yet")
+    if "key" in other:
+        raise ValueError("decoder: expected a network that is not bound, got attention with a key; it goes without")
+
+    def start(params, x):
+        check_input(_label(heads, kv_heads), heads, kv_heads or heads, True, x)
+        if len(x) == 4:
+            raise ValueError("decoder: expected x without lengths, since it goes on, got lengths at attention")
+        return nothing_kept(length, x)
+
+    def step(params, kept, x):
+        return forward_in_cache(heads, kv_heads or heads, window, kept, x)
+
+    return Decoder(start, step, length)
+
+
 def attention(
     heads: SupportsIndex,
     *,
@@ -183,7 +205,7 @@ def attention(
 def _layer(heads, options):
     forward, backward = (partial(f, heads, **options) for f in (attention_forward, attention_backward))
     keyed = partial(_keyed, heads, options) if "dropout" in options else None
-    return Layer(_no_parameters, forward, backward, keyed=keyed)
+    return Layer(_no_parameters, forward, backward, keyed=keyed, decoder=partial(attention_decoder, heads, **options))
 
 
 def _keyed(heads, options, key):

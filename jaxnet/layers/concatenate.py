@@ -36,5 +36,7 @@ def _no_parameters(key):
     return ()
 
 
-concatenate = Layer(_no_parameters, concatenate_forward, concatenate_backward, concatenate_second)
+concatenate = Layer(
+    _no_parameters, concatenate_forward, concatenate_backward, concatenate_second, decoder="positionwise"
+)
 """y (m, ..., d_1 + ... + d_n) of a tuple of arrays (m, ..., d_k): features beside one another. It keeps nothing."""

@@ -15,7 +15,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
 from jaxnet.arguments import shown
-from jaxnet.layer import Layer
+from jaxnet.description import name_of
+from jaxnet.layer import Decoder, Layer
 
 Signal = Float[Array, "m *t"]
 Kept = Bool[Array, "m ..."] | tuple[()]
@@ -50,6 +51,13 @@ def masked_backward(rate: float, params: tuple[()], mask: Kept, dy: Signal) -> t
 
 def masked_second(params: tuple[()], mask: Kept, dy: Signal) -> None:
     """y is linear in x."""
+
+
+def refuse_masks(forward: Any, length: int) -> Decoder:
+    """A mask is drawn for all positions at once, and not as they come."""
+    raise ValueError(
+        f"decoder: expected a network that is not bound, got {name_of(forward)} with a key; it goes without"
+    )
 
 
 def dropout(rate: float) -> Layer:
@@ -95,6 +103,7 @@ def _masking(forward, rate, **bound: Any):
         "elementwise",
         # With a rate of 0 there is nothing to draw.
         partial(_keyed, forward, rate) if rate else None,
+        decoder=partial(refuse_masks, forward) if bound else None,
     )
 
 

@@ -137,6 +137,7 @@ def embedding(
         partial(embedding_forward, *sizes, **pads),
         partial(embedding_backward, *sizes),
         nothing_curved,
+        decoder="positionwise",
     )
 
 

@@ -73,7 +73,9 @@ def _no_parameters(key):
 
 
 def _layer(forward, gate):
-    return Layer(_no_parameters, forward, partial(gated_backward, gate), partial(gated_second, gate))
+    return Layer(
+        _no_parameters, forward, partial(gated_backward, gate), partial(gated_second, gate), decoder="positionwise"
+    )
 
 
 glu = _layer(glu_forward, gates.sigmoid)

@@ -28,7 +28,7 @@ from jaxtyping import Array
 
 from jaxnet import initializers
 from jaxnet.factored import Outer
-from jaxnet.layer import Layer
+from jaxnet.layer import Decoder, Layer
 from jaxnet.over_time import (
     Sequences,
     ahead,
@@ -42,7 +42,7 @@ from jaxnet.over_time import (
     through,
     time_first,
 )
-from jaxnet.sequences import answer, check_params, gates, heard, of_input, sequences, sizes_of
+from jaxnet.sequences import answer, check_params, gates, heard, of_input, sequences, sizes_of, state_by_state
 
 
 class GRU(NamedTuple):
@@ -140,6 +140,16 @@ def gru_backward(
     return GRU(dW, dU, db, db_n), of_input(through(du, params.W, x), alive)
 
 
+def gru_decoder(inputs: int, hidden: int, length: int, **options: Any) -> Decoder:
+    """h_t from h_t-1 on."""
+    return state_by_state(
+        f"gru({inputs}, {hidden})",
+        partial(gru_forward, inputs, hidden, **options),
+        lambda x: nothing_yet(x, hidden),
+        lambda cache: cache.states[-1],
+    )
+
+
 def gru(
     inputs: SupportsIndex,
     hidden: SupportsIndex,
@@ -180,7 +190,12 @@ def gru(
     # Those that are given, which are then what is printed.
     options: dict[str, Any] = ({"last": True} if last else {}) | ({} if bias else {"bias": False})
     forward, backward = partial(gru_forward, *sizes, **options), partial(gru_backward, *sizes, **options)
-    return Layer(partial(gru_init, *sizes, weight_init, recurrent_init, bias), forward, backward)
+    return Layer(
+        partial(gru_init, *sizes, weight_init, recurrent_init, bias),
+        forward,
+        backward,
+        decoder=partial(gru_decoder, *sizes, **options),
+    )
 
 
 def _shapes(inputs, hidden, bias):

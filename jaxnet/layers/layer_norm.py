@@ -107,7 +107,7 @@ def layer_norm(d: SupportsIndex, *, epsilon: float = EPSILON, bias: bool = True)
     of_both: dict[str, Any] = {} if bias else {"bias": False}
     forward = partial(layer_norm_forward, d, **options, **of_both)
     backward = partial(layer_norm_backward, d, **of_both)
-    return Layer(partial(layer_norm_init, d, bias), forward, backward, layer_norm_second)
+    return Layer(partial(layer_norm_init, d, bias), forward, backward, layer_norm_second, decoder="positionwise")
 
 
 def _label(d, bias):

@@ -35,7 +35,9 @@ def _no_parameters(key):
     return ()
 
 
-log_softmax = Layer(_no_parameters, log_softmax_forward, log_softmax_backward, log_softmax_second)
+log_softmax = Layer(
+    _no_parameters, log_softmax_forward, log_softmax_backward, log_softmax_second, decoder="positionwise"
+)
 """y = z - log sum_k e^(z_k), over the last axis: logarithms of probabilities; dz = dy - e^y sum(dy).
 
 Losses named for a softmax include theirs: leave it out there.

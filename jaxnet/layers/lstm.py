@@ -30,7 +30,7 @@ from jaxtyping import Array
 
 from jaxnet import initializers
 from jaxnet.factored import Outer
-from jaxnet.layer import Layer
+from jaxnet.layer import Decoder, Layer
 from jaxnet.over_time import (
     Sequences,
     ahead,
@@ -44,7 +44,7 @@ from jaxnet.over_time import (
     through,
     time_first,
 )
-from jaxnet.sequences import answer, check_params, gates, heard, of_input, sequences, sizes_of
+from jaxnet.sequences import answer, check_params, gates, heard, of_input, sequences, sizes_of, state_by_state
 
 
 class LSTM(NamedTuple):
@@ -147,6 +147,16 @@ def lstm_backward(
     return LSTM(dW, dU, db), of_input(through(du, params.W, x), alive)
 
 
+def lstm_decoder(inputs: int, hidden: int, length: int, **options: Any) -> Decoder:
+    """h_t and c_t from h_t-1 and c_t-1 on."""
+    return state_by_state(
+        f"lstm({inputs}, {hidden})",
+        partial(lstm_forward, inputs, hidden, **options),
+        lambda x: (nothing_yet(x, hidden),) * 2,
+        lambda cache: (cache.states[-1], cache.kept[0][-1]),
+    )
+
+
 def lstm(
     inputs: SupportsIndex,
     hidden: SupportsIndex,
@@ -189,7 +199,7 @@ def lstm(
     options: dict[str, Any] = ({"last": True} if last else {}) | ({} if bias else {"bias": False})
     forward, backward = partial(lstm_forward, *sizes, **options), partial(lstm_backward, *sizes, **options)
     init = partial(lstm_init, *sizes, weight_init, recurrent_init, float(forget_bias) if bias else None)
-    return Layer(init, forward, backward)
+    return Layer(init, forward, backward, decoder=partial(lstm_decoder, *sizes, **options))
 
 
 def _shapes(inputs, hidden, bias):

@@ -56,7 +56,9 @@ def pick(number: SupportsIndex) -> Layer:
     (known,) = integers((number,)) or (-1,)
     if known < 0:
         raise ValueError(f"pick: expected the number of a part, from 0, got {shown(number)}")
-    return Layer(_no_parameters, partial(pick_forward, known), partial(pick_backward, known), pick_second)
+    return Layer(
+        _no_parameters, partial(pick_forward, known), partial(pick_backward, known), pick_second, decoder="positionwise"
+    )
 
 
 def _no_parameters(key):

@@ -8,12 +8,13 @@ from functools import partial
 from typing import Any, NamedTuple, SupportsIndex
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from jaxnet import initializers
 from jaxnet.arguments import positive_integer
 from jaxnet.factored import Each
-from jaxnet.layer import Layer
+from jaxnet.layer import Decoder, Layer
 
 
 class PositionTable(NamedTuple):
@@ -60,6 +61,18 @@ def position_table_second(params: PositionTable, cache: tuple[()], dy: Float[Arr
     """y is linear in x, and in E."""
 
 
+def position_table_decoder(rows: int, d: int, length: int) -> Decoder:
+    """y_t = x_t + E_t. The state is t, of which there are as many as rows."""
+
+    def start(params, x):
+        return jnp.zeros((), jnp.int32)
+
+    def step(params, seen, x):
+        return x + lax.dynamic_slice_in_dim(params.E, seen, x.shape[1])[None], seen + x.shape[1]
+
+    return Decoder(start, step, min(rows, length))
+
+
 def position_table(
     length: SupportsIndex, d: SupportsIndex, *, weight_init: Callable[..., Array] = initializers.small_normal
 ) -> Layer:
@@ -82,7 +95,13 @@ def position_table(
     """
     sizes = positive_integer("position_table", "length", length), positive_integer("position_table", "d", d)
     functions = partial(position_table_forward, *sizes), partial(position_table_backward, *sizes)
-    return Layer(partial(position_table_init, *sizes, weight_init), *functions, position_table_second, "elementwise")
+    return Layer(
+        partial(position_table_init, *sizes, weight_init),
+        *functions,
+        position_table_second,
+        "elementwise",
+        decoder=partial(position_table_decoder, *sizes),
+    )
 
 
 def _check_table(label, length, d, params):

@@ -8,6 +8,7 @@ R(angle)^T = R(-angle). Two rotated vectors have the inner product of the ones t
 <R(t w) q, R(s w) k> = <q, R((s - t) w) k>.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, SupportsIndex
 
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxnet.arguments import positive_integer, shown
-from jaxnet.layer import Layer
+from jaxnet.layer import Decoder, Layer
 from jaxnet.norms import long_type
 
 
@@ -54,6 +55,19 @@ def nowhere_curved(params: tuple[()], cache: tuple[()], dy: Float[Array, "m t d"
     """y is linear in x."""
 
 
+def waves_decoder(forward: Callable[..., Any], length: int) -> Decoder:
+    """The same waves from t on, for ever. The state is t."""
+
+    def start(params, x):
+        return jnp.zeros((), jnp.int32)
+
+    def step(params, seen, x):
+        y, _ = forward(params, x, first=seen)
+        return y, seen + x.shape[1]
+
+    return Decoder(start, step)
+
+
 def sinusoidal(*, base: float = 10000.0) -> Layer:
     """Sines and cosines of the position, added: y_t = x_t + S_t, S_t,2k = sin(t w_k), S_t,2k+1 = cos(t w_k).
 
@@ -70,12 +84,14 @@ def sinusoidal(*, base: float = 10000.0) -> Layer:
 
     Source: Vaswani et al., Attention is all you need, 2017, section 3.5.
     """
+    forward = partial(sinusoidal_forward, _base("sinusoidal", base))
     return Layer(
         _no_parameters,
-        partial(sinusoidal_forward, _base("sinusoidal", base)),
+        forward,
         sinusoidal_backward,
         nowhere_curved,
         "elementwise",
+        decoder=partial(waves_decoder, forward),
     )
 
 
@@ -99,8 +115,8 @@ def rotary(heads: SupportsIndex = 1, *, base: float = 10000.0) -> Layer:
     Source: Su et al., RoFormer: enhanced transformer with rotary position embedding, 2021, equation 34.
     """
     options = positive_integer("rotary", "heads", heads), _base("rotary", base)
-    functions = partial(rotary_forward, *options), partial(rotary_backward, *options)
-    return Layer(_no_parameters, *functions, nowhere_curved)
+    forward, backward = partial(rotary_forward, *options), partial(rotary_backward, *options)
+    return Layer(_no_parameters, forward, backward, nowhere_curved, decoder=partial(waves_decoder, forward))
 
 
 def _no_parameters(key):

@@ -91,4 +91,6 @@ def rms_norm(d: SupportsIndex, *, epsilon: float = EPSILON) -> Layer:
     epsilon = positive_number("rms_norm", "epsilon", epsilon)
     options: dict[str, Any] = {} if epsilon == EPSILON else {"epsilon": epsilon}
     forward = partial(rms_norm_forward, d, **options)
-    return Layer(partial(rms_norm_init, d), forward, partial(rms_norm_backward, d), rms_norm_second)
+    return Layer(
+        partial(rms_norm_init, d), forward, partial(rms_norm_backward, d), rms_norm_second, decoder="positionwise"
+    )

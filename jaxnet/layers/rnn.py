@@ -24,7 +24,7 @@ from jaxtyping import Array
 from jaxnet import initializers
 from jaxnet.arguments import shown
 from jaxnet.factored import Outer
-from jaxnet.layer import Layer
+from jaxnet.layer import Decoder, Layer
 from jaxnet.over_time import (
     Sequences,
     ahead,
@@ -37,7 +37,7 @@ from jaxnet.over_time import (
     through,
     time_first,
 )
-from jaxnet.sequences import answer, check_params, heard, of_input, sequences, sizes_of
+from jaxnet.sequences import answer, check_params, heard, of_input, sequences, sizes_of, state_by_state
 
 
 class RNN(NamedTuple):
@@ -126,6 +126,16 @@ def rnn_backward(
     return RNN(dW, dU, db), of_input(through(dz, params.W, x), alive)
 
 
+def rnn_decoder(inputs: int, hidden: int, length: int, **options: Any) -> Decoder:
+    """h_t from h_t-1 on."""
+    return state_by_state(
+        f"rnn({inputs}, {hidden})",
+        partial(rnn_forward, inputs, hidden, **options),
+        lambda x: nothing_yet(x, hidden),
+        lambda cache: cache.states[-1],
+    )
+
+
 def rnn(
     inputs: SupportsIndex,
     hidden: SupportsIndex,
@@ -165,7 +175,12 @@ def rnn(
     options |= {"last": True} if last else {}
     options |= {} if bias else {"bias": False}
     forward, backward = partial(rnn_forward, *sizes, **options), partial(rnn_backward, *sizes, **options)
-    return Layer(partial(rnn_init, *sizes, weight_init, recurrent_init, bias), forward, backward)
+    return Layer(
+        partial(rnn_init, *sizes, weight_init, recurrent_init, bias),
+        forward,
+        backward,
+        decoder=partial(rnn_decoder, *sizes, **options),
+    )
 
 
 def _shapes(inputs, hidden, bias):
