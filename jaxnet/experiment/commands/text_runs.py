@@ -43,7 +43,6 @@ OF_OTHER_DATA = (
     "class_weights",
     "loss",
     "output_activation",
-    "label_smoothing",
     "scale",
     # Windows of one text overlap, so that no example is protected by itself.
     "private_epsilon",
@@ -65,18 +64,20 @@ def examples_of(config: TrainConfig) -> Examples:
     return prepare_text(config.data, config.tokens, *sizes, stream=config.stream)
 
 
-def draw(where: Path, finished: Model, parts: Split, epochs: list[Epoch], kept: Epoch) -> None:
+def draw(where: Path, config: TrainConfig, finished: Model, parts: Split, epochs: list[Epoch], kept: Epoch) -> None:
     """The figures of a run on text.
 
     Args:
       where: the folder for them.
+      config: the options.
       finished: the model that is kept.
       parts: of the text; its validation part is looked at.
       epochs, kept: as for `finish`.
     """
     tokens, net, params = finished.tokens, finished.network.net, jax.tree.map(jnp.asarray, finished.params)
     assert tokens is not None
-    figures.draw_loss(where / "loss.png", epochs, kept, tokens.unit)
+    training = "training, labels smoothed" if config.label_smoothing else "training"
+    figures.draw_loss(where / "loss.png", epochs, kept, tokens.unit, training)
     if any(epoch.diagnostics for epoch in epochs):
         draw_diagnostics(where / "diagnostics.png", epochs)
         figures.draw_noise(where / "noise.png", epochs)
@@ -97,13 +98,14 @@ def _shown(tokens, token):
 
 
 def finish(
-    out: Path, finished: Model, parts: Split, epochs: list[Epoch], kept: Epoch, layout: Layout
+    out: Path, finished: Model, config: TrainConfig, parts: Split, epochs: list[Epoch], kept: Epoch, layout: Layout
 ) -> dict[str, Any]:
     """Writes the model, and returns the scores for result.json.
 
     Args:
       out: the run's folder.
       finished: the model that is kept.
+      config: the options.
       parts: of the text.
       epochs, kept: all of them, and the one after which the parameters were kept.
       layout: of the mesh.
@@ -117,7 +119,7 @@ def finish(
         durable.write(out / model.FILE, model.content(finished))
         if not math.isfinite(loss):
             raise Failure("the test part's loss is not finite, though the other parts' are; lower --learning-rate")
-        draw(out / folder.FIGURES, finished, parts, epochs, kept)
+        draw(out / folder.FIGURES, config, finished, parts, epochs, kept)
 
     processes.by_first(write)
     scores = {

@@ -221,7 +221,7 @@ def _fill(out, config, recipe, examples, network, layout):
     trained, epochs = train_and_record(kept, recipe, network.net, problem, parts, layout)
     finished = model_of(trained.params, trained.kept)
     if problem.positions:
-        result = text_runs.finish(out, finished, parts, epochs, trained.kept, layout)
+        result = text_runs.finish(out, finished, config, parts, epochs, trained.kept, layout)
     else:
         result = ending.finish(out, finished, config, parts, epochs, trained, layout)
     if recipe.budget is not None:

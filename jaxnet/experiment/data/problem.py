@@ -15,6 +15,8 @@ from jaxnet.experiment.options.train_config import LossName, OutputActivation
 # Of labels, each by itself; and from which probability on one is said to apply.
 LOSSES_OF_LABELS = ("sigmoid_binary_cross_entropy", "binary_cross_entropy")
 LIKELY = 0.5
+# Of labels at each position of an example, whose loss is the mean over these.
+OF_POSITIONS = losses.cross_entropy(over_positions="mean")
 # Losses of targets that are numbers; the others are of classes.
 OF_NUMBERS = ("half_squared_error", "huber_loss", "poisson_nll_loss")
 # Why an output activation of one's own is refused, where it is not the activation that losses of classes include.
@@ -323,6 +325,6 @@ def scaled_to(problem: Problem, y: np.ndarray, weights: np.ndarray | None = None
 def loss_of(problem: Problem) -> losses.Loss:
     """The problem's loss function, with the options that it has by default."""
     if problem.positions:
-        return losses.cross_entropy(over_positions="mean")
+        return OF_POSITIONS
     loss = getattr(losses, problem.loss)
     return loss if isinstance(loss, losses.Loss) else loss()

@@ -14,7 +14,7 @@ MOST_BLOCKS, MOST_HEADS = 6, 8
 NATS_A_BIT = math.log(2)
 
 
-def draw_loss(path: Path, epochs: list[Epoch], kept: Epoch, unit: str) -> None:
+def draw_loss(path: Path, epochs: list[Epoch], kept: Epoch, unit: str, training: str = "training") -> None:
     """Loss in bits for each token, and how many of them were foreseen, against the epoch."""
     plt = pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.9), layout="constrained")
@@ -25,7 +25,7 @@ def draw_loss(path: Path, epochs: list[Epoch], kept: Epoch, unit: str) -> None:
         [loss / NATS_A_BIT for loss in losses]
         for losses in zip(*((epoch.train_loss, epoch.validation_loss) for epoch in epochs), strict=True)
     )
-    left.plot(numbers, train, color=BLUE, marker=marker, label="training")
+    left.plot(numbers, train, color=BLUE, marker=marker, label=training)
     left.plot(numbers, validation, **dashed, label="validation")
     accuracy = [100 * epoch.validation_metric for epoch in epochs]
     right.plot(numbers, accuracy, **dashed)

@@ -1,6 +1,7 @@
 """Smoothed labels: in training a share s of each label is that of all classes alike."""
 
 from jaxnet import losses
+from jaxnet.experiment.data.problem import OF_POSITIONS
 from jaxnet.losses import Loss
 
 
@@ -17,9 +18,11 @@ def smoothed(loss: Loss, share: float) -> Loss:
     """
     if not share:
         return loss
+    # Of labels by number the targets are made while they are needed, not kept for all classes.
     if loss is losses.softmax_cross_entropy_with_integer_labels:
-        # Its targets are made while they are needed, not kept for all classes.
         return losses.cross_entropy(label_smoothing=share)._replace(sample=loss.sample)
+    if loss is OF_POSITIONS:
+        return losses.cross_entropy(label_smoothing=share, over_positions="mean")
 
     def targets(y):
         alike = y.shape[-1] if loss is losses.softmax_cross_entropy else 2

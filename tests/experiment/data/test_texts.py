@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+import tokenizers
 
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.data import texts
@@ -111,7 +112,6 @@ def test_a_text_that_is_too_short_is_said(context, epoch_steps, message, write):
 
 
 def test_a_tokenizer_cuts_and_joins(write, tmp_path):
-    tokenizers = pytest.importorskip("tokenizers")
     made = tokenizers.Tokenizer(tokenizers.models.BPE())
     made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = tokenizers.decoders.ByteLevel()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxnet import losses
+from jaxnet.experiment.data.problem import OF_POSITIONS
 from jaxnet.experiment.training.smoothing import smoothed, with_plain_samples
 
 SHARE, CLASSES = 0.3, 3
@@ -43,6 +44,16 @@ def _check(loss, z, y, expected):
     drawn = jax.vmap(lambda key: curved.backward(z, curved.sample(key, z)))(jax.random.split(jax.random.key(1), 4000))
     spread = drawn.std(0) / 4000**0.5
     assert (jnp.abs(drawn.mean(0)) < 5 * spread).all()
+
+
+def test_at_each_position_of_a_text_all_tokens_get_a_share_and_the_loss_is_the_mean(key, x64):
+    z, labels = jax.random.normal(key, (2, 4, CLASSES)), jnp.array([[0, 2, 1, 1], [0, 0, 1, 2]])
+    targets = (1 - SHARE) * jnp.eye(CLASSES)[labels] + SHARE / CLASSES
+    expected = -(targets * jax.nn.log_softmax(z)).sum(-1).mean(-1)
+    trained = smoothed(OF_POSITIONS, SHARE)
+    np.testing.assert_allclose(trained.forward(z, labels), expected, rtol=1e-13)
+    by_autodiff = jax.grad(lambda z: trained.forward(z, labels).sum())(z)
+    np.testing.assert_allclose(trained.backward(z, labels), by_autodiff, rtol=1e-12, atol=1e-14)
 
 
 def test_no_share_leaves_the_loss_as_it_is():
