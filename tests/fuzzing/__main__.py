@@ -16,9 +16,9 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
-from fuzzing import arrays, case, command_lines, idx_files, judge, runs, samples, tables, watch
+from fuzzing import arrays, case, command_lines, idx_files, judge, runs, samples, tables, texts, watch
 from fuzzing.met import Met, functions_of
-from jaxnet.experiment.commands import ending
+from jaxnet.experiment.commands import ending, text_runs
 from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.options.train_config import TrainConfig
 
@@ -29,6 +29,7 @@ KINDS = {
     "npz": (arrays, (case.broken_bytes,)),
     "idx": (idx_files, ()),
     "checkpoint": (runs, (case.broken_json,)),
+    "text": (texts, ()),
 }
 IMPORTED = (
     "filelock",
@@ -48,6 +49,8 @@ def main() -> int:
     _import_all()
     statuses: Counter[int] = Counter()
     wrong, draw, lines = 0, ending.draw, []
+    # What a text's figures show is computed for them, and takes longer than the run.
+    text_runs.draw = lambda *arguments: None
     maker, shared = KINDS[kind]
     met = Met(*functions_of(maker), *shared)
     with tempfile.TemporaryDirectory(prefix="fuzzing-") as work:

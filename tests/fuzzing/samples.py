@@ -9,8 +9,9 @@ from fuzzing import watch
 from jaxnet.experiment.storage.checkpoint import found
 
 CSV, NPZ, TARGET = "table.csv", "arrays.npz", "kind"
-# A finished run, one that was stopped after its first epoch, and one that learnt numbers.
-RUN, STOPPED, NUMBERS = "finished", "stopped", "numbers"
+# A finished run, one that was stopped after its first epoch, one that learnt numbers, and one that learnt a text.
+RUN, STOPPED, NUMBERS, WRITER = "finished", "stopped", "numbers", "writer"
+TEXT = "the cat sat on the mat, and the dog sat on the log\n" * 20
 ALL = (CSV, NPZ, RUN, STOPPED, NUMBERS)
 CLASSES = ("ant", "bee", "cow")
 _kept: list[Path] = []
@@ -49,7 +50,8 @@ def _make_npz(folder):
 
 def _make_run(folder):
     _make_csv(folder)
-    _train(folder, "--data", CSV, "--target", TARGET, "--epochs", "2", "--checkpoint-every", "1epoch", "--out", RUN)
+    small = "--target", TARGET, "--hidden", "2", "--epochs", "2", "--checkpoint-every", "1epoch"
+    _train(folder, "--data", CSV, *small, "--out", RUN)
 
 
 def _make_stopped(folder):
@@ -63,13 +65,26 @@ def _make_stopped(folder):
 
 def _make_numbers(folder):
     _make_npz(folder)
-    _train(folder, "--data", NPZ, "--epochs", "1", "--out", NUMBERS)
+    _train(folder, "--data", NPZ, "--hidden", "2", "--epochs", "1", "--out", NUMBERS)
+
+
+def _make_writer(folder):
+    (folder / "text.txt").write_text(TEXT)
+    small = "--context", "4", "--width", "4", "--depth", "1", "--batch-size", "1000", "--epochs", "1"
+    _train(folder, "--data", "text.txt", "--model", "gru", *small, "--checkpoint-every", "0", "--out", WRITER)
 
 
 def _train(folder, *options):
-    ended = watch.run(watch.script("train.py", [*options, "--hidden", "2"]), folder)
+    ended = watch.run(watch.script("train.py", [*options]), folder)
     if ended.status != 0:
         raise RuntimeError(f"no sample was made: {ended.errors}")
 
 
-MAKERS = {CSV: _make_csv, NPZ: _make_npz, RUN: _make_run, STOPPED: _make_stopped, NUMBERS: _make_numbers}
+MAKERS = {
+    CSV: _make_csv,
+    NPZ: _make_npz,
+    RUN: _make_run,
+    STOPPED: _make_stopped,
+    NUMBERS: _make_numbers,
+    WRITER: _make_writer,
+}

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnet.experiment.console.errors import BadInput, did_you_mean
+from jaxnet.experiment.data import named
 from jaxnet.experiment.data import tokens as kinds
 from jaxnet.experiment.data.mapped import map_npy
 from jaxnet.experiment.data.tokens import BYTE_TOKENS, Tokens
@@ -103,7 +104,8 @@ def _paths(source):
     except OSError as error:
         raise BadInput(f"--data {source[:40]}...: cannot be read ({error.strerror})") from None
     if not exists:
-        raise BadInput(f"--data {source}: no such text{did_you_mean(source, [PYTHON_DOCS])}; {EXPECTED}")
+        what = "holds no text" if source in named.NAMES else "no such text"
+        raise BadInput(f"--data {source}: {what}; {EXPECTED}{did_you_mean(source, [PYTHON_DOCS])}")
     if path.is_file() and path.suffix.lower() != ENDING:
         raise BadInput(f"--data {source}: {EXPECTED}; rename a text in another file to end with {ENDING}")
     if not found:

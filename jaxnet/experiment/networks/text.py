@@ -70,3 +70,8 @@ def told(options: TextOptions) -> str:
     """What all of them have, in a few words."""
     dropped = f", dropout {options.dropout:g}" if options.dropout else ""
     return f"context {options.context}{dropped}{', tied' if options.tied else ''}"
+
+
+def counted(number: int, what: str) -> str:
+    """'1 block', '4 blocks'."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -5,7 +5,7 @@ from typing import Literal
 
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.networks.architecture import Architecture, register
-from jaxnet.experiment.networks.text import TextOptions, as_tokens, built, told
+from jaxnet.experiment.networks.text import TextOptions, as_tokens, built, counted, told
 from jaxnet.layer import Layer
 from jaxnet.networks import transformer
 
@@ -43,7 +43,7 @@ def _build(options: TransformerOptions, shape: tuple[int, ...], outputs: int, ou
 
 
 def _described(options, shape, outputs):
-    blocks = f"{options.depth} blocks of {options.heads} heads, width {options.width}"
+    blocks = f"{counted(options.depth, 'block')} of {counted(options.heads, 'head')}, width {options.width}"
     return f"{outputs} tokens, {blocks}, {options.positions} positions, {told(options)}"
 
 

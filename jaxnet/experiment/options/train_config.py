@@ -175,7 +175,7 @@ class TrainConfig(OptimizerOptions, NetworkOptions, PartOptions, DataOptions):
             "--mesh": self.mesh is not None,
             "--distributed": self.distributed,
             "--stream": self.stream,
-            f"--model {self.model}": architecture_of(self.model).ids,
+            f"--model {self.model}, whose samples and figures follow one network": architecture_of(self.model).ids,
             "--optimizer kfac": self.optimizer == "kfac",
             "--private-epsilon": self.private_epsilon is not None,
             f"--on-nan {self.on_nan}": self.on_nan != "stop",

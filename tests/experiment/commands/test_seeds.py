@@ -135,6 +135,8 @@ def test_what_is_not_finite_names_its_seed(tmp_path):
     ({"stream": True}, "does not go with --stream; start a run for each --seed"),
     ({"optimizer": "kfac"}, "does not go with --optimizer kfac; start a run for each --seed"),
     ({"private_epsilon": 3.0, "clip_examples": 1.0}, "does not go with --private-epsilon; start a run for each --seed"),
+    ({"model": "gru"}, "does not go with --model gru, whose samples and figures follow one network; start a run for "
+     "each --seed"),
     ({"on_nan": "skip"}, "does not go with --on-nan skip; start a run for each --seed"),
     ({"seed": 2**32 - 1}, "with --seed 4294967295 the last one is not below 2^32"),
 ])  # fmt: skip

@@ -79,6 +79,16 @@ def test_a_run_that_was_cut_short_goes_on_as_if_it_never_had(made, tmp_path):
     assert files(again) == files(whole)
 
 
+def test_tokens_on_disk_over_a_mesh_are_learnt_as_those_in_memory_on_one_device(made, tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxnet.experiment.storage.samples.Samples.add", lambda *arguments: None)
+    whole, options = made
+    changes = {"stream": True, "mesh": "data=4", "epochs": 1, "checkpoint_every": "0", "out": str(tmp_path / "a")}
+    run(dataclasses.replace(options, **changes))
+    one, many = (json.loads((where / "metrics.jsonl").read_text().splitlines()[0]) for where in (whole, tmp_path / "a"))
+    # Sums in float32 in another order.
+    assert many | {"seconds": 0} == pytest.approx(one | {"seconds": 0}, rel=1e-5)
+
+
 def test_a_trained_network_predicts_on_ids_and_writes_what_the_program_prints(made, capsys):
     trained = jn.load(made[0])
     ids = trained.encode("the cat ")[None]
@@ -136,7 +146,8 @@ def test_what_cannot_be_is_said_in_one_line(made, asked, message):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"model": "gru"}, {"model": "lstm", "tied": True, "tokens": "bytes", "stream": True}]
+    "changes",
+    [{"model": "gru", "label_smoothing": 0.1}, {"model": "lstm", "tied": True, "tokens": "bytes", "stream": True}],
 )
 def test_recurrences_learn_and_write(changes, tmp_path):
     (tmp_path / "a.txt").write_text(TEXT)

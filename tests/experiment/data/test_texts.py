@@ -96,6 +96,17 @@ def test_what_is_no_text_is_said(name, content, kind, message, write):
 
 
 @pytest.mark.parametrize(
+    ("source", "told", "hint"),
+    [("iris", "holds no text", ""), ("python-doc", "no such text", "; did you mean python-docs?")],
+)
+def test_a_name_of_no_text_is_said(source, told, hint):
+    with pytest.raises(BadInput) as refused:
+        texts.read(source, "characters")
+    expected = "expected python-docs, a .txt file, a folder of them, or a .npy file of tokens"
+    assert str(refused.value) == f"--data {source}: {told}; {expected}{hint}"
+
+
+@pytest.mark.parametrize(
     ("context", "epoch_steps", "message"),
     [
         (64, None, "--data a.txt: has 520 bytes; a --context of 64 takes 1,300 at least"),
