@@ -174,9 +174,9 @@ def test_memory_is_within_autodiffs_and_operations_within_a_hundredth(monkeypatc
             yield jax.jit(gradient).lower(params, x, x).compile()
 
     ours, theirs = (program.memory_analysis().temp_size_in_bytes for program in both(32))
-    # Later versions of XLA turn what the cell keeps of all times round, in a copy, before the product over them.
-    copied = 0 if jax.__version__.startswith("0.10.") else 4 * 16 * 32 * 128
-    assert ours <= theirs + copied
+    # Later versions of XLA let both scans begin with the same zeros, and keep these until the second one begins.
+    zeros = 0 if jax.__version__.startswith("0.10.") else 4 * 16 * 32 * 64
+    assert ours <= theirs + zeros
     scan = jax.lax.scan
     monkeypatch.setattr(jax.lax, "scan", lambda *a, **options: scan(*a, **options, unroll=True))
     ours, theirs = (program.cost_analysis()["flops"] for program in both(4))

@@ -18,7 +18,7 @@ from jaxnet.norms import norm, scaled, with_margin
 from jaxnet.weighting import weighted
 
 
-@registered(arrays=("dz", "a"), metadata=("sharding", "dtype"))
+@registered(arrays=("dz", "a"), metadata=("sharding", "dtype", "uses_first"))
 @dataclass(frozen=True)
 class Outer(Factored):
     """The gradient of a weight matrix: that of example i is the sum over positions t of dz[i, t] a[i, t]^T, (o, i).
@@ -29,12 +29,15 @@ class Outer(Factored):
       sharding: how the weight is laid out over devices, `jax.typeof(W).sharding`, which its gradient then is as well;
         None leaves that to JAX. A mesh with explicit axes needs it: there, dz^T a over a sharded batch is ambiguous.
       dtype: of what is read; None for that of the factors. The sum over examples takes the factors as they are.
+      uses_first: whether the factors are what a scan stacked, turned round: the sum over examples and positions then
+        takes them as they were stacked, where XLA would copy them.
     """
 
     dz: Float[Array, "m *t o"]
     a: Float[Array, "m *t i"]
     sharding: jax.sharding.Sharding | None = None
     dtype: Any = None
+    uses_first: bool = False
 
     @property
     def examples(self) -> Any:
@@ -67,7 +70,7 @@ class Outer(Factored):
 
     def over_uses(self) -> "Outer":
         # Each use is a further position.
-        return replace(self, dz=jnp.swapaxes(self.dz, 0, 1), a=jnp.swapaxes(self.a, 0, 1))
+        return replace(self, dz=jnp.swapaxes(self.dz, 0, 1), a=jnp.swapaxes(self.a, 0, 1), uses_first=True)
 
     def summed_in(self, dtype: DTypeLike) -> "Outer":
         return replace(self, dtype=jnp.dtype(dtype))
@@ -198,6 +201,8 @@ class Outer(Factored):
 
     def _product(self, dz, a):
         """dz^T a over all axes but the last."""
+        if self.uses_first:
+            dz, a = (jnp.swapaxes(signal, 0, 1) for signal in (dz, a))
         summed = tuple(range(dz.ndim - 1))
         layout = {"out_sharding": self.sharding, "preferred_element_type": self.dtype}
         return lax.dot_general(dz, a, ((summed, summed), ((), ())), **layout)
