@@ -98,8 +98,28 @@ def all_without_parameters(half, before, behind):
     return jn.branches(*layers, jn.transpose((2, 1)), jn.pad(((before, behind), (behind, before))))
 
 
+@st.composite
+def at_positions(draw):
+    times, d, outputs, bias = draw(sizes()), draw(sizes()), draw(sizes()), draw(st.booleans())
+    axis = draw(st.sampled_from([1, 2, -1]))
+    size = times if axis == 1 else d
+    part = draw(st.integers(-size, size - 1) | st.slices(size).filter(lambda part: len(range(size)[part]) > 0))
+    shape = draw(st.sampled_from([(times * d,), (-1, d), (d, times), (1, times, d), (times, -1, 1)]))
+    make = partial(all_at_positions, times + draw(sizes(0, 2)), d, outputs, bias, part, axis, shape)
+    return make, [(times, d)], []
+
+
+def all_at_positions(length, d, outputs, bias, part, axis, shape):
+    """Of all of them one program: a table before a dense layer, a part, another shape before a dense layer."""
+    before, behind = (jn.dense(inputs, outputs, bias=bias) for inputs in (d, shape[-1]))
+    return jn.branches(
+        jn.chain(jn.position_table(length, d), before), jn.take(part, axis=axis), jn.chain(jn.reshape(shape), behind)
+    )
+
+
 # What makes layers, and not layers: the checks of annotations draw at random, which strategies must not.
 KINDS = {
+    "at positions": at_positions(),
     "attention": attentions(),
     "conv_transpose": transposed(),
     "embedding": tables(),

@@ -66,19 +66,53 @@ def resnet(params, x, groups):
     return linear(last, activated(norm, x).mean((1, 2)))
 
 
-def attention(heads, params, x):
+def attention(heads, causal, params, x):
     of_qkv, _, last = params
     q, k, v = (linear(p, x).reshape(*x.shape[:2], heads, -1) for p in of_qkv)
     z = jnp.einsum("mthc,mshc->mhts", q, k) / math.sqrt(q.shape[-1])
-    p = jax.nn.softmax(jnp.where(jnp.tril(jnp.ones(z.shape[2:], bool)), z, -jnp.inf))
+    p = jax.nn.softmax(jnp.where(jnp.tril(jnp.ones(z.shape[2:], bool)), z, -jnp.inf) if causal else z)
     return linear(last, jnp.einsum("mhts,mshc->mthc", p, v).reshape(x.shape))
+
+
+def pre_norm_blocks(heads, causal, params, x):
+    positions, blocks, norm = params
+    x = x + positions.E[: x.shape[1]]
+    for (before, *of_attention), (between, wide, _, narrow) in blocks:
+        x = x + attention(heads, causal, of_attention, layer_norm(before, x))
+        x = x + linear(narrow, jax.nn.gelu(linear(wide, layer_norm(between, x))))
+    return layer_norm(norm, x)
 
 
 def transformer(params, ids, heads):
     table, body, *head = params
-    positions, blocks, norm = body
-    x = table.W[ids] + positions.E[: ids.shape[1]]
-    for (before, *of_attention), (between, wide, _, narrow) in blocks:
-        x = x + attention(heads, of_attention, layer_norm(before, x))
-        x = x + linear(narrow, jax.nn.gelu(linear(wide, layer_norm(between, x))))
-    return layer_norm(norm, x) @ (head[0] if head else table).W.T
+    return pre_norm_blocks(heads, True, body, table.W[ids]) @ (head[0] if head else table).W.T
+
+
+def encoder(params, ids, heads):
+    table, body, _, head = params
+    return linear(head, pre_norm_blocks(heads, False, body, table.W[ids]).mean(1))
+
+
+def over_time(params, ids):
+    """An embedding, a GRU or an LSTM, and a head."""
+    table, of_layer, head = params
+    u = jnp.swapaxes(linear(of_layer, table.W[ids]), 0, 1)
+    nothing = jnp.zeros((ids.shape[0], of_layer.U.shape[1]))
+    step, start = (gru_step, nothing) if hasattr(of_layer, "b_n") else (lstm_step, (nothing, nothing))
+    states = lax.scan(lambda state, u_t: step(of_layer, state, u_t), start, u)[1]
+    return linear(head, jnp.swapaxes(states, 0, 1))
+
+
+def gru_step(params, h, u):
+    (u_r, u_z, u_n), (v_r, v_z, v_n) = (jnp.split(z, 3, axis=-1) for z in (u, h @ params.U.T))
+    r, z = jax.nn.sigmoid(u_r + v_r), jax.nn.sigmoid(u_z + v_z)
+    h = (1 - z) * jnp.tanh(u_n + r * (v_n + params.b_n)) + z * h
+    return h, h
+
+
+def lstm_step(params, state, u):
+    h, c = state
+    i, f, g, o = jnp.split(u + h @ params.U.T, 4, axis=-1)
+    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+    h = jax.nn.sigmoid(o) * jnp.tanh(c)
+    return (h, c), h
