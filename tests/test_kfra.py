@@ -18,6 +18,7 @@ NETWORKS = {
         jn.chain(jn.conv(2, 3, (2,), padding="VALID"), jn.tanh, jn.max_pool((2,)), jn.flatten, jn.dense(3, 2)),
         (4, 2),
     ),
+    "over time": (jn.chain(jn.dense(2, 2), jn.gru(2, 3, last=True), jn.dense(3, 2)), (3, 2)),
     "norm and gain": (jn.chain(jn.dense(3, 4), jn.layer_norm(4), jn.global_mean, jn.dense(4, 2)), (2, 3)),
 }
 
@@ -75,6 +76,13 @@ def test_reduced_it_is_exact_where_positions_are_pooled(x64, key):
     factors, blocks = read()
     assert_close(np.kron(*factors[0].W), blocks[0].W)
     assert_close(factors[0].b[0], blocks[0].b)
+
+
+def test_attention_is_refused_by_name(key):
+    net = jn.chain(jn.multi_head_attention(4, 2), jn.global_mean)
+    with pytest.raises(ValueError) as error:
+        curvature.kfra(net, LOSS, net.init(key), jnp.ones((2, 3, 4)), jnp.ones((2, 4)))
+    assert str(error.value) == "curvature.kfra: expected layers of one array, got attention; use kflr"
 
 
 def assert_close(actual, expected):
