@@ -17,7 +17,7 @@ LOSS = jn.losses.half_squared_error
 
 @pytest.mark.parametrize("name", ["windows", "ids, and parameters of many kinds"])
 def test_every_reading_and_the_ggn_diagonal_are_autodiffs(name, x64, key):
-    assert_readings_are_autodiffs(NETWORKS[name][0], inputs_of(name, key), key)
+    assert_readings_are_autodiffs(NETWORKS[name][0], inputs_of(name, key))
 
 
 def test_forms_over_times_are_positions_or_a_sum_of_uses(key):

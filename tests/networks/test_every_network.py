@@ -1,5 +1,6 @@
 """What every network of convolutions or of attention has to give, on instances that are as small as they can be."""
 
+import drawn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,55 +28,57 @@ LOSS = jn.losses.softmax_cross_entropy_with_integer_labels
 every_net = pytest.mark.parametrize("name", NETS)
 
 
-def batch(name, key, m=3):
+def batch(name, m=3):
     """x and labels of m examples."""
+    classes = jnp.asarray(np.arange(m) % 2)
     if "transformer" in name or name == "encoder":
-        x = jax.random.randint(key, (m, 3), 0, 4)
-        return x, jnp.roll(x, -1, axis=1) if "transformer" in name else jnp.arange(m) % 2
+        x = drawn.ids(4, m, 3)
+        return x, jnp.asarray(np.roll(x, -1, axis=1)) if "transformer" in name else classes
     shape = {"cnn": (4, 5, 1), "cnn of one axis with norms": (4, 2), "resnet": (2, 3, 1)}.get(name, (4, 1))
-    return jax.random.normal(key, (m, *shape)), jnp.arange(m) % 2
-
-
-def off_the_start(params):
-    """Parameters of which none is 0 or 1, nor as small as at the start."""
-    return jax.tree.map(lambda leaf: leaf + 0.3 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), params)
+    return drawn.normal(m, *shape), classes
 
 
 @every_net
 def test_the_gradient_is_autodiffs_also_of_what_is_drawn(name, x64, key):
-    net, (x, y) = jn.bind(NETS[name], key), batch(name, key)
+    net, (x, y) = jn.bind(NETS[name], key), batch(name)
 
     @jax.jit
     def both(params):
         _, by_hand = jn.value_and_grad(net, LOSS)(params, x, y)
         return by_hand, jax.grad(lambda params: LOSS.forward(net.apply(params, x), y).mean())(params)
 
-    by_hand, by_autodiff = both(off_the_start(net.init(key)))
+    by_hand, by_autodiff = both(drawn.parameters(net))
     for ours, theirs in zip(jax.tree.leaves(by_hand), jax.tree.leaves(by_autodiff), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12 * np.abs(theirs).max())
 
 
 @every_net
-def test_every_reading_and_the_ggn_diagonal_are_those_of_formed_gradients(name, x64, key):
-    assert_readings_are_autodiffs(NETS[name], batch(name, key)[0], key)
+def test_every_reading_and_the_ggn_diagonal_are_those_of_formed_gradients(name, x64):
+    assert_readings_are_autodiffs(NETS[name], batch(name)[0])
 
 
 @pytest.mark.parametrize("name", ["cnn", "transformer, tied and rotary"])
-def test_in_mixed_precision_the_gradient_is_nearly_the_same(name, key):
-    net, (x, y) = NETS[name], batch(name, key)
-    params = off_the_start(net.init(key))
-    short, long = (jax.jit(jn.value_and_grad(n, LOSS))(params, x, y)[1] for n in (jn.mixed_precision(net), net))
-    ours, theirs = (jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(grads)]) for grads in (short, long))
-    assert ours.dtype == jnp.float32
-    assert jnp.linalg.norm(ours - theirs) < 0.05 * jnp.linalg.norm(theirs)
+def test_in_mixed_precision_the_gradient_is_nearly_the_same(name):
+    net, (x, y) = NETS[name], batch(name)
+    params = drawn.parameters(net)
+
+    @jax.jit
+    def both(params, x, y):
+        return [jn.value_and_grad(net, LOSS)(params, x, y)[1] for net in (jn.mixed_precision(net), net)]
+
+    ours, theirs = (
+        np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(g)]) for g in jax.device_get(both(params, x, y))
+    )
+    assert ours.dtype == np.float32
+    assert np.linalg.norm(ours - theirs) < 0.05 * np.linalg.norm(theirs)
     assert (ours != theirs).any()
 
 
 @pytest.mark.parametrize("name", ["cnn", "transformer"])
 @pytest.mark.usefixtures("optax_promotion")
-def test_a_training_step_compiles_once(name, key, compilations):
-    net, (x, y) = NETS[name], batch(name, key)
-    params = net.init(key)
+def test_a_training_step_compiles_once(name, compilations):
+    net, (x, y) = NETS[name], batch(name)
+    params = drawn.parameters(net)
     weights = jax.tree.map(lambda sides: sides.is_weight, sides_of(net, params, x))
     optimizer = optax.adamw(1e-3, mask=weights)
     step, state = jn.make_step(net, LOSS, optimizer), jn.TrainState.create(params, optimizer)
@@ -85,17 +88,17 @@ def test_a_training_step_compiles_once(name, key, compilations):
 
 
 @pytest.mark.parametrize("name", ["cnn", "transformer"])
-def test_the_gradient_is_lowered_for_cpu_cuda_and_tpu_with_any_batch_size(name, key):
+def test_the_gradient_is_lowered_for_cpu_cuda_and_tpu_with_any_batch_size(name):
     net = NETS[name]
-    params, structure = net.init(key), jax.tree.structure(net.init(key))
+    params = drawn.parameters(net)
+    leaves, structure = jax.tree.flatten(params)
 
     def gradient(leaves, x, y):
         return jax.tree.leaves(jn.value_and_grad(net, LOSS)(jax.tree.unflatten(structure, leaves), x, y))
 
     (m,) = export.symbolic_shape("m")
-    x, y = batch(name, key, 5)
+    x, y = batch(name, 5)
     shapes = (jax.ShapeDtypeStruct((m, *array.shape[1:]), array.dtype) for array in (x, y))
-    leaves = jax.tree.leaves(params)
     exported = export.export(jax.jit(gradient), platforms=["cpu", "cuda", "tpu"])(leaves, *shapes)
     actual = export.deserialize(exported.serialize()).call(leaves, x, y)
     for ours, theirs in zip(actual, jax.jit(gradient)(leaves, x, y), strict=True):
@@ -111,10 +114,10 @@ def test_the_gradient_is_lowered_for_cpu_cuda_and_tpu_with_any_batch_size(name, 
         ("transformer", AxisType.Explicit),
     ],
 )
-def test_over_eight_devices_gradients_and_clipped_ones_are_those_of_one(name, kind, x64, key):
+def test_over_eight_devices_gradients_and_clipped_ones_are_those_of_one(name, kind, x64):
     """The batch is spread over one axis; over the other are vocabulary, channels, neurons, and with them the heads."""
-    net, (x, y) = NETS[name], batch(name, key, 8)
-    params = off_the_start(net.init(key))
+    net, (x, y) = NETS[name], batch(name, 8)
+    params = drawn.parameters(net)
     sides = jax.tree.leaves(sides_of(net, params, x))
 
     def gradients(params, x, y):
@@ -141,9 +144,9 @@ def test_over_eight_devices_gradients_and_clipped_ones_are_those_of_one(name, ki
 
 
 @every_net
-def test_summary_and_picture_look_inside(name, key):
-    net, (x, _) = NETS[name], batch(name, key)
-    params = net.init(key)
+def test_summary_and_picture_look_inside(name):
+    net, (x, _) = NETS[name], batch(name)
+    params = drawn.parameters(net)
     table, picture = str(jn.summary(net, params, x)), jn.draw(net, params, x)
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert f"{count:,}" in table
