@@ -5,11 +5,12 @@ A network of each kind is small, and all that is asked of it is one program.
 
 from typing import NamedTuple
 
+import drawn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every_reading import by_autodiff, expected_readings, flat, readings
+from every_reading import expected_readings, flat, gradients, readings, slopes
 from jax.flatten_util import ravel_pytree
 
 import jaxnet as jn
@@ -82,13 +83,11 @@ KINDS = {
 }
 
 
-def problem(kind, key):
-    net = kind.net
-    params = jax.tree.map(lambda leaf: leaf + 0.1 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), net.init(key))
-    x = jnp.asarray(IDS, jnp.int32) if kind.x is None else jax.random.normal(key, (EXAMPLES, *kind.x))
-    y = jax.random.normal(key, jax.eval_shape(net.apply, params, x).shape)
-    v = jax.tree.map(lambda leaf: jnp.sin(jnp.arange(1.0, 1 + leaf.size)).reshape(leaf.shape), params)
-    return params, x, y, v
+def problem(kind):
+    params = drawn.parameters(kind.net)
+    x = jnp.asarray(IDS, jnp.int32) if kind.x is None else drawn.normal(EXAMPLES, *kind.x)
+    y = drawn.normal(*jax.eval_shape(kind.net.apply, params, x).shape, seed=1)
+    return params, x, y, drawn.like(params, seed=2)
 
 
 def further_readings(dparams, params, weights):
@@ -106,17 +105,17 @@ def further_readings(dparams, params, weights):
 
 def expected_further(g, params, weights):
     rows, m = flat(g), EXAMPLES
-    lengths = jnp.sqrt((rows**2).sum(1))
-    kept = weights * jnp.minimum(1, C / lengths)
-    many = flat(jax.tree.map(lambda leaf: jnp.stack([leaf, leaf**2, 1 - leaf]), params))
+    lengths = np.sqrt((rows**2).sum(1))
+    kept = weights * np.minimum(1, C / lengths)
+    many = flat(jax.tree.map(lambda leaf: np.stack([leaf, leaf**2, 1 - leaf]), params))
     square, noise = (rows.mean(0) ** 2).sum(), rows.var(0, ddof=1).sum()
     return {
         "squared_norms_by_leaf": jax.tree.map(lambda leaf: (leaf.reshape(m, -1) ** 2).sum(1), g),
         "noise_scale": noise / (square - noise / m),
-        "second_moment, weighted": jax.tree.map(lambda leaf: jnp.tensordot(weights, leaf**2, 1), g),
+        "second_moment, weighted": jax.tree.map(lambda leaf: np.tensordot(weights, leaf**2, 1), g),
         "dot, one of many": rows @ many[:1].T,
         "dot, many": rows @ many.T,
-        "clipped, weighted": jax.tree.map(lambda leaf: jnp.tensordot(kept, leaf, 1), g),
+        "clipped, weighted": jax.tree.map(lambda leaf: np.tensordot(kept, leaf, 1), g),
     }
 
 
@@ -141,40 +140,56 @@ def curvatures(kind, params, x, y, v):
     return quantities
 
 
-def expected_curvatures(kind, g, params, x, y, v):
+def slopes_and_bends(kind, params, x, y, v):
+    """By autodiff: dz and the Jacobian, and each loss's Hessian, (m, P, P), or the mean loss's times v."""
+    net, (numbers, unflatten) = kind.net, ravel_pytree(params)
+
+    def losses(numbers):
+        return LOSS.forward(net.apply(unflatten(numbers), x), y)
+
+    if jn.layer.draws(net):
+        # A mask is drawn for the whole batch.
+        dz = jax.grad(lambda z: LOSS.forward(z, y).sum())(net.apply(params, x))
+        J = jax.jacrev(lambda params: net.apply(params, x))(params)
+    else:
+        dz, J = slopes(net, LOSS, params, x, y)
+    if kind.diagonal:
+        return dz, J, jax.hessian(losses)(numbers)
+    return dz, J, jax.jvp(jax.grad(lambda numbers: losses(numbers).mean()), (numbers,), (ravel_pytree(v)[0],))[1]
+
+
+def expected_curvatures(kind, g, dz, J, bends, params, v):
     """From the Jacobian, (m, f, P), whose J_n^T J_n is the GGN of half the squared error."""
-    numbers, unflatten = ravel_pytree(params)
-    along, of_parameters = ravel_pytree(v)[0], jax.vmap(unflatten)
-    outputs = y.shape[1:]
+    leaves, structure = jax.tree.flatten(params)
+    ends, outputs = np.cumsum([leaf.size for leaf in leaves]), dz.shape[1:]
+    along, rows, m = flat(jax.tree.map(lambda leaf: leaf[None], v))[0], flat(g), EXAMPLES
+    of_leaf = [slice(end - leaf.size, end) for end, leaf in zip(ends, leaves, strict=True)]
 
-    def mean_loss(numbers):
-        return LOSS.forward(kind.net.apply(unflatten(numbers), x), y).mean()
+    def unflatten(numbers):
+        parts = [
+            numbers[..., part].reshape(*numbers.shape[:-1], *leaf.shape)
+            for part, leaf in zip(of_leaf, leaves, strict=True)
+        ]
+        return structure.unflatten(parts)
 
-    J = jax.jacrev(lambda numbers: kind.net.apply(unflatten(numbers), x))(numbers).reshape(EXAMPLES, -1, numbers.size)
-    kernel, rows = jnp.einsum("map,nbp->mnab", J, J), flat(g)
-    squares, ends = (J**2).sum(1), np.cumsum([leaf.size for leaf in jax.tree.leaves(params)])
-    G = jnp.einsum("n,nap,naq->pq", jnp.asarray(WEIGHTS), J, J)
-    of_leaf = [slice(end - leaf.size, end) for end, leaf in zip(ends, jax.tree.leaves(params), strict=True)]
-    each_output = jax.vmap(of_parameters)(J)
+    jacobian, J = J, flat(jax.tree.map(lambda leaf: leaf.reshape(dz.size, -1), J)).reshape(m, dz[0].size, -1)
+    kernel = np.einsum("map,nbp->mnab", J, J)
+    G = np.einsum("n,nap,naq->pq", WEIGHTS, J, J)
     expected = {
-        "jacobian": jax.tree.map(lambda leaf: leaf.reshape(EXAMPLES, *outputs, *leaf.shape[2:]), each_output),
-        "neural_tangent_kernel": kernel.reshape(EXAMPLES, EXAMPLES, *outputs, *outputs),
-        "its trace": jnp.einsum("mnaa->mn", kernel)[:, :2],
-        "ggn_diagonal": unflatten(jnp.diag(G)),
-        "ggn_diagonal_per_example": of_parameters(squares),
-        "ggn_blocks": jax.tree.unflatten(jax.tree.structure(params), [G[part, part] for part in of_leaf]),
+        "jacobian": jacobian,
+        "neural_tangent_kernel": kernel.reshape(m, m, *outputs, *outputs),
+        "its trace": np.einsum("mnaa->mn", kernel)[:, :2],
+        "ggn_diagonal": unflatten(np.diag(G)),
+        "ggn_diagonal_per_example": unflatten((J**2).sum(1)),
+        "ggn_blocks": structure.unflatten([G[part, part] for part in of_leaf]),
         "fisher_diagonal": unflatten((rows**2).mean(0)),
-        "ggn_vector_product": unflatten(jnp.einsum("nap,naq,q->p", J, J, along) / EXAMPLES),
-        "fisher_vector_product": unflatten(rows.T @ (rows @ along) / EXAMPLES),
-        "hessian_vector_product": unflatten(jax.jvp(jax.grad(mean_loss), (numbers,), (along,))[1]),
+        "ggn_vector_product": unflatten(np.einsum("nap,naq,q->p", J, J, along) / m),
+        "fisher_vector_product": unflatten(rows.T @ (rows @ along) / m),
+        "hessian_vector_product": unflatten(bends.mean(0) @ along if kind.diagonal else bends),
     }
     if kind.diagonal:
-
-        def losses(numbers):
-            return LOSS.forward(kind.net.apply(unflatten(numbers), x), y)
-
-        each = jax.vmap(jnp.diag)(jax.hessian(losses)(numbers))
-        expected["hessian_diagonal_per_example"] = of_parameters(each)
+        each = np.einsum("mpp->mp", bends)
+        expected["hessian_diagonal_per_example"] = unflatten(each)
         expected["hessian_diagonal"] = unflatten(each.mean(0))
     return expected
 
@@ -194,25 +209,23 @@ def assert_close(actual, expected, name):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_every_function_is_that_of_the_gradients_and_matrices_formed(name, x64, key):
-    kind = KINDS[name]
+def test_every_function_is_that_of_the_gradients_and_matrices_formed(name, x64):
+    kind, arguments = KINDS[name], problem(KINDS[name])
     net, weights = kind.net, jnp.asarray(WEIGHTS)
 
     @jax.jit
     def both(params, x, y, v):
         z, cache = net.forward(params, x)
         dparams, _ = net.backward(params, cache, LOSS.backward(z, y))
-        if jn.layer.draws(net):
-            # A mask is drawn for the whole batch.
-            g = jax.jacrev(lambda params: LOSS.forward(net.apply(params, x), y))(params)
-        else:
-            g = by_autodiff(net, LOSS, params, x, y)
         ours = readings(dparams, params, weights) | further_readings(dparams, params, weights)
-        theirs = expected_readings(g, params, weights) | expected_further(g, params, weights)
         ours |= curvatures(kind, params, x, y, v)
-        return ours, theirs | expected_curvatures(kind, g, params, x, y, v), factors(kind, params, x, y)
+        return ours, slopes_and_bends(kind, params, x, y, v), factors(kind, params, x, y)
 
-    ours, theirs, (kflr, eigen) = jax.device_get(both(*problem(kind, key)))
+    ours, (dz, J, bends), (kflr, eigen) = jax.device_get(both(*arguments))
+    params, _, _, v = jax.device_get(arguments)
+    g = gradients(dz, J)
+    theirs = expected_readings(g, params, WEIGHTS) | expected_further(g, params, WEIGHTS)
+    theirs |= expected_curvatures(kind, g, dz, J, bends, params, v)
     assert ours.keys() == theirs.keys()
     for quantity, expected in theirs.items():
         assert_close(ours[quantity], expected, quantity)
@@ -226,9 +239,9 @@ def check_factors(block, of_leaf, eigen):
     np.testing.assert_allclose(eigen.values.sum(), np.trace(block), rtol=1e-10, atol=1e-25)
 
 
-def test_networks_of_layers_that_do_not_tell_their_second_derivative_are_refused_by_name(key):
+def test_networks_of_layers_that_do_not_tell_their_second_derivative_are_refused_by_name():
     kind = KINDS["ids and attention"]
-    params, x, y, _ = problem(kind, key)
+    params, x, y, _ = problem(kind)
     with pytest.raises(ValueError) as error:
         jax.eval_shape(lambda params: curvature.hessian_diagonal_per_example(kind.net, LOSS, params, x, y), params)
     assert str(error.value) == (
