@@ -4,7 +4,7 @@ import os
 
 from jaxnet.experiment.commands import text_runs
 from jaxnet.experiment.console.errors import BadInput
-from jaxnet.experiment.data import matching, named, texts
+from jaxnet.experiment.data import grouped, matching, named, texts
 from jaxnet.experiment.data.columns import CATEGORY
 from jaxnet.experiment.data.delimited import Selection
 from jaxnet.experiment.data.examples import Examples, prepare
@@ -56,8 +56,12 @@ def _load(config):
     table = named.load(config.data, config.target, selection, stream=config.stream)
     if config.test_fraction is not None and table.test is not None:
         raise BadInput(f"--test-fraction: {config.data} comes with a test part of its own; leave it out")
-    validation, test = (
-        None if source is None else matching.beside(f"--{name}", source, table, config.weights, stream=config.stream)
+    files = {
+        f"--{name}": matching.beside(f"--{name}", source, table, config.weights, config.group, stream=config.stream)
         for name, source in apart.items()
-    )
-    return table._replace(validation=validation, test=test or table.test)
+        if source is not None
+    }
+    if config.group is not None:
+        files = grouped.apart(config.group, {"--data": table} | files)
+        table = files.pop("--data")
+    return table._replace(validation=files.get("--validation"), test=files.get("--test", table.test))

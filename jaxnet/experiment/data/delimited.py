@@ -25,7 +25,7 @@ class Selection(NamedTuple):
       kinds: of columns that are known already, by name.
       ignored: left out where they are there.
       weights: the column of what each example counts, if any.
-      group: the column that says which rows belong together, if any.
+      group: the column that says which rows belong together, if any; where it is ignored, it need not be there.
     """
 
     drop: tuple[str, ...] = ()
@@ -91,6 +91,7 @@ def read(path: Path, named: tuple[str, ...], selection: Selection = ALL, *, with
         notes=(*_notes(form), *rows.notes(of_rows.weights, selection.weights)),
         weights=of_rows.weights,
         groups=of_rows.groups,
+        group_names=of_rows.group_names,
         beside=tuple(name for name in header if name not in (*features, *present)),
     )
 
@@ -120,6 +121,7 @@ def _require_columns(path, header, named, selection):
     """That the columns which the options name are there."""
     listed = f"its columns are {some(header)}"
     weights, group = (() if name is None else (name,) for name in (selection.weights, selection.group))
+    group = () if selection.group in selection.ignored and selection.group not in header else group
     of_options = {"--target": named, "--drop": selection.drop, "--features": selection.only}
     of_options |= {"--weights": weights, "--group": group}
     for option, asked in of_options.items():

@@ -1,6 +1,11 @@
-"""Drawing a part of the rows where some belong together: whole groups, with each class in its share."""
+"""Rows that belong together: whole groups are drawn for a part, and none is in two files."""
+
+from itertools import combinations
 
 import numpy as np
+
+from jaxnet.experiment.console.errors import BadInput, some
+from jaxnet.experiment.data.table import Table
 
 
 def draw(count: int, groups: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
@@ -31,3 +36,34 @@ def draw(count: int, groups: np.ndarray, labels: np.ndarray, seed: int) -> np.nd
     if not chosen.any():
         chosen[nearest] = True
     return chosen[of_row]
+
+
+def apart(column: str, tables: dict[str, Table]) -> dict[str, Table]:
+    """Refuses files of which two have rows of one group.
+
+    Args:
+      column: of the groups.
+      tables: the files' examples, by the option that names each; the first has groups.
+
+    Returns:
+      The same, with a note where a file lacks the column, so that nobody knows; the others no longer need theirs.
+
+    Raises:
+      BadInput: naming the groups.
+    """
+    known = {option: set(table.group_names) for option, table in tables.items() if table.groups is not None}
+    for (first, of_first), (second, of_second) in combinations(known.items(), 2):
+        shared = [name for name in tables[second].group_names if name in of_first & of_second]
+        if shared:
+            raise BadInput(
+                f"{second} {tables[second].name}: has rows of {some(map(repr, shared), 3)} of --group {column}, as "
+                f"{first} has; expected other groups in each file; leave their rows out of one of them"
+            )
+    (own, table), *others = tables.items()
+    lacking = [option for option, of_file in others if option not in known]
+    told = [
+        f"{option} has no column {column!r}: nobody knows whether it shares groups with {own}" for option in lacking
+    ]
+    return {own: table._replace(notes=(*table.notes, *told))} | {
+        option: of_file._replace(groups=None, group_names=()) for option, of_file in others
+    }

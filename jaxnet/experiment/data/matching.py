@@ -37,7 +37,9 @@ def in_order(table: Table, columns: tuple[str, ...]) -> Table:
     return table._replace(x=InMemory(vectors[:, order]), features=columns, columns=held)
 
 
-def beside(option: str, source: str, table: Table, weights: str | None, *, stream: bool) -> Table:
+def beside(
+    option: str, source: str, table: Table, weights: str | None, group: str | None = None, *, stream: bool
+) -> Table:
     """The validation or test part that a file or folder holds.
 
     Args:
@@ -45,6 +47,7 @@ def beside(option: str, source: str, table: Table, weights: str | None, *, strea
       source: the file or folder. Of a folder of IDX files, and of what Keras saves, the test part is taken.
       table: what is trained on: its columns, as what they were found to be, are expected.
       weights: the column of what each example counts, if any.
+      group: the column that says which rows belong together, if any, which the file need not have.
       stream: leave the inputs on disk.
 
     Raises:
@@ -52,7 +55,7 @@ def beside(option: str, source: str, table: Table, weights: str | None, *, strea
     """
     of_columns = lines.is_one(Path(source)) and source not in named.NAMES
     kinds = {column.name: column.kind for column in table.columns}
-    selection = Selection(kinds=kinds, ignored=table.beside, weights=weights) if of_columns else ALL
+    selection = Selection(kinds=kinds, ignored=table.beside, weights=weights, group=group) if of_columns else ALL
     with _told_as(option):
         read = named.load(source, table.targets if of_columns else (), selection, stream=stream)
         read = in_order(read if read.test is None else read.test, table.features)

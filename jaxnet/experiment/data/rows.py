@@ -16,11 +16,13 @@ class OfRows(NamedTuple):
     Attributes:
       weights: (m,), what each counts, 0 or more; None where no column says so.
       groups: (m,), a number for each: rows of one number belong together; None where no column says so.
+      group_names: what the groups are called, by their numbers.
       odd: cells that do not fit; their column is None then.
     """
 
     weights: np.ndarray | None
     groups: np.ndarray | None
+    group_names: tuple[str, ...]
     odd: tuple[Odd, ...]
 
 
@@ -44,7 +46,9 @@ def read(columns: Mapping[str, Written], weights: str | None, group: str | None,
         return of_column
 
     numbers = column(weights, lambda written: _weights(written, decimal_comma))
-    return OfRows(numbers, column(group, _groups), tuple(odd))
+    groups = column(group, _groups)
+    names = () if group is None or groups is None else tuple(columns[group].texts)
+    return OfRows(numbers, groups, names, tuple(odd))
 
 
 def _weights(written, decimal_comma):

@@ -29,7 +29,8 @@ class Table(NamedTuple):
       notes: what else was found out while it was read.
       validation: further examples set apart for the validation, where that is asked for.
       weights: (m,), what each example counts, in proportion; None where all count alike.
-      groups: (m,), texts: rows of one text belong together.
+      groups: (m,), numbers: rows of one number belong together.
+      group_names: what the groups are called, by their numbers.
       beside: columns of the file that are neither features nor targets, for whatever reason.
     """
 
@@ -48,6 +49,7 @@ class Table(NamedTuple):
     validation: "Table | None" = None
     weights: np.ndarray | None = None
     groups: np.ndarray | None = None
+    group_names: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
 
     @property

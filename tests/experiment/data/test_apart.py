@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxnet.experiment.console.errors import BadInput
-from jaxnet.experiment.data import matching, named
+from jaxnet.experiment.data import grouped, matching, named
 from jaxnet.experiment.data.delimited import Selection
 from jaxnet.experiment.data.examples import prepare
 from jaxnet.experiment.data.grouped import draw
@@ -140,6 +140,44 @@ def test_a_file_of_a_part_is_read_by_the_names_and_kinds_of_the_training_datas_c
     assert named_features["size missing"].tolist() == [1, 0, 0]
     # The training part's median.
     assert named_features["a"][1] == np.median(parts.train.x.values[:, list(parts.features).index("a")])
+
+
+def files_of_parts(write, read, **contents):
+    """The table, and files of parts with these cells of their own column, as `--NAME NAME.csv`."""
+    files = {"--data": read}
+    for name, (column, cells) in contents.items():
+        write(f"{name}.csv", "\n".join([f"a,colour,size,{column},kind", *(f"1,red,2,{cell},x" for cell in cells)]))
+        files[f"--{name}"] = matching.beside(f"--{name}", f"{name}.csv", read, None, "patient", stream=False)
+    return files
+
+
+def test_a_group_that_two_files_share_is_refused(table, write):
+    read = table(drop=("w",), group="patient")
+
+    def told(**contents):
+        of_parts = {name: ("patient", cells) for name, cells in contents.items()}
+        return refused(grouped.apart, "patient", files_of_parts(write, read, **of_parts))
+
+    how = "expected other groups in each file; leave their rows out of one of them"
+    assert told(test=["q", "p3", "p1"]) == (
+        f"--test test.csv: has rows of 'p3', 'p1' of --group patient, as --data has; {how}"
+    )
+    assert told(validation=["q", "r"], test=["s", "r"]) == (
+        f"--test test.csv: has rows of 'r' of --group patient, as --validation has; {how}"
+    )
+
+
+def test_files_of_other_groups_pass_and_one_without_the_column_is_told(table, write):
+    read = table(drop=("w",), group="patient")
+    files = files_of_parts(write, read, validation=("patient", ["q", "q"]), test=("w", ["1"]))
+    passed = grouped.apart("patient", files)
+    assert passed["--data"].notes == (
+        "--test has no column 'patient': nobody knows whether it shares groups with --data",
+    )
+    np.testing.assert_array_equal(passed["--data"].groups, read.groups)
+    # As without the check: what a file is known again by stays.
+    assert passed["--validation"].groups is None
+    assert files["--validation"].group_names == ("q",)
 
 
 @pytest.mark.parametrize(
