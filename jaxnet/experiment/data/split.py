@@ -121,7 +121,8 @@ def split(
     """
     assert table.y is not None
     if balanced and not problem.classes:
-        raise BadInput(f"--class-weights balanced: expected one target of classes, got {problem.kind}")
+        why = "; an example has several labels, and one weight" if problem.labels else ""
+        raise BadInput(f"--class-weights balanced: expected one target of classes, got {problem.kind}{why}")
     rows = rows_of(table, problem, seed, fractions)
     treatments = treatments_of(table, rows.train)
     apart = [one and encoded(one, treatments) for one in (table.validation, table.test)]

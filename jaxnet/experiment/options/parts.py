@@ -27,11 +27,16 @@ class PartOptions:
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: in losses, each example counts in inverse proportion to how many the training part has of its class."""
 
-    def check_parts(self, *, clipped: bool) -> None:
+    @property
+    def weighted(self) -> bool:
+        """Whether some examples count more than others in the loss."""
+        return self.weights is not None or self.class_weights != "none"
+
+    def check_parts(self, *, noise: bool) -> None:
         """Refuses what cannot be.
 
         Args:
-          clipped: whether each example's gradient is shortened.
+          noise: whether each example's part in a step is covered by noise.
 
         Raises:
           BadInput: naming the option.
@@ -47,6 +52,9 @@ class PartOptions:
             raise BadInput(f"--test-fraction: with --validation-fraction it is {sum(asked):g}; expected less than 1")
         if self.group is not None and self.group == self.weights:
             raise BadInput(f"--group {self.group}: is given as --weights too; expected two columns")
-        for name, given in (("weights", self.weights is not None), ("class_weights", self.class_weights != "none")):
-            if given and clipped:
-                raise BadInput(f"{option(name)}: --clip-examples counts all examples alike; leave one of them out")
+        for name, is_given in (("weights", self.weights is not None), ("class_weights", self.class_weights != "none")):
+            if is_given and noise:
+                raise BadInput(
+                    f"{option(name)}: the noise of --noise-multiplier is for examples that count alike; leave one of "
+                    "them out"
+                )

@@ -41,6 +41,8 @@ def _breaking(config):
     """By option: what it does to the guarantee, where it is asked for."""
     return {
         "--noise-multiplier": "it is found from --private-epsilon" if config.noise_multiplier else None,
+        "--weights": None if config.weights is None else "what an example counts depends on the others', by the mean",
+        "--class-weights": "they tell how many examples each class has" if config.class_weights != "none" else None,
         "--optimizer kfac": "sees the examples beside the noise" if config.optimizer == "kfac" else None,
         "--accumulate": "an example may be in several batches of one update" if config.accumulate > 1 else None,
         "--diagnostics": "tells of single layers' gradients without noise" if config.diagnostics else None,

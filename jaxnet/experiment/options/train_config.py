@@ -82,7 +82,8 @@ class TrainConfig(OptimizerOptions, NetworkOptions, PartOptions, DataOptions):
     """Through which weights the signal travels back: W transposed (backpropagation), fixed random ones (feedback
     alignment), the signs of W, or fixed random ones directly from the output (direct feedback alignment)."""
     clip_examples: float | None = None
-    """Shorten each example's gradient to this length at most, before the mean is taken."""
+    """Shorten each example's gradient to this length C at most, before the mean is taken; with --weights or
+    --class-weights w: (1/m) sum_i w_i min(1, C / |g_i|) g_i."""
     noise_multiplier: float = 0.0
     """With --clip-examples: the standard deviation of the noise on the sum of a batch's clipped gradients, in units of
     that length, as for differentially private SGD."""
@@ -154,7 +155,7 @@ class TrainConfig(OptimizerOptions, NetworkOptions, PartOptions, DataOptions):
             raise BadInput(f"--seeds: expected an integer up to {MOST_SEEDS}, got {self.seeds}")
         OptimizerOptions.__post_init__(self)
         NetworkOptions.__post_init__(self)
-        self.check_parts(clipped=self.clip_examples is not None)
+        self.check_parts(noise=self.noise_multiplier > 0)
         if self.clip_examples is not None and not 0 < self.clip_examples <= LARGEST:
             raise BadInput(f"--clip-examples: expected a positive number up to {LARGEST:g}, got {self.clip_examples}")
         if not 0 <= self.noise_multiplier <= LARGEST:

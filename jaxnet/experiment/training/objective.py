@@ -180,7 +180,9 @@ def _reading(recipe, params, batch_size):
     if most is None:
         return None
     bounds = per_example.even_norms(most, params) if recipe.clip_layers else most
-    return per_example.clipped(bounds, batch_size, drop_not_finite=recipe.budget is not None)
+    # Of weights, a batch's largest would be what one example counts: they stay the loss's, over the batch's examples.
+    divisor = None if recipe.weighted else batch_size
+    return per_example.clipped(bounds, divisor, drop_not_finite=recipe.budget is not None)
 
 
 def _autodiff_value_and_grad(net, loss):

@@ -29,6 +29,7 @@ class Recipe(NamedTuple):
       backward: 'hand' or 'autodiff'.
       feedback: through which weights the signal travels back.
       clip_examples: the length of an example's gradient, at most.
+      weighted: whether some examples count more than others in the loss.
       noise_multiplier: in units of that.
       clip_layers: whether each parameter's gradient is clipped by itself.
       on_nan: 'stop', 'skip' or 'rollback'.
@@ -61,6 +62,7 @@ class Recipe(NamedTuple):
     backward: str
     feedback: str
     clip_examples: float | None
+    weighted: bool
     noise_multiplier: float
     clip_layers: bool
     on_nan: str

@@ -16,6 +16,8 @@ from jaxnet.experiment.commands.predict import PredictConfig, predict
 from jaxnet.experiment.commands.train import run
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.options.train_config import TrainConfig
+from jaxnet.experiment.training.objective import make_value_and_grad
+from jaxnet.experiment.training.recipe import recipe_of
 
 pytestmark = pytest.mark.usefixtures("optax_promotion", "without_figures")
 
@@ -28,9 +30,9 @@ def rows(count, seed):
     colour, w = rng.integers(0, 3, count), rng.integers(0, 3, count)
     kind = np.select([a > 0.8, a + b > 0], ["c", "b"], "a")
     p, q = (a > 0).astype(int), np.where(b > 0, "yes", "no")
-    return list(
-        zip(a, b, np.array(["red", "green", "blue"])[colour], w, np.arange(count) // 4, kind, p, q, strict=True)
-    )
+    # No two files have rows of one of them.
+    who = 1000 * seed + np.arange(count) // 4
+    return list(zip(a, b, np.array(["red", "green", "blue"])[colour], w, who, kind, p, q, strict=True))
 
 
 def write(path, content, header=HEADER):
@@ -55,19 +57,38 @@ def losses_of(tmp_path, **changes):
     return [json.loads(line)["train_loss"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_row_that_weighs_two_is_as_two_rows_also_where_classes_are_balanced(files, tmp_path):
-    """In one batch, of which the mean is taken; no part is drawn, and nothing is scaled."""
+@pytest.mark.parametrize("clip", [None, 0.3])
+def test_a_row_that_weighs_two_is_as_two_rows_also_where_classes_are_balanced(files, tmp_path, clip):
+    """In one batch, of which the mean is taken; no part is drawn, and nothing is scaled. Lengths are cut unweighted."""
     counts = [0 if k % 5 == 0 else 1 + k % 2 for k in range(40)]
     content = [(*row[:3], count, *row[4:]) for row, count in zip(rows(40, 0), counts, strict=True)]
     one = write(tmp_path / "one.csv", content)
     several = write(tmp_path / "several.csv", [row for row in content for _ in range(row[3])])
     common = {"target": ("kind",), "batch_size": 99, "optimizer": "sgd", "class_weights": "balanced"}
-    common |= {"validation": files["test"], "test": files["test"]}
+    common |= {"validation": files["test"], "test": files["test"], "clip_examples": clip}
     others = ("colour", "who", "p", "q")
     weighted = losses_of(tmp_path / "1", data=one, weights="w", drop=others, **common)
     plain = losses_of(tmp_path / "2", data=several, drop=(*others, "w"), **common)
     # A few dozen roundings at 1.1e-16.
     np.testing.assert_allclose(weighted, plain, rtol=1e-12)
+
+
+def test_weights_beside_clipped_examples_stay_those_of_the_loss_in_every_batch(x64):
+    """(1/m) sum_i w_i min(1, C / |g_i|) g_i, in a batch whose largest weight is not 1 and that is filled up."""
+    config = TrainConfig(clip_examples=0.5, class_weights="balanced", dtype="float64")
+    net, loss, keys = jn.mlp((3, 4, 2), jn.tanh), jn.losses.half_squared_error, jax.random.split(jax.random.key(0), 3)
+    params, x, y = net.init(keys[0]), jax.random.normal(keys[1], (4, 3)), jax.random.normal(keys[2], (4, 2))
+    weights = np.array([0.5, 3.0, 1.0, 0.0]) / 3
+    by_example = jax.vmap(jax.grad(lambda p, x, y: loss.forward(net.apply(p, x[None]), y[None])[0]), (None, 0, 0))
+    grads = by_example(params, x, y)
+    lengths = np.sqrt(sum((np.asarray(leaf) ** 2).reshape(4, -1).sum(1) for leaf in jax.tree.leaves(grads)))
+    assert (lengths > 0.5).any()
+    shares = weights * np.minimum(1, 0.5 / lengths)
+    expected = jax.tree.map(lambda leaf: np.tensordot(shares, leaf, 1), grads)
+    made = make_value_and_grad(recipe_of(config), net, params, jax.ShapeDtypeStruct((4, 3), x.dtype), 4, keys[0])
+    _, ours = made(net, loss)(params, x, y, jax.numpy.asarray(weights))
+    # Lengths are a little too long rather than too short, by a few dozen roundings at 2.2e-16.
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-13, atol=1e-15), ours, expected)
 
 
 @pytest.fixture(scope="module")

@@ -120,8 +120,8 @@ def test_no_hidden_layer_is_a_linear_model():
         ),
         ("--group w --weights w", "--group w: is given as --weights too; expected two columns"),
         (
-            "--class-weights balanced --clip-examples 1",
-            "--class-weights: --clip-examples counts all examples alike; leave one of them out",
+            "--class-weights balanced --clip-examples 1 --noise-multiplier 1",
+            "--class-weights: the noise of --noise-multiplier is for examples that count alike; leave one of them out",
         ),
         ("--noise-multiplier 1", "--noise-multiplier: is in units of --clip-examples, which is missing"),
         (
@@ -146,6 +146,15 @@ def test_no_hidden_layer_is_a_linear_model():
         (
             "--private-epsilon 3 --clip-examples 1 --optimizer kfac",
             "--optimizer kfac: sees the examples beside the noise; leave it out with --private-epsilon",
+        ),
+        (
+            "--private-epsilon 3 --clip-examples 1 --weights w",
+            "--weights: what an example counts depends on the others', by the mean; leave it out with "
+            "--private-epsilon",
+        ),
+        (
+            "--private-epsilon 3 --clip-examples 1 --class-weights balanced",
+            "--class-weights: they tell how many examples each class has; leave it out with --private-epsilon",
         ),
         (
             "--private-epsilon 3 --clip-examples 1 --diagnostics",
