@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.options.resumed import FREE, OF_A_START
 from jaxnet.experiment.options.train_config import TrainConfig
 from jaxnet.experiment.storage.history import Run, read
+from jaxnet.experiment.training.interval import half_width
 
 FORMATS = (".png", ".svg", ".pdf")
 # What options are that a run of an earlier version was started without.
@@ -106,6 +107,7 @@ def _print_table(runs: dict[str, Run]) -> None:
     told = {name: [_told(run.options.get(name)) for run in runs.values()] for name in options}
     differing = {name: cells for name, cells in told.items() if len(set(cells)) > 1}
     texts = {"run": list(runs)} | {name.replace("_", "\n"): cells for name, cells in differing.items()}
+    texts = {name: screen.shortened(cells) for name, cells in texts.items()}
     outcomes = (
         "epochs",
         "best\nvalidation\nloss (epoch)",
@@ -117,6 +119,7 @@ def _print_table(runs: dict[str, Run]) -> None:
     print(screen.table((*texts, *outcomes), list(rows), texts=len(texts)))
     if not all(run.result for run in runs.values()):
         screen.say("-          running, or cut short")
+    say_interval(runs.values())
     posed = [name for name in POSING if name in differing]
     if posed:
         screen.say(
@@ -134,14 +137,32 @@ def _told(option: Any) -> str:
 
 
 def outcome(run: Run) -> tuple[str, str, str, str, str]:
-    """The cells for what came of a run: epochs, best validation loss, its score, the test score, seconds."""
-    best, test = run.best, "-"
+    """The cells for what came of a run: epochs, best validation loss, its score, the test score, seconds.
+
+    Of several seeds they are means, with half of their 95% intervals.
+    """
+    best, name, test = run.best, f"test_{run.metric}", "-"
+    of_loss, of_score = (
+        None if best.seeds is None else half_width(best.seeds[name])
+        for name in ("validation_loss", "validation_metric")
+    )
     if run.result is not None:
-        test = f"{_score(run, run.result[f'test_{run.metric}'])} ({run.result['kept_epoch']})"
-    loss = f"{best.validation_loss:.4g} ({best.number})"
+        ends = run.result.get("interval", {}).get(name)
+        half = None if ends is None else (ends[1] - ends[0]) / 2
+        test = f"{_score(run, run.result[name], half)} ({run.result['kept_epoch']})"
+    loss = f"{best.validation_loss:.4g}{'' if of_loss is None else f' +- {of_loss:.2g}'} ({best.number})"
     seconds = f"{run.epochs[-1].seconds:.1f}"
-    return f"{len(run.epochs)}/{run.options['epochs']}", loss, _score(run, best.validation_metric), test, seconds
+    score = _score(run, best.validation_metric, of_score)
+    return f"{len(run.epochs)}/{run.options['epochs']}", loss, score, test, seconds
 
 
-def _score(run, value):
-    return f"{100 * value:.2f}%" if run.metric == "accuracy" else f"{value:.4g}"
+def _score(run, value, half):
+    if run.metric == "accuracy":
+        return f"{100 * value:.2f}%" + ("" if half is None else f" +- {100 * half:.2f}%")
+    return f"{value:.4g}" + ("" if half is None else f" +- {half:.2g}")
+
+
+def say_interval(runs: Iterable[Run]) -> None:
+    """What stands behind a +-, where there is one."""
+    if any(run.best.seeds is not None for run in runs):
+        screen.say("+-         half of the 95% interval of the mean over a run's seeds, on one split")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from jaxnet.experiment.commands.compare import outcome
+from jaxnet.experiment.commands.compare import outcome, say_interval
 from jaxnet.experiment.console import packages, screen
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.data.named import NAMES
@@ -49,18 +49,22 @@ def runs(config: RunsConfig) -> None:
     place = Path(config.folder)
     if not place.is_dir():
         raise BadInput(f"{place}: no such folder; expected one that holds runs of `jaxnet train`")
-    rows, left_out = [], []
+    listed, left_out = [], []
     for folder in _found(place):
         try:
-            rows.append(_row(place, read(folder)))
+            listed.append(read(folder))
         except BadInput as error:
             left_out.append(str(error))
-    if not rows and not left_out:
+    if not listed and not left_out:
         raise BadInput(f"{place}: holds no run; expected folders that `jaxnet train` wrote")
-    if rows:
-        print(screen.table(HEADER, rows, texts=HEADER.index("epochs")))
-        if any(row[-1] == "-" for row in rows):
+    if listed:
+        texts = HEADER.index("epochs")
+        columns = list(zip(*(_row(place, run) for run in listed), strict=True))
+        columns[:texts] = [tuple(screen.shortened(cells)) for cells in columns[:texts]]
+        print(screen.table(HEADER, list(zip(*columns, strict=True)), texts=texts))
+        if "-" in columns[-1]:
             screen.say("-          running, or cut short")
+        say_interval(listed)
     for line in left_out:
         screen.say(f"note       {line}")
 

@@ -12,8 +12,11 @@ from typing import Any, NamedTuple
 
 # Between the columns of a table.
 GAP = 2
+LEFT_OUT = "..."
 # Where a line goes on after 'device     ', 'data       ' and the like.
 LABEL = 11
+# Of a terminal's width, what a text in a table has without being broken: one in so many columns.
+SHARE = 3
 
 
 def width(stream: Any = None) -> int | None:
@@ -71,6 +74,24 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) 
     return "\n\n".join(_beside_each_other(block, _widths(block, screen)) for block in blocks)
 
 
+def shortened(texts: Sequence[str]) -> list[str]:
+    """On a terminal texts without what is in the middle of long ones, so that in a table none is broken.
+
+    More than that is shown where they would look the same.
+    """
+    columns, longest = width(), max(map(_length, texts), default=0)
+    for most in range(longest if columns is None else columns // SHARE, longest):
+        short = [_without_middle(text, most) for text in texts]
+        if len(set(short)) == len(set(texts)):
+            return short
+    return list(texts)
+
+
+def _without_middle(text, most):
+    end = 2 * (most - len(LEFT_OUT)) // 3
+    return text if _length(text) <= most else f"{text[: most - len(LEFT_OUT) - end]}{LEFT_OUT}{text[-end:]}"
+
+
 class _Column(NamedTuple):
     name: str
     cells: list[str]
@@ -82,10 +103,14 @@ class _Column(NamedTuple):
         return max(_length(line) for text in (self.name, *self.cells) for line in text.split("\n"))
 
     def least(self, screen: int) -> int:
-        """As narrow as it may be: a text's longest word, up to half of the screen; a number's longest cell."""
-        parts = [*self.name.split(), *self.cells] if not self.text else " ".join((self.name, *self.cells)).split()
-        longest = max(map(_length, parts), default=0)
-        return min(longest, screen // 2) if self.text else longest
+        """As narrow as it may be: a number's longest cell, also a text's up to a third of the screen.
+
+        Of longer texts the longest word, up to half of the screen.
+        """
+        longest = max(map(_length, (*self.name.split(), *self.cells)), default=0)
+        if not self.text or longest <= screen // SHARE:
+            return longest
+        return min(max(map(_length, " ".join((self.name, *self.cells)).split())), screen // 2)
 
 
 def _length(text):

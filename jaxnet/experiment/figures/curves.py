@@ -75,20 +75,20 @@ def draw_curves(path: Path, epochs: list[Epoch], problem: Problem, kept: Epoch, 
 
 def _draw_bands(left, right, epochs, *, accuracy):
     """From the lowest to the highest of several seeds, around their means."""
-    numbers = [epoch.number for epoch in epochs]
-    for axes, name, colour in (
-        (left, "train_loss", BLUE),
-        (left, "validation_loss", ORANGE),
-        (right, "validation_metric", ORANGE),
-    ):
-        each = np.array([epoch.seeds[name] for epoch in epochs]) * (100 if accuracy and axes is right else 1)
-        label = f"lowest to highest of {each.shape[1]} seeds" if name == "validation_loss" else None
-        # Of one epoch a band is a bar.
-        look = {"color": colour, "alpha": 0.25, "label": label}
-        if len(epochs) == 1:
-            axes.vlines(numbers, each.min(axis=1), each.max(axis=1), lw=6, **look)
-        else:
-            axes.fill_between(numbers, each.min(axis=1), each.max(axis=1), lw=0, **look)
+    label = f"lowest to highest of {len(epochs[0].seeds['train_loss'])} seeds"
+    _draw_band(left, epochs, "train_loss", BLUE)
+    _draw_band(left, epochs, "validation_loss", ORANGE, label=label)
+    _draw_band(right, epochs, "validation_metric", ORANGE, factor=100 if accuracy else 1)
+
+
+def _draw_band(axes, epochs, name, colour, *, factor=1, label=None):
+    numbers, each = [epoch.number for epoch in epochs], factor * np.array([epoch.seeds[name] for epoch in epochs])
+    look = {"color": colour, "alpha": 0.25, "label": label}
+    # Of one epoch a band is a bar.
+    if len(epochs) == 1:
+        axes.vlines(numbers, each.min(axis=1), each.max(axis=1), lw=6, **look)
+    else:
+        axes.fill_between(numbers, each.min(axis=1), each.max(axis=1), lw=0, **look)
 
 
 def draw_comparison(path: Path, runs: dict[str, list[Epoch]], *, accuracy: bool) -> None:
@@ -109,14 +109,19 @@ def draw_comparison(path: Path, runs: dict[str, list[Epoch]], *, accuracy: bool)
         look = {"color": LINE_COLOURS[k % len(LINE_COLOURS)], "ls": style}
         # A line of one point shows as its marker only.
         faint = {"lw": 0.8, "alpha": 0.5, "marker": "." if len(epochs) == 1 else None}
-        solid = {"marker": "o", "ms": 5, "markevery": [best]}
+        solid = {"marker": MARKERS[k % len(MARKERS)], "ms": 6, "markevery": [best]}
         left.plot(numbers, [epoch.train_loss for epoch in epochs], **look, **faint)
         validation += left.plot(numbers, [epoch.validation_loss for epoch in epochs], **look, **solid)
         right.plot(numbers, _metric(epochs, accuracy=accuracy), **look, **solid)
+        if epochs[0].seeds is not None:
+            _draw_band(left, epochs, "validation_loss", look["color"])
+            _draw_band(right, epochs, "validation_metric", look["color"], factor=100 if accuracy else 1)
     left.set_title("Loss: validation, and training (thin)")
     right.set_title("Validation accuracy" if accuracy else "Validation RMSE")
     _number_axes([left, right], list(runs.values()))
-    _name_below(figure, validation, short_names(tuple(runs), MOST_LETTERS_OF_A_RUN))
+    bands = any(epochs[0].seeds is not None for epochs in runs.values())
+    title = "marked: where the validation loss is lowest" + ("; bands: lowest to highest of a run's seeds" * bands)
+    _name_below(figure, validation, short_names(tuple(runs), MOST_LETTERS_OF_A_RUN), title)
     save(plt, figure, path)
 
 
@@ -156,9 +161,8 @@ def _look(number, points):
     return {name: kinds[number % len(kinds)] for name, kinds in of.items()} | {"ms": 4, "markevery": every}
 
 
-def _name_below(figure, lines, names):
+def _name_below(figure, lines, names, title):
     """A legend of as many columns as fit below the panels, in a figure that grows by it."""
-    title = "● where the validation loss is lowest"
     for columns in (4, 3, 2, 1):
         legend = figure.legend(lines, names, loc="outside lower center", title=title, ncols=columns, frameon=False)
         with letters_as_boxes():

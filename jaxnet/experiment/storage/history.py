@@ -57,7 +57,10 @@ def _read_json(path, *numbers):
     """The file's object, or None where there is none; the numbers are to be in it."""
     try:
         content = json.loads(path.read_bytes())
-        if not isinstance(content, dict) or not all(math.isfinite(content[name]) for name in numbers):
+        # Of several seeds the ends of an interval too.
+        ends = [content["interval"][name] for name in numbers if name in content.get("interval", ())]
+        values = [*(content[name] for name in numbers), *(end for low, high in ends for end in (low, high))]
+        if not isinstance(content, dict) or not all(map(math.isfinite, values)):
             raise ValueError("no object, or a number that is none")
         return content
     except FileNotFoundError:
@@ -66,6 +69,18 @@ def _read_json(path, *numbers):
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
     except NONSENSE:
         raise BadInput(f"{path}: is damaged; restore it from a copy, or leave the run out") from None
+
+
+def _seeds(told, metric):
+    """Of several seeds the numbers of each; else None."""
+    if "seeds" not in told:
+        return None
+    names = ("train_loss", "validation_loss", f"validation_{metric}")
+    each = {name.replace(metric, "metric"): [float(value) for value in told["seeds"][name]] for name in names}
+    counts, values = set(map(len, each.values())), [value for of_one in each.values() for value in of_one]
+    if len(counts) != 1 or min(counts) < 2 or not all(map(math.isfinite, values)):
+        raise ValueError("seeds of which some lack a number")
+    return each
 
 
 def _read_metrics(path):
@@ -82,7 +97,7 @@ def _read_metrics(path):
                 metric = "rmse"
             names = ("train_loss", "validation_loss", f"validation_{metric}", "seconds")
             train, validation, value, seconds = (float(told[name]) for name in names)
-            epoch = Epoch(told["epoch"], train, validation, value, seconds)
+            epoch = Epoch(told["epoch"], train, validation, value, seconds, seeds=_seeds(told, metric))
             if epoch.number != number or not all(map(math.isfinite, epoch[1:5])):
                 raise ValueError("another epoch, or a number that is none")
         except NONSENSE:

@@ -9,6 +9,7 @@ from short_runs import LOSSES, write
 
 from jaxnet.experiment.commands.compare import CompareConfig, compare, distinguishing_names
 from jaxnet.experiment.commands.train import run
+from jaxnet.experiment.console import screen
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.figures import canvas, curves
 from jaxnet.experiment.options.parse import parse
@@ -82,6 +83,42 @@ def test_a_run_of_numbers_is_told_in_rmse(tmp_path, capsys):
         "run  epochs  loss (epoch)        RMSE   (epoch)  seconds",
         "a       4/4     0.125 (3)       0.875  0.75 (4)      6.0",
     ]
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "rmse"])
+def test_of_several_seeds_there_are_means_and_halves_of_their_intervals(tmp_path, capsys, metric):
+    *_, a, b, note = compared(
+        capsys, tmp_path, write(tmp_path / "a", metric=metric), write(tmp_path / "b", metric=metric, seeds=2)
+    )
+    # Of two values 12.706 times half of their distance: by Student's t with one degree of freedom.
+    cells = {
+        "accuracy": ["0.125 +- 0.16 (3)", "87.50% +- 111.18%", "75.00% +- 25.00% (4)"],
+        "rmse": ["0.125 +- 0.16 (3)", "0.875 +- 1.1", "0.75 +- 0.25 (4)"],
+    }
+    assert b.split() == ["b", "2", "4/4", *" ".join(cells[metric]).split(), "6.0"]
+    assert "+-" not in a
+    assert note == "+-         half of the 95% interval of the mean over a run's seeds, on one split"
+
+
+def test_on_a_terminal_of_80_columns_a_long_path_loses_its_middle_and_no_cell_is_in_two_lines(
+    tmp_path, capsys, monkeypatch
+):
+    where = "/a/very/long/path/to/where/the/data/are"
+    for name, data, hidden in (("a", "houses-of-2023", (32, 32)), ("b", "houses-of-2024", (512, 512, 512, 512))):
+        write(tmp_path / name, data=f"{where}/{data}.csv", target=("price",), hidden=hidden, seeds=2)
+    monkeypatch.setattr(screen, "width", lambda stream=None: 80)
+    monkeypatch.chdir(tmp_path)
+    compare(CompareConfig(("a", "b"), "figure.svg"))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[:2] for line in lines if line.startswith(("a ", "b "))][:2] == [
+        ["a", "/a/very/...ses-of-2023.csv"],
+        ["b", "/a/very/...ses-of-2024.csv"],
+    ]
+    rows = [line for line in lines if line.startswith(("a ", "b "))]
+    assert len(rows) == 2 * sum(line.startswith("run ") for line in lines)
+    assert any("512 512 512 512" in row for row in rows)
+    assert any("75.00% +- 25.00% (4)" in row for row in rows)
 
 
 def test_a_run_that_goes_on_has_no_test(tmp_path, capsys):
@@ -231,6 +268,11 @@ def test_more_in_a_line_is_nothing_to_complain_of(tmp_path):
         (2, b'{"epoch": 2, "train_loss": NaN, "validation_loss": 1.0, "validation_accuracy": 1.0, "seconds": 1.0}'),
         (2, b'{"epoch": 2, "train_loss": null, "validation_loss": 1.0, "validation_accuracy": 1.0, "seconds": 1.0}'),
         (2, b'{"epoch": 2, "train_loss": 1.0, "validation_accuracy": 1.0, "seconds": 1.0}'),
+        (
+            2,
+            b'{"epoch": 2, "train_loss": 1.0, "validation_loss": 1.0, "validation_accuracy": 1.0, "seconds": 1.0, '
+            b'"seeds": {"train_loss": [1.0, 1.0], "validation_loss": [1.0], "validation_accuracy": [1.0, 1.0]}}',
+        ),
     ],
 )
 def test_a_damaged_line_is_named(tmp_path, number, line):
@@ -265,6 +307,7 @@ def test_a_run_without_an_epoch_is_named(tmp_path, content):
         ("result.json", b"null"),
         ("result.json", b'{"test_rmse": 1.0, "kept_epoch": 4, "epochs": 4}'),
         ("result.json", b'{"test_accuracy": "1", "kept_epoch": 4, "epochs": 4}'),
+        ("result.json", b'{"test_accuracy": 1, "kept_epoch": 4, "epochs": 4, "interval": {"test_accuracy": [1]}}'),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, name, content):
