@@ -9,7 +9,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 class ExportConfig:
     """Take a trained network elsewhere."""
 
+    WORD: ClassVar = "--out"
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The folder of a run; of one that is not finished, the newest checkpoint counts."""
     to: To = "stablehlo"

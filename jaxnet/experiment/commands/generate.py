@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
@@ -23,6 +23,7 @@ HIDDEN = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code)
 class GenerateConfig:
     """Write text with a network that `jaxnet train` trained on text."""
 
+    WORD: ClassVar = "--prompt"
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The folder of a run; of one that is not finished, the newest checkpoint counts."""
     prompt: str = ""

@@ -5,7 +5,7 @@ import dataclasses
 import io
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import tyro
@@ -37,9 +37,11 @@ Part = Literal["train", "validation", "test", "all"]
 class PredictConfig:
     """Predict with a network that `jaxnet train` trained."""
 
+    WORD: ClassVar = "--data"
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The folder of a run; of one that is not finished, the newest checkpoint counts."""
-    data: str
+    # Required here and not by tyro, which would not tell that it is what a second word was meant for.
+    data: Annotated[str, tyro.conf.arg(help_behavior_hint="(required)")] = ""
     """A .csv or .tsv file with the columns of the training data, a .npz file with x, a folder with x.npy or of IDX
     files (of which t10k-* are taken, if there), or a data set's name. Where the targets are there too, the predictions
     are scored."""
@@ -49,6 +51,10 @@ class PredictConfig:
     """A .csv file for the predictions; by default they are printed."""
     overwrite: bool = False
     """Replace an existing file."""
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise BadInput("--data is missing; expected what to predict for, as in: jaxnet predict RUN --data FILE")
 
 
 def main() -> None:

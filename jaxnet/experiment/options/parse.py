@@ -1,26 +1,37 @@
 """The command line, read by tyro into a frozen dataclass; and the types of a dataclass asked for in a file."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from jaxnet.experiment.console.errors import BadInput
 
 Config = TypeVar("Config")
 
 
 def parse(config: type[Config], arguments: Sequence[str] | None = None, default: Config | None = None) -> Config:
-    """Reads `--name value` options into a dataclass. What it does not understand, tyro says on stderr.
+    """Reads `--name value` options into a dataclass. Options that it does not understand, tyro tells on stderr.
 
     Args:
-      config: a frozen dataclass; its docstrings are the help.
+      config: a frozen dataclass; its docstrings are the help. Its `WORD`, if it has one, is the option that a word
+        without one was probably meant for.
       arguments: the command line without the program's name; that of this process by default.
       default: what is not given is as there; by default as the dataclass has it.
 
     Raises:
-      BadInput: when the dataclass refuses a value.
+      BadInput: when the dataclass refuses a value, or there is a word without an option.
       SystemExit: with 0 after `--help`; with 2 where tyro does not understand the line.
     """
     import tyro
 
-    return tyro.cli(config, args=arguments, default=tyro.MISSING_NONPROP if default is None else default)
+    default = tyro.MISSING_NONPROP if default is None else default
+    read, rest = tyro.cli(config, args=arguments, default=default, return_unknown_args=True)
+    if rest and not rest[0].startswith("-"):
+        word, meant = rest[0], getattr(config, "WORD", None)
+        likely = "" if meant is None else f"; did you mean {meant} {shlex.quote(word)}?"
+        raise BadInput(f"{word!r}: is no option's{likely}; --help lists the options")
+    # A second time where there is more, for what it says of an option that it does not know.
+    return tyro.cli(config, args=arguments, default=default) if rest else read
 
 
 def require_types(config: type, values: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from typing import Literal
+from typing import ClassVar, Literal
 
 from jaxnet.experiment.console.errors import BadInput, option
 from jaxnet.experiment.networks.architecture import architecture_of
@@ -53,6 +53,7 @@ class DataOptions:
 class TrainConfig(OptimizerOptions, NetworkOptions, PartOptions, DataOptions):
     """Train a network, by the hand-derived backward pass, on a data set that ships with scikit-learn or on a file."""
 
+    WORD: ClassVar = "--data"
     output_activation: OutputActivation = "auto"
     """After the last layer; auto: sigmoid for binary_cross_entropy, else identity (the other losses include theirs)."""
     loss: LossName = "auto"

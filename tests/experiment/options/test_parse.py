@@ -5,7 +5,10 @@ import dataclasses
 import pytest
 from refusals import refused
 
+from jaxnet.experiment.commands.export import ExportConfig
+from jaxnet.experiment.commands.generate import GenerateConfig
 from jaxnet.experiment.commands.predict import PredictConfig
+from jaxnet.experiment.commands.runs import RunsConfig
 from jaxnet.experiment.console.errors import BadInput, did_you_mean, option
 from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.options.train_config import TrainConfig
@@ -216,7 +219,6 @@ def test_a_value_that_is_refused_is_named_in_one_line(line, message):
         ("--optimzer adam", ["Unrecognized options: --optimzer", "Perhaps you meant:", "--optimizer {sgd,momentum"]),
         ("--learning_rat=1", ["Unrecognized options: --learning_rat=1", "Perhaps you meant:", "--learning-rate"]),
         ("--zzz", ["Unrecognized options: --zzz"]),
-        ("stray", ["Unrecognized options: stray"]),
         ("-seed 3", ["Unrecognized options: -seed"]),
         ("--optimizer adamm", ["'adamm'", "--optimizer", "'adamw'", "'kfac'"]),
         ("--dtype=int8", ["'int8'", "--dtype", "'bfloat16'"]),
@@ -239,9 +241,46 @@ def test_no_name_is_near_one_as_long_as_a_page_and_few_are_searched():
 
 
 def test_a_missing_argument_is_named(capsys):
-    text = refused(PredictConfig, ["runs/digits-1"], capsys)
-    assert "--data" in text
+    text = refused(PredictConfig, [], capsys)
+    assert "RUN" in text
     assert "required" in text
+
+
+@pytest.mark.parametrize(
+    ("config", "line", "message"),
+    [
+        (
+            PredictConfig,
+            ["run", "a.csv"],
+            "--data is missing; expected what to predict for, as in: jaxnet predict RUN --data FILE",
+        ),
+        (
+            PredictConfig,
+            ["run", "a.csv", "--data", "b.csv"],
+            "'a.csv': is no option's; did you mean --data a.csv?; --help lists the options",
+        ),
+        (
+            TrainConfig,
+            ["my file.csv", "--epoch", "3"],
+            "'my file.csv': is no option's; did you mean --data 'my file.csv'?; --help lists the options",
+        ),
+        (
+            ExportConfig,
+            ["run", "a.npz"],
+            "'a.npz': is no option's; did you mean --out a.npz?; --help lists the options",
+        ),
+        (
+            GenerateConfig,
+            ["run", "To be"],
+            "'To be': is no option's; did you mean --prompt 'To be'?; --help lists the options",
+        ),
+        (RunsConfig, ["runs", "more"], "'more': is no option's; --help lists the options"),
+    ],
+)
+def test_a_word_without_an_option_is_told_with_the_one_it_was_probably_meant_for(config, line, message):
+    with pytest.raises(BadInput) as error:
+        parse(config, line)
+    assert str(error.value) == message
 
 
 def test_help_lists_every_option(capsys):
