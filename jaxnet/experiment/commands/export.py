@@ -18,7 +18,7 @@ import tyro
 from jaxtyping import Array, Float, Shaped
 
 from jaxnet.experiment.console import packages
-from jaxnet.experiment.console.errors import BadInput, Failure
+from jaxnet.experiment.console.errors import BadInput, Failure, heed_interrupt
 from jaxnet.experiment.console.screen import say
 from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.storage import durable, exports, model, newest
@@ -68,6 +68,7 @@ def export(config: ExportConfig) -> Path:
     if out.exists() and not config.overwrite:
         raise BadInput(f"--out {out}: exists already; choose another name, or replace it with --overwrite")
     content = {"stablehlo": stablehlo, "safetensors": safetensors, "npz": npz}[config.to](trained)
+    heed_interrupt()
     try:
         durable.write(out, content)
         exports.note(run, out, place / model.FILE)

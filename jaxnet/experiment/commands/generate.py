@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import tyro
 
 from jaxnet.experiment.commands.train import device
-from jaxnet.experiment.console.errors import BadInput, interrupted
+from jaxnet.experiment.console.errors import BadInput, heed_interrupt
 from jaxnet.experiment.console.screen import say
 from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.storage import model, newest
@@ -67,8 +67,7 @@ def generate(config: GenerateConfig) -> None:
     try:
         _print(config.prompt)
         for piece in pieces:
-            if interrupted():
-                raise KeyboardInterrupt
+            heed_interrupt()
             _print(piece)
             many += len(piece)
     except KeyboardInterrupt:

@@ -12,7 +12,7 @@ import tyro
 
 from jaxnet.experiment.commands.outcome import told
 from jaxnet.experiment.commands.train import device
-from jaxnet.experiment.console.errors import BadInput
+from jaxnet.experiment.console.errors import BadInput, heed_interrupt
 from jaxnet.experiment.console.screen import say
 from jaxnet.experiment.data import lines, named
 from jaxnet.experiment.data.columns import NUMBER
@@ -76,6 +76,7 @@ def predict(config: PredictConfig) -> None:
     require_moderate(chosen, trained.scaling)
     x = chosen.x.scaled(trained.scaling).shaped(trained.network.shape)
     predicted = trained.predict(x.read(slice(None), np.float64))
+    heed_interrupt()
     if out is None:
         _write(sys.stdout, trained, predicted)
         sys.stdout.flush()

@@ -51,6 +51,8 @@ def exit_status(program: Callable[[], object]) -> int:
     A reader of its output who leaves early, as `head` does, ends it without a word.
     """
     _prepare_streams()
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _unraisable
     # Where Ctrl-C is ignored, as in a shell's background, it stays so.
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, _interrupt)
@@ -127,6 +129,12 @@ def interrupted() -> bool:
     return _interrupted
 
 
+def heed_interrupt() -> None:
+    """Raises the exception of a Ctrl-C where it was lost: before anything is written."""
+    if _interrupted:
+        raise KeyboardInterrupt
+
+
 def option(name: str) -> str:
     """A field as the command line has it, 'batch_size' as '--batch-size'."""
     return "--" + name.replace("_", "-")
@@ -155,6 +163,12 @@ def _interrupt(number, frame):
     global _interrupted  # noqa: PLW0603 a signal has nowhere else to go
     _interrupted = True
     raise KeyboardInterrupt
+
+
+def _unraisable(lost):
+    """Without a word where Ctrl-C is lost: whoever goes on asks whether it was pressed."""
+    if lost.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(lost)
 
 
 def _prepare_streams():

@@ -1,5 +1,6 @@
 """The cells of a file, column by column: as numbers where all are plain ones."""
 
+import unicodedata
 from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,6 +26,12 @@ def header_of(path: Path, form: lines.Form) -> list[str]:
     _, header = next(lines.rows(path, form), (0, []))
     if not header:
         raise BadInput(f"--data {path}: is empty; expected a line of column names, then a line for each example")
+    # A Latin-1 file is any file: pictures and programs, too.
+    for sign in "".join(header):
+        if unicodedata.category(sign) == "Cc" and sign not in "\t\r\n":
+            raise BadInput(
+                f"--data {path}, line 1: expected names of columns, got the control character {sign!r}; save it as text"
+            )
     header = [name.strip() for name in header]
     while len(header) > 1 and not header[-1]:
         header.pop()

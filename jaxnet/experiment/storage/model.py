@@ -131,7 +131,7 @@ def load(folder: Path) -> Model:
     Raises:
       BadInput: when there is none, or it is damaged or of another version.
     """
-    if not folder.exists():
+    if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; expected the folder of a finished run")
     path = folder / FILE
     if not path.is_file():

@@ -20,3 +20,31 @@ print(os.waitstatus_to_exitcode(status), file=sys.stderr)
 """
     )
     assert done.stderr.splitlines()[-2:] == ["stopped at once", "130"]
+
+
+def test_a_ctrl_c_that_is_lost_in_a_callback_is_said_nothing_of_and_heeded_before_anything_is_written():
+    done = forked(
+        """
+from jaxnet.experiment.console.errors import exit_status, heed_interrupt
+class Callback:
+    def __init__(self, error):
+        self.error = error
+    def __del__(self):
+        raise self.error
+def program():
+    Callback(ZeroDivisionError("told"))
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    except KeyboardInterrupt as error:
+        lost = error
+    Callback(lost)
+    heed_interrupt()
+def child():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os._exit(exit_status(program))
+_, status = os.waitpid(fork(child), 0)
+print(os.waitstatus_to_exitcode(status), file=sys.stderr)
+"""
+    )
+    assert done.stderr.splitlines()[-3:] == ["ZeroDivisionError: told", "interrupted: nothing was written", "130"]

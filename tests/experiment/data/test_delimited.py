@@ -75,6 +75,11 @@ def test_a_target_may_be_absent_where_none_is_needed(write):
             "--target: a.csv has no column 'prize'; did you mean price?; its columns are height, price",
         ),
         ("y\n1\n", ("y",), "a.csv: expected at least one column beside the target"),
+        (
+            "a\x89PNG,y\n1,2\n",
+            ("y",),
+            r"a.csv, line 1: expected names of columns, got the control character '\x89'; save it as text",
+        ),
         ("a,a\n1,2\n", ("a",), "a.csv, line 1: expected a name of its own for every column, got 'a' twice"),
         (
             "a,,y\n1,2,3\n",
