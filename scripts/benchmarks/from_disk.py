@@ -12,7 +12,7 @@ from benchmarks import report
 from benchmarks.report import Spread
 from jaxnet.experiment.console import screen
 from jaxnet.experiment.data import named
-from jaxnet.experiment.data.problem import pose
+from jaxnet.experiment.data.posing import pose
 from jaxnet.experiment.data.split import split
 from jaxnet.experiment.devices.mesh import make_layout
 from jaxnet.experiment.options.train_config import TrainConfig

@@ -18,7 +18,7 @@ from jax import lax
 
 from jaxnet import losses
 from jaxnet.experiment.console.errors import interrupted
-from jaxnet.experiment.data import named, problem, split
+from jaxnet.experiment.data import named, posing, split
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
 from jaxnet.training import TrainState, make_epoch, make_step
@@ -109,7 +109,7 @@ class Tuned(NamedTuple):
 @cache
 def task(name: str, seeds: int) -> Task:
     """A data set of `scripts/train.py`, split and scaled by each seed as it is there."""
-    posed, table = problem.pose(named.load(name))
+    posed, table = posing.pose(named.load(name))
     features = len(table.features)
     splits = [split.split(table, posed, seed)[0].shaped((features,)) for seed in range(seeds)]
 

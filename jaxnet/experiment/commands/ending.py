@@ -12,7 +12,7 @@ from jaxnet.experiment.devices import processes
 from jaxnet.experiment.devices.mesh import Layout
 from jaxnet.experiment.figures import curves, probabilities, test_part
 from jaxnet.experiment.options.train_config import TrainConfig
-from jaxnet.experiment.storage import durable, folder, model
+from jaxnet.experiment.storage import durable, folder, model_file
 from jaxnet.experiment.storage.model import Model
 from jaxnet.experiment.training.batches import blocks_of
 from jaxnet.experiment.training.position import Epoch, Trained
@@ -51,12 +51,12 @@ def finish(
     predicted, _ = judged[best_of(trained.kept)]
 
     def write():
-        durable.write(out / model.FILE, model.content(finished))
+        durable.write(out / model_file.FILE, model_file.content(finished))
         if config.seeds > 1:
             (out / folder.SEEDS).mkdir(exist_ok=True)
             for seed, params in enumerate(each, start=config.seed):
                 of_one = finished._replace(params=layout.fetch(params))
-                durable.write(out / folder.SEEDS / f"seed-{seed}.npz", model.content(of_one))
+                durable.write(out / folder.SEEDS / f"seed-{seed}.npz", model_file.content(of_one))
         if not all(np.isfinite(loss) for _, loss in judged):
             others = "though the other parts' are"
             raise Failure(f"the test part's loss is not finite, {others}; look for extreme values in the data")

@@ -21,7 +21,7 @@ from jaxnet.experiment.console import packages
 from jaxnet.experiment.console.errors import BadInput, Failure, heed_interrupt
 from jaxnet.experiment.console.screen import say
 from jaxnet.experiment.options.parse import parse
-from jaxnet.experiment.storage import durable, exports, model, newest
+from jaxnet.experiment.storage import durable, exports, model_file, newest
 from jaxnet.experiment.storage.model import Model
 
 To = Literal["stablehlo", "safetensors", "npz"]
@@ -59,7 +59,7 @@ def export(config: ExportConfig) -> Path:
     """
     run = Path(config.run)
     place = newest.place(run)
-    trained = model.load(place)
+    trained = model_file.load(place)
     needed = NEEDS.get(config.to)
     if needed is not None and not packages.is_there(needed):
         raise Failure(f"--to {config.to}: {packages.missing(needed)}")
@@ -71,7 +71,7 @@ def export(config: ExportConfig) -> Path:
     heed_interrupt()
     try:
         durable.write(out, content)
-        exports.note(run, out, place / model.FILE)
+        exports.note(run, out, place / model_file.FILE)
     except OSError as error:
         raise BadInput(f"--out {out}: cannot be written ({error.strerror})") from None
     say(f"written    {out} ({len(content):,} bytes): {_use(config.to, trained)}")
@@ -148,7 +148,7 @@ def _arrays(trained):
 def _description(trained):
     problem = trained.problem
     return {
-        **model.described(trained),
+        **model_file.described(trained),
         **trained.network.about,
         "output_activation": problem.output_activation,
         "loss": problem.loss,

@@ -11,7 +11,7 @@ from jaxnet.experiment.commands.train import device
 from jaxnet.experiment.console.errors import BadInput, heed_interrupt
 from jaxnet.experiment.console.screen import say
 from jaxnet.experiment.options.parse import parse
-from jaxnet.experiment.storage import model, newest
+from jaxnet.experiment.storage import model_file, newest
 from jaxnet.experiment.storage.written import written
 
 # On a terminal other signs than these could do anything to it.
@@ -51,7 +51,7 @@ def generate(config: GenerateConfig) -> None:
       BadInput: when the run learnt no text, or an option is out of its range.
       KeyboardInterrupt: saying how far it came.
     """
-    trained = model.load(newest.place(Path(config.run)))
+    trained = model_file.load(newest.place(Path(config.run)))
     if trained.tokens is None:
         raise BadInput(f"{config.run}: learnt no text, and writes none; `jaxnet predict` predicts with it")
     pieces = written(

@@ -26,7 +26,7 @@ from jaxnet.experiment.data.scaling import require_moderate
 from jaxnet.experiment.data.split import Fractions, RowsOfParts, rows_of
 from jaxnet.experiment.data.table import Table
 from jaxnet.experiment.options.parse import parse
-from jaxnet.experiment.storage import durable, exports, model, newest
+from jaxnet.experiment.storage import durable, exports, model_file, newest
 from jaxnet.experiment.storage.model import Model
 from jaxnet.experiment.training.scores import scores
 
@@ -64,7 +64,7 @@ def main() -> None:
 
 def predict(config: PredictConfig) -> None:
     """Writes a line for each example: the class and its probability and every class's, or the predicted values."""
-    trained = model.load(newest.place(Path(config.run)))
+    trained = model_file.load(newest.place(Path(config.run)))
     if trained.tokens is not None:
         raise BadInput(f"{config.run}: learnt text, and predicts what follows; `jaxnet generate` writes with it")
     out = Path(config.out) if config.out is not None else None

@@ -18,7 +18,7 @@ from jaxnet.experiment.devices import processes
 from jaxnet.experiment.devices.mesh import Layout
 from jaxnet.experiment.options.cadence import Cadence
 from jaxnet.experiment.options.train_config import TrainConfig
-from jaxnet.experiment.storage import folder, model, resumption, standing
+from jaxnet.experiment.storage import folder, model_file, resumption, standing
 from jaxnet.experiment.storage.metrics_file import Metrics
 from jaxnet.experiment.storage.model import Model
 from jaxnet.experiment.storage.samples import Samples
@@ -171,8 +171,8 @@ class _Checkpoints:
         """Writes one, with the model that the run would have if it ended here."""
         if not Cadence.read(self._config.checkpoint_every).every or position.step == self._last:
             return
-        file = model.content(self._kept.model_of(position.kept, position.kept_epoch))
-        resumption.save(self._out, position, self._about, self._config.keep, [(model.FILE, file)])
+        file = model_file.content(self._kept.model_of(position.kept, position.kept_epoch))
+        resumption.save(self._out, position, self._about, self._config.keep, [(model_file.FILE, file)])
         self._last = position.step
 
     def resume(self, start):

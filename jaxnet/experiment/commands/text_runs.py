@@ -17,7 +17,7 @@ from jaxnet.experiment.figures import text as figures
 from jaxnet.experiment.figures.canvas import short
 from jaxnet.experiment.figures.curves import draw_diagnostics
 from jaxnet.experiment.options.train_config import TrainConfig
-from jaxnet.experiment.storage import durable, folder, model
+from jaxnet.experiment.storage import durable, folder, model_file
 from jaxnet.experiment.storage.model import Model
 from jaxnet.experiment.training.batches import blocks_of
 from jaxnet.experiment.training.objective import make_judge
@@ -116,7 +116,7 @@ def finish(
     loss, accuracy = make_judge(net, loss_of(problem), problem, test, layout)(finished.params)
 
     def write():
-        durable.write(out / model.FILE, model.content(finished))
+        durable.write(out / model_file.FILE, model_file.content(finished))
         if not math.isfinite(loss):
             raise Failure("the test part's loss is not finite, though the other parts' are; lower --learning-rate")
         draw(out / folder.FIGURES, config, finished, parts, epochs, kept)

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from jaxnet.experiment.data import texts, windows
 from jaxnet.experiment.data.fingerprint import fingerprint, joint
-from jaxnet.experiment.data.problem import Problem, pose
+from jaxnet.experiment.data.posing import pose
+from jaxnet.experiment.data.problem import Problem
 from jaxnet.experiment.data.scaling import Scale
 from jaxnet.experiment.data.split import FRACTIONS, Fractions, Split, split
 from jaxnet.experiment.data.table import Table

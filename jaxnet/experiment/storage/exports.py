@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jaxnet.experiment.console.errors import NONSENSE
 from jaxnet.experiment.storage import durable
-from jaxnet.experiment.storage.model import FILE as MODEL
+from jaxnet.experiment.storage.model_file import FILE as MODEL
 
 FILE = "exports.json"
 

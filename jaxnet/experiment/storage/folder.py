@@ -22,7 +22,7 @@ from jaxnet.experiment.data.texts import PYTHON_DOCS
 from jaxnet.experiment.storage import durable
 from jaxnet.experiment.storage.checkpoint import FOLDER as CHECKPOINTS
 from jaxnet.experiment.storage.exports import FILE as EXPORTS
-from jaxnet.experiment.storage.model import FILE as MODEL
+from jaxnet.experiment.storage.model_file import FILE as MODEL
 from jaxnet.experiment.storage.samples import FILE as SAMPLES
 from jaxnet.experiment.storage.tensorboard import FOLDER as TENSORBOARD
 

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.experiment.console import packages
-from jaxnet.experiment.console.errors import NONSENSE, BadInput, some
-from jaxnet.experiment.data.columns import Odd, Written, interpreted
+from jaxnet.experiment.console.errors import NONSENSE, BadInput
+from jaxnet.experiment.data import raw_examples
 from jaxnet.experiment.data.problem import LIKELY
 from jaxnet.experiment.data.scaling import FARTHEST
-from jaxnet.experiment.storage import model, newest
+from jaxnet.experiment.storage import model_file, newest
 from jaxnet.experiment.storage.folder import RESULT
 from jaxnet.experiment.storage.model import Model
 from jaxnet.experiment.storage.written import ids_of, written
@@ -72,17 +72,16 @@ class Loaded:
           ValueError: saying what was expected instead.
         """
         if self.model.tokens is not None:
-            return _ids(raw, len(self.classes), self.model.network.shape[0])
-        raw = _in_order(raw, self.model.columns)
-        x = _numbers(raw) if not self.model.treatments else _encoded(raw, self.model.treatments)
+            return raw_examples.ids(raw, len(self.classes), self.model.network.shape[0])
+        x = raw_examples.features(raw, self.model.columns, self.model.treatments)
         shape, features = self.model.network.shape, self.model.features
         if x.shape[1:] not in ((len(features),), shape):
             either = f"(m, {len(features)})" if shape == (len(features),) else f"(m, {len(features)}) or (m, *{shape})"
             raise ValueError(f"predict: expected raw features {either}, got shape {x.shape}")
         x = x.reshape(len(x), len(features))
-        _require(np.isfinite(x), x, features, "finite numbers")
+        raw_examples.require(np.isfinite(x), x, features, "finite numbers")
         scaled = self.model.scaling(x)
-        _require(np.abs(scaled) <= FARTHEST, scaled, features, f"numbers up to {FARTHEST:g}")
+        raw_examples.require(np.abs(scaled) <= FARTHEST, scaled, features, f"numbers up to {FARTHEST:g}")
         return scaled.reshape(len(x), *shape)
 
     def predict(self, raw: Any) -> np.ndarray:
@@ -159,12 +158,12 @@ def load(path: str | os.PathLike[str]) -> Loaded:
     place = Path(path).expanduser()
     if place.is_file():
         return Loaded(_exported(place), {})
-    return Loaded(model.load(newest.place(place)), _result(place))
+    return Loaded(model_file.load(newest.place(place)), _result(place))
 
 
 def _exported(path):
     if path.suffix == ".npz":
-        return model.load_file(path)
+        return model_file.load_file(path)
     if path.suffix != ".safetensors":
         raise BadInput(
             f"{path}: expected a run's folder, or an exported .npz or .safetensors file; "
@@ -177,22 +176,9 @@ def _exported(path):
     try:
         with safe_open(path, "numpy") as file:
             described = json.loads(file.metadata()["jaxnet"])
-            return model.assemble(described, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            return model_file.assemble(described, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except Exception:  # a damaged file can raise nearly anything
         raise BadInput(f"{path}: is damaged, or of another version of jaxnet; export it again") from None
-
-
-def _ids(raw, tokens, context):
-    """Ids (m, t) of a text, once they are known to be such."""
-    ids = np.asarray(raw)
-    if ids.dtype.kind not in "iu" or ids.ndim != 2 or not 1 <= ids.shape[1] <= context:
-        expected = f"ids (m, t) of whole numbers, with t from 1 to {context}"
-        raise ValueError(
-            f"predict: expected {expected}, got {ids.dtype} of shape {ids.shape}; encode makes them of text"
-        )
-    if ids.size and not 0 <= ids.min() <= ids.max() < tokens:
-        raise ValueError(f"predict: expected ids from 0 to {tokens - 1}, got {ids.min()} to {ids.max()}")
-    return ids
 
 
 def _result(folder):
@@ -200,52 +186,3 @@ def _result(folder):
         return json.loads((folder / RESULT).read_bytes())
     except (OSError, *NONSENSE):
         return {}
-
-
-def _in_order(raw, names):
-    """The columns that the network knows, side by side, of what has them by name; else as it is."""
-    if not hasattr(raw, "columns") and not isinstance(raw, dict):
-        return raw
-    missing = [name for name in names if name not in (raw.columns if hasattr(raw, "columns") else raw)]
-    if missing:
-        raise ValueError(f"predict: expected the columns of the training data, lacks {some(map(repr, missing), 5)}")
-    return np.stack([np.asarray(raw[name], object) for name in names], axis=1)
-
-
-def _encoded(raw, treatments):
-    """(m, features) of columns (m, columns) of whatever they hold."""
-    cells = np.asarray(raw, object)
-    if cells.ndim != 2 or cells.shape[1] != len(treatments):
-        raise ValueError(f"predict: expected raw columns (m, {len(treatments)}), got shape {cells.shape}")
-    made = []
-    for treatment, of_column in zip(treatments, cells.T, strict=True):
-        texts, places = np.unique([_text(cell) for cell in of_column], return_inverse=True)
-        held = interpreted(Written(treatment.name, texts.tolist(), places), treatment.kind, decimal_comma=False)
-        if isinstance(held, Odd):
-            row, name = held.rows[0], held.column
-            raise ValueError(f"predict: expected {held.expected}, got {held.shown[0]} in row {row}, {name!r}")
-        made.append(treatment(*held))
-    return np.concatenate(made, axis=1)
-
-
-def _text(cell):
-    """As a file has it: numbers with all their digits, True as yes."""
-    if cell is None:
-        return ""
-    if isinstance(cell, (bool, np.bool_)):
-        return "yes" if cell else "no"
-    return repr(float(cell)) if isinstance(cell, (float, np.floating)) else str(cell).strip()
-
-
-def _require(fits, values, features, expected):
-    if not fits.all():
-        row, column = np.argwhere(~fits)[0]
-        value = values[row, column]
-        raise ValueError(f"predict: expected {expected}, got {value:g} in row {row}, {features[column]!r}")
-
-
-def _numbers(raw):
-    try:
-        return np.asarray(raw, np.float64)
-    except (TypeError, ValueError):
-        raise ValueError("predict: expected raw features to be numbers, got others") from None

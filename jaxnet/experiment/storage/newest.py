@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from jaxnet.experiment.storage import checkpoint, standing
-from jaxnet.experiment.storage.model import FILE
+from jaxnet.experiment.storage.model_file import FILE
 
 
 def place(run: Path) -> Path:

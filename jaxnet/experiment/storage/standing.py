@@ -7,7 +7,7 @@ from jaxnet.experiment.console.errors import NONSENSE, BadInput
 from jaxnet.experiment.storage import checkpoint
 from jaxnet.experiment.storage.checkpoint import FOLDER as CHECKPOINTS
 from jaxnet.experiment.storage.folder import CONFIG, METRICS, RESULT
-from jaxnet.experiment.storage.model import FILE as MODEL
+from jaxnet.experiment.storage.model_file import FILE as MODEL
 
 
 def require_unfinished(folder: Path, epochs: int, asked: int, early_stopping: int) -> None:

@@ -15,7 +15,7 @@ from jaxnet.experiment.commands.train import run
 from jaxnet.experiment.console.errors import BadInput, Failure
 from jaxnet.experiment.data.scaling import BOUND, Scaling
 from jaxnet.experiment.options.train_config import TrainConfig
-from jaxnet.experiment.storage import model
+from jaxnet.experiment.storage import model_file
 
 pytestmark = pytest.mark.usefixtures("optax_promotion", "without_figures")
 
@@ -62,7 +62,7 @@ def folders(tmp_path_factory):
 def trained(problem, folders):
     """A run's folder, its model, raw features, and its own predictions for them."""
     out = folders(problem)
-    loaded = model.load(out)
+    loaded = model_file.load(out)
     rng = np.random.default_rng(0)
     factor = np.where(loaded.scaling.factor > 0, loaded.scaling.factor, 1.0)
     x = loaded.scaling.shift + rng.normal(size=(20, len(loaded.features))) / factor
@@ -128,7 +128,7 @@ def test_features_far_from_zero_lose_no_digits(tmp_path):
     """A time in seconds, say: its mean is large beside its spread."""
     run(TrainConfig(data="iris", out=str(tmp_path / "run"), epochs=1, hidden=(8,), init="glorot"))
     far = Scaling(np.full(4, 1e6 + 0.3), np.full(4, 0.1), np.array([-BOUND, BOUND]))
-    loaded = model.load(tmp_path / "run")._replace(scaling=far)
+    loaded = model_file.load(tmp_path / "run")._replace(scaling=far)
     x = np.float32(1e6) + np.arange(-20, 20, dtype=np.float32)[:, None] * np.ones((1, 4), np.float32)
     close(function(loaded)(jnp.asarray(x)), loaded.predict(far(x.astype(float))), loaded)
 
@@ -136,7 +136,7 @@ def test_features_far_from_zero_lose_no_digits(tmp_path):
 def test_a_scale_beyond_the_parameters_type_is_named(tmp_path):
     out = tmp_path / "run"
     run(TrainConfig(data="diabetes", out=str(out), epochs=1, hidden=(4,)))
-    trained = model.load(out)
+    trained = model_file.load(out)
     far = trained._replace(problem=trained.problem._replace(mean=np.array([1e40])))
     with pytest.raises(BadInput) as error:
         function(far)

@@ -14,7 +14,7 @@ from jaxnet.experiment.commands.train import run
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.data import named
 from jaxnet.experiment.options.train_config import TrainConfig
-from jaxnet.experiment.storage import model
+from jaxnet.experiment.storage import model_file
 
 pytestmark = pytest.mark.usefixtures("optax_promotion", "without_figures")
 
@@ -164,7 +164,7 @@ def test_targets_that_cannot_be_read_do_not_stop_predictions(classes_run, capsys
 
 
 def test_numbers_beyond_those_of_the_training_part_count_as_at_the_bounds(classes_run, capsys, tmp_path):
-    scaling = model.load(classes_run[0]).scaling
+    scaling = model_file.load(classes_run[0]).scaling
     most = scaling.bounds[1] / scaling.factor + scaling.shift
     write(tmp_path / "b.csv", ["height", "weight"], [["1e39", "-1e39"], [f"{most[0] + 1}", f"{-most[1] - 99}"]])
     (_, far, beyond), _ = predictions(capsys, classes_run[0], tmp_path / "b.csv")
@@ -340,11 +340,11 @@ def test_numbers_come_in_the_targets_own_units(tmp_path, capsys):
 
 def test_a_saved_model_predicts_what_the_trained_one_did(tmp_path):
     result = run(TrainConfig(data="moons", epochs=5, hidden=(8,), out=str(tmp_path / "run")))
-    from jaxnet.experiment.data.problem import pose
+    from jaxnet.experiment.data.posing import pose
     from jaxnet.experiment.data.split import split
 
     problem, table = pose(named.load("moons"))
     parts, _ = split(table, problem, seed=0)
-    trained = model.load(tmp_path / "run")
+    trained = model_file.load(tmp_path / "run")
     predicted = trained.predict(parts.test.x.values).argmax(1)
     assert (predicted == parts.test.y).mean() == result["test_accuracy"]

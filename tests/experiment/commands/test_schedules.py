@@ -14,7 +14,7 @@ import jaxnet as jn
 from jaxnet.experiment.commands.train import run
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.options.train_config import TrainConfig
-from jaxnet.experiment.storage import folder, model
+from jaxnet.experiment.storage import folder, model_file
 from jaxnet.experiment.training.recipe import recipe_of
 from jaxnet.experiment.training.updates import make_optimizer
 from jaxnet.parameters import sides_of
@@ -36,7 +36,7 @@ def test_more_epochs_leave_the_end_of_the_fall_where_it_was_and_go_on_at_the_fin
         del line["seconds"]
     assert got == expected
     assert expected[-1]["learning_rate"] == 0.001
-    for one, other in zip(*(jax.tree.leaves(model.load(of).params) for of in (short, whole)), strict=True):
+    for one, other in zip(*(jax.tree.leaves(model_file.load(of).params) for of in (short, whole)), strict=True):
         np.testing.assert_array_equal(one, other)
 
 

@@ -17,7 +17,7 @@ from jaxnet.experiment.data.source import InMemory
 from jaxnet.experiment.data.split import Part
 from jaxnet.experiment.devices.mesh import make_layout
 from jaxnet.experiment.options.train_config import TrainConfig
-from jaxnet.experiment.storage import model
+from jaxnet.experiment.storage import model_file
 from jaxnet.experiment.training.batches import Batches
 from jaxnet.experiment.training.faults import Fault
 from jaxnet.experiment.training.interval import beside, interval, through
@@ -71,8 +71,8 @@ def test_predict_takes_the_seed_of_the_least_validation_loss_and_each_seeds_mode
     _, (out, result, told) = runs
     best = int(np.argmin(told[-1]["seeds"]["validation_loss"]))
     assert result["predicts"] == best
-    files = [model.load_file(out / "seeds" / f"seed-{seed}.npz") for seed in (0, 1)]
-    kept, chosen, other = (jax.tree.leaves(of.params) for of in (model.load(out), files[best], files[1 - best]))
+    files = [model_file.load_file(out / "seeds" / f"seed-{seed}.npz") for seed in (0, 1)]
+    kept, chosen, other = (jax.tree.leaves(of.params) for of in (model_file.load(out), files[best], files[1 - best]))
     for one, same, another in zip(kept, chosen, other, strict=True):
         np.testing.assert_array_equal(one, same)
         assert (one != another).any()

@@ -16,7 +16,7 @@ from jaxnet.experiment.commands.train import device
 from jaxnet.experiment.console.errors import Failure
 from jaxnet.experiment.options.optimizer_options import Optimizer
 from jaxnet.experiment.options.train_config import Feedback, TrainConfig
-from jaxnet.experiment.storage import model
+from jaxnet.experiment.storage import model_file
 from jaxnet.experiment.training import objective
 from jaxnet.experiment.training.recipe import recipe_of
 from jaxnet.experiment.training.updates import make_optimizer
@@ -120,7 +120,7 @@ def test_other_activations_learn(activation, tmp_path):
     """Of an activation a run knows the layer that its name stands for: tests/experiment/networks asks for each."""
     out, _, metrics = train(tmp_path, data="iris", activation=activation, epochs=15)
     assert metrics[-1]["train_loss"] < 0.95 * metrics[0]["train_loss"]
-    assert model.load(out).network.options.activation == activation
+    assert model_file.load(out).network.options.activation == activation
 
 
 @pytest.mark.parametrize(
@@ -143,12 +143,12 @@ def test_targets_that_are_never_negative_take_a_rectified_output(output, tmp_pat
     out, result, _ = train(tmp_path, data="diabetes", output_activation=output, epochs=60, hidden=(16,))
     assert result["test_r2"] > 0.1
     if output != "leaky_relu":
-        assert (model.load(out).predict(1e3 * np.random.default_rng(0).normal(size=(50, 10))) >= 0).all()
+        assert (model_file.load(out).predict(1e3 * np.random.default_rng(0).normal(size=(50, 10))) >= 0).all()
 
 
 def test_no_hidden_layer_is_logistic_regression(tmp_path):
     out, result, _ = train(tmp_path, data="breast_cancer", hidden=(), epochs=30, learning_rate=0.01)
-    assert str(model.load(out).network) == "30-1, relu, output identity"
+    assert str(model_file.load(out).network) == "30-1, relu, output identity"
     assert result["test_accuracy"] > 0.9
 
 
@@ -162,7 +162,7 @@ def test_early_stopping_keeps_the_parameters_of_the_best_epoch(tmp_path):
     # The same run without early stopping, ended at the best epoch, has the same parameters.
     other, _, _ = train(tmp_path / "again", **options | {"epochs": best})
     for kept, last in zip(
-        jax.tree.leaves(model.load(out).params), jax.tree.leaves(model.load(other).params), strict=True
+        jax.tree.leaves(model_file.load(out).params), jax.tree.leaves(model_file.load(other).params), strict=True
     ):
         np.testing.assert_array_equal(kept, last)
 
@@ -179,7 +179,7 @@ def test_the_same_seed_gives_the_same_run_and_the_largest_is_a_seed_too(tmp_path
 )
 def test_the_dtype_is_that_of_the_parameters(dtype, of_parameters, tmp_path):
     out, _, _ = train(tmp_path, data="iris", dtype=dtype)
-    assert {leaf.dtype.name for leaf in jax.tree.leaves(model.load(out).params)} == {of_parameters}
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(model_file.load(out).params)} == {of_parameters}
     assert not jax.config.jax_enable_x64
 
 
@@ -229,8 +229,8 @@ def test_a_csv_file_trains(tmp_path):
     (tmp_path / "a.csv").write_text("\n".join(["a,b,constant,way", *rows]))
     out, result, _ = train(tmp_path, data=str(tmp_path / "a.csv"), target=("way",), epochs=40, learning_rate=0.02)
     assert result["test_accuracy"] >= 0.85
-    assert model.load(out).problem.classes == ("down", "up")
-    assert model.load(out).scaling.factor[2] == 0
+    assert model_file.load(out).problem.classes == ("down", "up")
+    assert model_file.load(out).scaling.factor[2] == 0
 
 
 def test_idx_files_train_and_their_test_part_is_the_test(tmp_path):

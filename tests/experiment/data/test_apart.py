@@ -8,7 +8,7 @@ from jaxnet.experiment.data import grouped, matching, named
 from jaxnet.experiment.data.delimited import Selection
 from jaxnet.experiment.data.examples import prepare
 from jaxnet.experiment.data.grouped import draw
-from jaxnet.experiment.data.problem import pose
+from jaxnet.experiment.data.posing import pose
 from jaxnet.experiment.data.split import Fractions, rows_of, split
 
 ROWS = 60

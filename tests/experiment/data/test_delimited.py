@@ -8,7 +8,7 @@ from on_disk import refusal
 
 from jaxnet.experiment.data import named
 from jaxnet.experiment.data.delimited import Selection
-from jaxnet.experiment.data.problem import pose
+from jaxnet.experiment.data.posing import pose
 
 TARGET, FINITE = "expected a target in each row", "expected finite numbers"
 MEND = "mend the cells, or give --categorical or --drop with the column"

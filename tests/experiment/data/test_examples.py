@@ -13,7 +13,7 @@ from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.data import named, source
 from jaxnet.experiment.data.examples import prepare
 from jaxnet.experiment.data.fingerprint import fingerprint
-from jaxnet.experiment.data.problem import pose
+from jaxnet.experiment.data.posing import pose
 from jaxnet.experiment.data.source import InMemory
 from jaxnet.experiment.data.split import split
 from jaxnet.experiment.data.table import Table

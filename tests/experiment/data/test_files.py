@@ -10,7 +10,7 @@ import pytest
 from on_disk import refusal
 
 from jaxnet.experiment.data import named
-from jaxnet.experiment.data.problem import pose
+from jaxnet.experiment.data.posing import pose
 
 
 def test_one_hot_targets_are_classes(tmp_path):

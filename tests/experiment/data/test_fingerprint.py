@@ -8,7 +8,7 @@ import pytest
 from jaxnet.experiment.data import fingerprint as module
 from jaxnet.experiment.data import named, source
 from jaxnet.experiment.data.fingerprint import fingerprint
-from jaxnet.experiment.data.problem import pose
+from jaxnet.experiment.data.posing import pose
 from jaxnet.experiment.data.source import InMemory, stays_on_disk
 from jaxnet.experiment.data.table import Table
 

@@ -6,7 +6,7 @@ import pytest
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.data import named, source
 from jaxnet.experiment.data.mapped import map_npy
-from jaxnet.experiment.data.problem import pose
+from jaxnet.experiment.data.posing import pose
 from jaxnet.experiment.data.scaling import BOUND, Scaling, require_moderate, scaling_of
 from jaxnet.experiment.data.source import InMemory, stays_on_disk
 from jaxnet.experiment.data.split import split

@@ -7,7 +7,7 @@ import pytest
 
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.data import named
-from jaxnet.experiment.data.problem import pose
+from jaxnet.experiment.data.posing import pose
 from jaxnet.experiment.data.source import InMemory
 from jaxnet.experiment.data.split import split
 from jaxnet.experiment.data.table import Table

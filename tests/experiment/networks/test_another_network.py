@@ -18,7 +18,7 @@ from jaxnet.experiment.networks.mlp import MlpOptions
 from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.options.resumed import restored
 from jaxnet.experiment.options.train_config import TrainConfig
-from jaxnet.experiment.storage import folder, model
+from jaxnet.experiment.storage import folder, model_file
 
 pytestmark = pytest.mark.usefixtures("optax_promotion", "without_figures")
 
@@ -74,7 +74,7 @@ def test_it_is_trained_gone_on_with_saved_loaded_and_exported(registered, tmp_pa
     assert "init" not in stored["resolved"]
     train.run(dataclasses.replace(folder.read_options(out, restored), resume=str(out), out=None, epochs=3))
 
-    loaded = model.load(out)
+    loaded = model_file.load(out)
     assert loaded.network == Config(model="blocks", times=2).network((4,), 3, "identity")
     x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     expected = loaded.predict(loaded.scaling(x.astype(float)))
@@ -120,7 +120,7 @@ def test_a_model_of_a_network_that_is_not_known_is_named(registered, tmp_path, m
     monkeypatch.delitem(ARCHITECTURES, "blocks")
     monkeypatch.setattr("jaxnet.experiment.options.resumed.TrainConfig", TrainConfig)
     with pytest.raises(BadInput) as error:
-        model.load(tmp_path / "run")
+        model_file.load(tmp_path / "run")
     path = tmp_path / "run" / "model.npz"
     known = "cnn, gru, lstm, mlp, resnet, transformer"
     assert str(error.value) == f"{path}: holds a network 'blocks', and this version of jaxnet knows {known}"

@@ -15,7 +15,7 @@ from jaxnet.experiment.commands.export import ExportConfig, export
 from jaxnet.experiment.commands.predict import PredictConfig, predict
 from jaxnet.experiment.console.errors import BadInput, Failure
 from jaxnet.experiment.storage import durable
-from jaxnet.experiment.storage.model import FILE as MODEL
+from jaxnet.experiment.storage.model_file import FILE as MODEL
 
 FULL = os.strerror(errno.ENOSPC)
 

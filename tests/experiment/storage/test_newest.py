@@ -12,7 +12,7 @@ from jaxnet.experiment.commands.predict import PredictConfig, predict
 from jaxnet.experiment.commands.train import run
 from jaxnet.experiment.console.errors import BadInput, Terminated
 from jaxnet.experiment.options.train_config import TrainConfig
-from jaxnet.experiment.storage import checkpoint, exports, model, newest
+from jaxnet.experiment.storage import checkpoint, exports, model_file, newest
 from jaxnet.experiment.storage.metrics_file import Metrics
 
 pytestmark = pytest.mark.usefixtures("optax_promotion", "without_figures")
@@ -36,7 +36,7 @@ def stop_after(monkeypatch):
 
 
 def parameters(place):
-    return [leaf.tobytes() for layer in model.load(place).params for leaf in layer]
+    return [leaf.tobytes() for layer in model_file.load(place).params for leaf in layer]
 
 
 @pytest.mark.parametrize("early_stopping", [0, 2])
@@ -50,7 +50,7 @@ def test_a_stopped_run_has_the_model_that_it_would_have_ended_with(early_stoppin
     with pytest.raises(Terminated):
         train(tmp_path, epochs=9, **changes)
     out = tmp_path / "run"
-    assert not (out / model.FILE).exists()
+    assert not (out / model_file.FILE).exists()
     capsys.readouterr()
     place = newest.place(out)
     assert place == out / "checkpoints" / "step-000000008"
@@ -75,11 +75,11 @@ def test_a_damaged_checkpoint_is_passed_over_and_without_one_there_is_no_model(t
         train(tmp_path, data="iris")
     out = tmp_path / "run"
     second, first = checkpoint.found(out)
-    (second / model.FILE).write_bytes(b"")
+    (second / model_file.FILE).write_bytes(b"")
     capsys.readouterr()
     assert newest.place(out) == first
     passed_over, told = capsys.readouterr().err.splitlines()
-    size = (first / model.FILE).stat().st_size
+    size = (first / model_file.FILE).stat().st_size
     assert passed_over.startswith(f"passed over {second}: model.npz has 0 bytes, expected ")
     assert abs(int(passed_over.split()[-1]) - size) < 100
     assert told.startswith(f"model      {first}/model.npz: ")

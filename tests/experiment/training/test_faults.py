@@ -382,7 +382,7 @@ def test_a_run_that_finds_nothing_to_go_back_to_says_so(tmp_path, monkeypatch):
 def first_targets_of_batches(config):
     """The encoded target of the first example of each batch in the run's first epoch."""
     from jaxnet.experiment.data import named
-    from jaxnet.experiment.data.problem import pose
+    from jaxnet.experiment.data.posing import pose
     from jaxnet.experiment.data.split import split
 
     problem, table = pose(named.load(config.data))
