@@ -32,6 +32,23 @@ def test_the_epoch_whose_parameters_are_kept_is_marked_in_both_panels(tmp_path, 
     assert named == ["training", "validation", "parameters kept, epoch 2"]
 
 
+def test_of_runs_beside_each_other_each_has_its_marker_and_several_seeds_have_bands(tmp_path, drawn):
+    seeds = {"train_loss": [0.5, 1.0], "validation_loss": [1.0, 3.0], "validation_metric": [0.25, 0.5]}
+    epochs = [Epoch(number, 0.75, 2.0, 0.375, 1.0) for number in (1, 2)]
+    several = [epoch._replace(seeds=seeds) for epoch in epochs]
+    curves.draw_comparison(tmp_path / "a.png", {"one": epochs, "two": several}, accuracy=True)
+    curves.draw_comparison(tmp_path / "a.png", {"one": epochs}, accuracy=True)
+    both, one = drawn
+    left, right = both.axes
+    assert len({line.get_marker() for line in right.lines}) == 2
+    extents = [axes.collections[0].get_paths()[0].get_extents() for axes in (left, right)]
+    assert [(extent.y0, extent.y1) for extent in extents] == [(1, 3), (25, 50)]
+    marked = "marked: where the validation loss is lowest"
+    titles = [figure.legends[0].get_title().get_text() for figure in drawn]
+    assert titles == [f"{marked}; bands: lowest to highest of a run's seeds", marked]
+    assert not any(len(axes.collections) for axes in one.axes)
+
+
 def test_a_rate_that_changes_has_a_panel_and_several_seeds_have_bands(tmp_path, drawn):
     seeds = {"train_loss": [0.5, 1.0], "validation_loss": [1.0, 3.0], "validation_metric": [0.25, 0.5]}
     epochs = [Epoch(n, 0.75, 2.0, 0.375, 1.0, learning_rate=1 / n, seeds=seeds) for n in (1, 2)]
