@@ -51,7 +51,7 @@ def load(
         raise BadInput(f"--data {source[:40]}...: cannot be read ({error.strerror})") from None
     if not exists:
         if path.suffix or "/" in source:
-            raise BadInput(f"--data {source}: no such file or folder")
+            raise BadInput(f"--data {source}: no such file or folder{did_you_mean(source, _beside(path))}")
         raise BadInput(
             f"--data {source}: no such data set or file{did_you_mean(source, NAMES)}; expected a .csv, .tsv or .npz "
             f"file, a folder with x.npy and y.npy or IDX files, or one of {', '.join(NAMES)}"
@@ -61,6 +61,14 @@ def load(
     if targets and path.is_dir():
         raise BadInput("--target: is for .csv and .tsv files; a folder has its own targets")
     return _read(source, path, targets, selection, with_target, stream)
+
+
+def _beside(path):
+    """What lies where a path leads that is not there."""
+    try:
+        return [str(other) for other in path.parent.iterdir()]
+    except OSError:
+        return []
 
 
 def _read(source, path, targets, selection, with_target, stream):

@@ -157,6 +157,9 @@ def test_pickles_are_never_loaded(tmp_path, monkeypatch, write):
     ("source", "targets", "message"),
     [
         ("missing.csv", (), "--data missing.csv: no such file or folder"),
+        ("nowhere/a.npz", (), "--data nowhere/a.npz: no such file or folder"),
+        ("a.npx", (), "--data a.npx: no such file or folder; did you mean a.npz?"),
+        ("folder/x.np", (), "--data folder/x.np: no such file or folder; did you mean folder/x?"),
         (
             "digit",
             (),
