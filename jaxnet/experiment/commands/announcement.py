@@ -11,6 +11,7 @@ from jaxnet.experiment.console.errors import some
 from jaxnet.experiment.console.screen import say
 from jaxnet.experiment.data.columns import CATEGORY, NUMBER
 from jaxnet.experiment.data.examples import Examples
+from jaxnet.experiment.data.tokens import CHARACTERS
 from jaxnet.experiment.devices.mesh import Layout
 from jaxnet.experiment.networks.network import Network
 from jaxnet.experiment.options.train_config import TrainConfig
@@ -59,6 +60,8 @@ def print_plan(
         _print_text(examples, config)
         say(f"network    {network}; {network.parameters:,} parameters")
         _print_recipe(recipe, batches_in(parts.train.examples, recipe.batch_size))
+        if recipe.budget is not None:
+            _print_budget(recipe.budget, recipe, *_private_in_text(examples))
         return
     validation, test = (f"{len(part.y)}{_of(file)}" for part, file in _held_out(parts, config))
     counts = f"{len(parts.train.y)} training, {validation} validation, {test} test examples"
@@ -79,7 +82,7 @@ def print_plan(
     say(f"network    {network}; {network.parameters:,} parameters")
     _print_recipe(recipe, batches_in(len(parts.train.y), recipe.batch_size))
     if recipe.budget is not None:
-        _print_budget(recipe.budget, recipe, config, examples)
+        _print_budget(recipe.budget, recipe, *_private_in_examples(config, examples))
 
 
 def _held_out(parts, config):
@@ -107,8 +110,13 @@ def _print_text(examples, config):
     for note in examples.notes:
         say(f"note       {note}")
     windows, steps = parts.train.examples, -(-parts.train.examples // min(config.batch_size, parts.train.examples))
-    once = ", each once" if windows == parts.train.epoch.of_pass else ""
-    say(f"epoch      {windows:,} windows of {parts.train.x.context} {unit}s{once}, in {steps:,} steps")
+    context, epoch = parts.train.x.context, parts.train.epoch
+    if epoch is None:
+        drawn = f"{windows:,} windows of {context + 1} {unit}s, none of which is in two"
+        say(f"epoch      {steps:,} steps, which draw from {drawn}")
+    else:
+        once = ", each once" if windows == epoch.of_pass else ""
+        say(f"epoch      {windows:,} windows of {context} {unit}s{once}, in {steps:,} steps")
     say(f"problem    {examples.problem.kind}: {examples.problem.loss}, the mean of a window")
 
 
@@ -153,19 +161,33 @@ def _print_recipe(recipe, batches):
         say(f"examples   gradients clipped to length {recipe.clip_examples:g}{parts}{noise}")
 
 
-def _print_budget(budget, recipe, config, examples):
-    """What is protected, how, and what is not."""
-    say(
-        f"privacy    epsilon {budget.epsilon:g}, delta {budget.delta:g} after {recipe.epochs} epochs, for each "
-        f"training example, in a batch with probability {budget.rate:.3g}; a batch has room for {budget.room}"
-    )
-    beside = ["the training losses", "the validation and test examples"]
+def _private_in_text(examples):
+    """What of a text is protected, and what is told of it without noise."""
+    unit, beside = examples.tokens.unit, ["what several windows have in common"]
+    if examples.tokens.kind == CHARACTERS:
+        beside.insert(0, f"which {unit}s the text has")
+    return f"window of {examples.parts.train.x.context + 1} {unit}s", beside
+
+
+def _private_in_examples(config, examples):
+    """What of a table or of images is protected, and what is told of them without noise."""
+    beside: list[str] = []
     if config.scale != "none":
         beside.insert(0, f"the {'scale' if examples.image else 'scales'} of the features")
     if not examples.problem.classes:
         beside.insert(0, "the mean and scale of the targets")
     if any(not treatment.is_plain or treatment.kind != NUMBER for treatment in examples.parts.treatments):
         beside.insert(0, "texts and medians of the columns")
+    return "training example", beside
+
+
+def _print_budget(budget, recipe, what, beside):
+    """What is protected, how, and what is not."""
+    say(
+        f"privacy    epsilon {budget.epsilon:g}, delta {budget.delta:g} after {recipe.epochs} epochs, for each {what}, "
+        f"in a batch with probability {budget.rate:.3g}; a batch has room for {budget.room}"
+    )
+    beside = [*beside, "the training losses", "the validation and test examples"]
     say(
         f"protected  the parameters, whatever ends the run; not {', not '.join(beside)}; each of several runs to "
         "choose from spends as much; checkpoints hold the key of the noise, and go when the run is finished"

@@ -44,8 +44,6 @@ OF_OTHER_DATA = (
     "loss",
     "output_activation",
     "scale",
-    # Windows of one text overlap, so that no example is protected by itself.
-    "private_epsilon",
 )
 
 
@@ -61,7 +59,9 @@ def examples_of(config: TrainConfig) -> Examples:
     if config.optimizer == "kfac":
         raise BadInput("--optimizer kfac: draws labels, which a loss that is the mean over positions has none of")
     sizes = config.context, config.batch_size, config.epoch_steps
-    return prepare_text(config.data, config.tokens, *sizes, stream=config.stream)
+    # What is private is a window: no other one may hold any of its tokens.
+    disjoint = config.private_epsilon is not None
+    return prepare_text(config.data, config.tokens, *sizes, stream=config.stream, disjoint=disjoint)
 
 
 def draw(where: Path, config: TrainConfig, finished: Model, parts: Split, epochs: list[Epoch], kept: Epoch) -> None:

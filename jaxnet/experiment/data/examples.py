@@ -44,19 +44,20 @@ class Examples(NamedTuple):
 
 
 def prepare_text(
-    source: str, tokens: str, context: int, batch_size: int, epoch_steps: int | None, *, stream: bool
+    source: str, tokens: str, context: int, batch_size: int, epoch_steps: int | None, *, stream: bool, disjoint: bool
 ) -> Examples:
     """Reads a text, cuts it into tokens, and holds its end out.
 
     Args:
       source: see `texts.read`.
       tokens, context, batch_size, epoch_steps, stream: of the options.
+      disjoint: whether no token is in two of the examples to learn from.
 
     Raises:
       BadInput: when it cannot be read, or is too short.
     """
     text = texts.read(source, tokens, stream=stream)
-    parts = windows.windows_of(text, context, batch_size, epoch_steps)
+    parts = windows.windows_of(text, context, batch_size, epoch_steps, disjoint=disjoint)
     return Examples(
         name=text.name,
         left_out={},

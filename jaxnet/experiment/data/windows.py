@@ -80,13 +80,15 @@ class Epoch(NamedTuple):
         return np.argsort(bits, kind="stable")[: self.examples] * self.context + int(offset)
 
 
-def windows_of(text: Text, context: int, batch_size: int, epoch_steps: int | None) -> Split:
+def windows_of(text: Text, context: int, batch_size: int, epoch_steps: int | None, *, disjoint: bool = False) -> Split:
     """The parts of a text: its beginning to learn from, and at its end one for validation and one for the test.
 
     Args:
       text: as it was read.
       context: tokens of an example.
       batch_size, epoch_steps: of the options.
+      disjoint: whether the windows to learn from have places of their own, with the token that follows each: then a
+        token is in one example alone. By default an epoch begins with any token, and has all of them.
 
     Raises:
       BadInput: when it is too short, or has fewer windows than an epoch would take.
@@ -99,6 +101,29 @@ def windows_of(text: Text, context: int, batch_size: int, epoch_steps: int | Non
         raise BadInput(
             f"--data {text.name}: has {n:,} {text.tokens.unit}s; a --context of {context} takes {least:,} at least"
         )
+    if disjoint:
+        training = {"stride": context + 1, "count": first // (context + 1)}
+    else:
+        epoch = _epoch(first, context, batch_size, epoch_steps)
+        training = {"stride": 1, "count": first - context, "epoch": epoch}
+
+    def part(start, end, stride, count, epoch=None):
+        x, y = (Windows(text.ids[start + k : end], context, count, stride, text.on_disk) for k in (0, 1))
+        return Part(x, y, epoch=epoch)
+
+    held_out = (tail - 1) // context
+    return Split(
+        part(0, first, **training),
+        part(first, first + tail, context, held_out),
+        part(first + tail, n, context, held_out),
+        Scaling(np.zeros(0), np.ones(0), np.array([-np.inf, np.inf])),
+        (),
+        (),
+    )
+
+
+def _epoch(first, context, batch_size, epoch_steps):
+    """Of a training part of so many tokens."""
     of_pass = first // context - 1
     examples = of_pass if epoch_steps is None else epoch_steps * batch_size
     if examples > of_pass:
@@ -107,20 +132,7 @@ def windows_of(text: Text, context: int, batch_size: int, epoch_steps: int | Non
             f"--epoch-steps {epoch_steps}: the training part has {of_pass:,} windows, for at most {most:,} steps of "
             f"--batch-size {batch_size}; give more --epochs"
         )
-
-    def part(start, end, stride, count, epoch=None):
-        x, y = (Windows(text.ids[start + k : end], context, count, stride, text.on_disk) for k in (0, 1))
-        return Part(x, y, epoch=epoch)
-
-    held_out = (tail - 1) // context
-    return Split(
-        part(0, first, 1, first - context, Epoch(of_pass, context, examples)),
-        part(first, first + tail, context, held_out),
-        part(first + tail, n, context, held_out),
-        Scaling(np.zeros(0), np.ones(0), np.array([-np.inf, np.inf])),
-        (),
-        (),
-    )
+    return Epoch(of_pass, context, examples)
 
 
 def next_token(text: Text) -> Problem:

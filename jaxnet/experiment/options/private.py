@@ -44,6 +44,7 @@ def _breaking(config):
         "--weights": None if config.weights is None else "what an example counts depends on the others', by the mean",
         "--class-weights": "they tell how many examples each class has" if config.class_weights != "none" else None,
         "--optimizer kfac": "sees the examples beside the noise" if config.optimizer == "kfac" else None,
+        "--epoch-steps": "each step draws from all windows of the text" if config.epoch_steps else None,
         "--accumulate": "an example may be in several batches of one update" if config.accumulate > 1 else None,
         "--diagnostics": "tells of single layers' gradients without noise" if config.diagnostics else None,
         f"--on-nan {config.on_nan}": (

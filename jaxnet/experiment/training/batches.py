@@ -130,8 +130,8 @@ def _gathered_windows(part, problem, dtype, layout, places):
     ids = part.x.ids.astype(np.int32)
     on_device, within = layout.put(lambda index: ids[index], ids.shape), np.arange(part.x.context + 1)
 
-    def windows(ids, starts):
-        window = ids[starts[..., None] + within[(None,) * starts.ndim]]
+    def windows(ids, rows):
+        window = ids[rows[..., None] * part.x.stride + within[(None,) * rows.ndim]]
         return window[..., :-1], window[..., 1:]
 
     gather = jax.jit(windows, out_shardings=layout.places(*places))

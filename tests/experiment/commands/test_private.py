@@ -147,6 +147,33 @@ def test_streaming_and_a_mesh_draw_the_same_and_learn_as_much(tmp_path, monkeypa
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
 
 
+def test_of_a_text_the_windows_are_private_and_no_token_is_in_two(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("the cat sat on the mat\n" * 20)
+    said = []
+    monkeypatch.setattr("jaxnet.experiment.commands.announcement.say", lambda text, **_: said.append(text))
+    for name in ("commands.text_runs.draw", "storage.samples.Samples.add"):
+        monkeypatch.setattr(f"jaxnet.experiment.{name}", lambda *arguments: None)
+    text = {"model": "transformer", "width": 4, "heads": 2, "depth": 1, "context": 5, "data": str(tmp_path / "a.txt")}
+    # What an mlp has by default is none of its options here.
+    changes = text | {"hidden": TrainConfig.hidden, "batch_size": 20, "epochs": 1, "checkpoint_every": "0"}
+    result = run(private(tmp_path / "run", **changes))
+    assert 1.9 < result["epsilon"] <= 2.0
+    # Of 460 characters 414 are to learn from.
+    assert [line for line in said if line.startswith(("epoch", "privacy", "protected"))] == [
+        "epoch      4 steps, which draw from 69 windows of 6 characters, none of which is in two",
+        "privacy    epsilon 2, delta 0.0001 after 1 epochs, for each window of 6 characters, in a batch with "
+        "probability 0.29; a batch has room for 44",
+        "protected  the parameters, whatever ends the run; not which characters the text has, not what several windows "
+        "have in common, not the training losses, not the validation and test examples; each of several runs to choose "
+        "from spends as much; checkpoints hold the key of the noise, and go when the run is finished",
+    ]
+    with pytest.raises(BadInput) as error:
+        private(tmp_path / "other", **changes, epoch_steps=2)
+    assert str(error.value) == (
+        "--epoch-steps: each step draws from all windows of the text; leave it out with --private-epsilon"
+    )
+
+
 def test_without_the_accountant_nothing_is_written(tmp_path, monkeypatch):
     there = packages.is_there
     monkeypatch.setattr(packages, "is_there", lambda name: name != "dp_accounting" and there(name))
