@@ -18,15 +18,17 @@ from on_disk import three_classes
 from jaxnet.experiment.commands.train import run
 from jaxnet.experiment.console.errors import option
 from jaxnet.experiment.options.train_config import TrainConfig
+from jaxnet.experiment.training import budget
 
 pytestmark = pytest.mark.usefixtures("optax_promotion")
 ROOT = Path(__file__).parents[3]
-# As scripts/train.py, without figures, and with a count of the values that are read from disk.
+# As scripts/train.py, without figures, with known keys, and with a count of the values that are read from disk.
 PROGRAM = """
 import sys
 from jaxnet.experiment.commands import ending, train as module
 from jaxnet.experiment.console.errors import exit_status
 from jaxnet.experiment.data.source import OnDisk
+from jaxnet.experiment.training import budget
 ending.draw = lambda *arguments: None
 rows = 0
 read = OnDisk.read
@@ -37,6 +39,9 @@ def counted(self, at, dtype):
     rows += len(values) if self.scaling is not None else 0
     return values
 OnDisk.read = counted
+# Of a private run: no secret, and another in each process.
+words = iter(range(1000 * ("--process-id=1" in sys.argv), 9999))
+budget.secrets.randbits = lambda bits: next(words)
 status = exit_status(module.main)
 print("rows", rows, file=sys.stderr)
 sys.exit(status)
@@ -99,9 +104,9 @@ def wait_for_epoch(out, number, processes):
         time.sleep(0.02)
 
 
-def outcome(out):
+def outcome(out, epochs=OPTIONS["epochs"]):
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in lines] == list(range(1, OPTIONS["epochs"] + 1))
+    assert [line["epoch"] for line in lines] == list(range(1, epochs + 1))
     with np.load(out / "model.npz") as archive:
         arrays = {name: archive[name] for name in archive.files if archive[name].dtype.kind == "f"}
     return arrays | {"losses": np.array([[line["train_loss"], line["validation_loss"]] for line in lines])}
@@ -133,6 +138,19 @@ def test_two_processes_train_as_one_and_each_reads_only_its_rows(source, expecte
     assert read == [40 * (5 * 12 + 8) + 15] * 2
     assert "2 for examples x 2 for neurons, in 2 processes" in printed[0]
     assert "validation loss" not in printed[1]
+
+
+def test_two_processes_of_a_private_run_draw_the_same_examples_and_add_one_noise(source, tmp_path, monkeypatch):
+    """By the keys of the first: the other's would draw other examples, and a second noise would be seen."""
+    told = {**OPTIONS, "epochs": 1, "private_epsilon": 2.0, "private_delta": 1e-4, "clip_examples": 1.0}
+    processes = start(data=source, out=tmp_path / "two", **told)
+    words = iter(range(4))
+    monkeypatch.setattr(budget.secrets, "randbits", lambda bits: next(words))
+    monkeypatch.setattr("jaxnet.experiment.commands.ending.draw", lambda *arguments: None)
+    run(TrainConfig(**told, data=str(source), out=str(tmp_path / "one")))
+    statuses, lines, _ = ended(processes)
+    assert statuses == [0, 0], lines
+    assert_the_same(outcome(tmp_path / "two", epochs=1), outcome(tmp_path / "one", epochs=1))
 
 
 def test_a_run_is_terminated_at_one_step_then_killed_and_goes_on_as_if_nothing_had_been(source, expected, tmp_path):
