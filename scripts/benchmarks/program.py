@@ -38,6 +38,8 @@ class BenchmarkConfig:
     """training: the packages to measure besides JAX and NumPy; those not installed are named."""
     nets: tuple[NetName, ...] = get_args(NetName)
     """training: the networks."""
+    data: str | None = None
+    """private: a folder of images or a text, as `jaxnet train` takes them, in place of the digits."""
     kfac_jax: str | None = None
     """kfac: the Python of an environment with kfac-jax, which is then measured in Adam's place."""
 
@@ -55,6 +57,7 @@ class BenchmarkConfig:
 TAKERS: dict[str, tuple[What, ...]] = {
     "against": ("training",),
     "nets": ("training",),
+    "data": ("private",),
     "kfac_jax": ("kfac",),
     "seeds": tuple(what for what in get_args(What) if what != "devices"),
 }
@@ -87,7 +90,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         "shell": lambda: timing.run(out, config.seeds),
         "accelerator": lambda: accelerator.run(out, config.seeds),
         "devices": lambda: devices.run(out),
-        "private": lambda: private.run(out, config.seeds),
+        "private": lambda: private.run(out, config.seeds, config.data),
     }
     results = runs[config.what]()
     screen.say(f"written    {out}/")
