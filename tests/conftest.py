@@ -35,8 +35,38 @@ def pytest_addoption(parser):
     parser.addoption("--fuzz-cases", type=int, default=500, help=told)
 
 
-# What these ask has nothing to do with the version of Python or JAX, or is asked there again of what is made of them:
-# of two Pythons, the gate asks one.
+TESTS = Path(__file__).parent
+# All of the suite is asked of one Python. A second one, with the newest JAX, is asked what another version may break.
+# Of these every test, and of a test of many cases the first: whole networks, every kind of layer and all that is read
+# of it, JAX's transformations around it, devices, optimizers, what users copy, what is promised.
+WHOLE = (
+    "networks/test_every_network.py",
+    "test_architecture.py",
+    "test_compiled.py",
+    "test_composition.py",
+    "test_every_kind_of_layer.py",
+    "test_losses.py",
+    "test_main.py",
+    "test_on_one_python.py",
+    "test_optax.py",
+    "test_readme.py",
+    "test_sharding.py",
+    "test_training.py",
+)
+# Of these every case, since each is what one version of XLA or JAX makes of it.
+EVERY_CASE = (
+    "test_around_every_layer_operations_are_within_a_hundredth_and_memory_within_autodiffs",
+    "test_a_step_is_lowered_for_cpu_cuda_and_tpu_with_any_batch_size",
+    "test_every_function_is_that_of_the_gradients_and_matrices_formed",
+    "test_operations_and_memory_are_within_their_bounds",
+    "test_the_gradient_by_hand_takes_no_more_operations_and_memory_than_autodiff",
+    "test_the_gradient_is_autodiffs_also_of_what_is_drawn",
+    "test_the_gradient_is_lowered_for_cpu_cuda_and_tpu_with_any_batch_size",
+)
+# Of any other file the first test, and what compiled programs cost.
+OF_COSTS = ("memory", "operations", "costs")
+# Of these none: what they ask has nothing to do with the version of Python or JAX, or is asked there again of a run, of
+# every kind of layer or over devices.
 ON_ONE_PYTHON = (
     "benchmarks",
     "claims",
@@ -46,6 +76,7 @@ ON_ONE_PYTHON = (
     "experiment/figures",
     "experiment/networks",
     "experiment/options",
+    "experiment/storage/test_checkpoint.py",
     "experiment/storage/test_durable.py",
     "experiment/storage/test_folder.py",
     "experiment/storage/test_newest.py",
@@ -53,49 +84,42 @@ ON_ONE_PYTHON = (
     "experiment/training",
     "experiment/commands/test_check.py",
     "experiment/commands/test_compare.py",
+    "experiment/commands/test_parts.py",
     "experiment/commands/test_predict.py",
     "experiment/commands/test_progress.py",
+    "experiment/commands/test_schedules.py",
+    "experiment/commands/test_seeds.py",
     "experiment/commands/test_train.py",
     "experiment/devices/test_processes.py",
     "experiment/devices/test_cache.py",
     "factored",
+    "test_by_backpack.py",
+    "test_curvature_over_devices.py",
     "test_fuzz.py",
     "test_lesson.py",
     "test_properties.py",
     "test_scripts.py",
+    "test_tied_over_devices.py",
     "testing",
 )
-# Of a layer by itself both are asked its derivative and costs; over devices and exported, the networks of layers are.
-OF_A_LAYER = ("backward_equals_autodiff", "memory", "costs", "keep")
-# Of any other test's cases both are asked the first: a version that breaks another one breaks what all are made of.
-# Not of these, whose every case is what one version of XLA or JAX makes of it.
-ON_BOTH = (
-    "test_cost.py",
-    "test_cost_of_networks.py",
-    "test_export.py",
-    "test_over_eight_devices_gradients_and_clipped_ones_are_those_of_one",
-    "test_the_gradient_is_autodiffs_also_of_what_is_drawn",
-    "test_the_gradient_is_lowered_for_cpu_cuda_and_tpu_with_any_batch_size",
-)
 
 
-def asked_on_one_python(item, seen):
-    """Whether the gate asks one of two Pythons; seen: the tests of which a case was met before."""
-    tests = Path(__file__).parent
-    if any(item.path.is_relative_to(tests / path) for path in ON_ONE_PYTHON):
+def asked_on_one_python(item, met):
+    """Whether the gate asks one of two Pythons; met: of each file the first test, of each test the first case."""
+    name = item.originalname
+    first_test = met.setdefault(item.path, name) == name
+    first_case = met.setdefault((item.path, name), item) is item
+    if any(item.path.is_relative_to(TESTS / path) for path in ON_ONE_PYTHON):
         return True
-    if item.path.parent == tests / "layers" and not any(word in item.originalname for word in OF_A_LAYER):
-        return True
-    if not hasattr(item, "callspec") or {item.path.name, item.originalname} & set(ON_BOTH):
-        return False
-    test = item.path, item.originalname
-    return test in seen or seen.add(test) is not None
+    whole = item.path.relative_to(TESTS).as_posix() in WHOLE
+    asked = first_test or whole or any(word in name for word in OF_COSTS)
+    return not asked or not (first_case or name in EVERY_CASE)
 
 
 def pytest_collection_modifyitems(items):
-    seen = set()
+    met = {}
     for item in items:
-        if asked_on_one_python(item, seen):
+        if asked_on_one_python(item, met):
             item.add_marker("on_one_python")
 
 

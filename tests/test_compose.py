@@ -13,6 +13,17 @@ messages = pytest.mark.usefixtures("without_shape_annotations")
 SIZES = (3, 5, 4, 6, 5, 2)
 
 
+@pytest.mark.parametrize("shape", [(5, 3), (5, 2, 3)], ids=str)
+def test_combinators_nest(shape, key):
+    net = jn.branches(
+        jn.chain(),
+        jn.residual(jn.mlp((3, 4, 3), jn.tanh)),
+        jn.chain(jn.dense(3, 4), jn.residual(jn.chain(jn.tanh, jn.dense(4, 4))), jn.dense(4, 2)),
+        jn.chain(jn.chain(jn.dense(3, 4), jn.tanh), jn.chain(jn.chain(jn.dense(4, 2)))),
+    )
+    jn.testing.check_layer(net, jax.random.normal(key, shape), key)
+
+
 def test_backward_equals_autodiff_at_every_depth(key):
     """Of one to five layers, beside one another; each depth with another activation."""
     nets = [
@@ -34,17 +45,6 @@ def test_forward_equals_the_loop_over_neurons(depth, x64, key):
         # Sums of six terms in another order, at 1.1e-16 each.
         expected = forward_by_neuron(layers, functions, x)
         np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-14, err_msg=name)
-
-
-@pytest.mark.parametrize("shape", [(5, 3), (5, 2, 3)], ids=str)
-def test_combinators_nest(shape, key):
-    net = jn.branches(
-        jn.chain(),
-        jn.residual(jn.mlp((3, 4, 3), jn.tanh)),
-        jn.chain(jn.dense(3, 4), jn.residual(jn.chain(jn.tanh, jn.dense(4, 4))), jn.dense(4, 2)),
-        jn.chain(jn.chain(jn.dense(3, 4), jn.tanh), jn.chain(jn.chain(jn.dense(4, 2)))),
-    )
-    jn.testing.check_layer(net, jax.random.normal(key, shape), key)
 
 
 def test_an_empty_chain_is_the_identity(key):
