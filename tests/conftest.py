@@ -97,9 +97,13 @@ ON_ONE_PYTHON = (
     "test_curvature_over_devices.py",
     "test_fuzz.py",
     "test_lesson.py",
+    "test_lesson_pages.py",
+    "test_project.py",
     "test_properties.py",
+    "test_readme_in_chinese.py",
     "test_scripts.py",
     "test_tied_over_devices.py",
+    "test_types.py",
     "testing",
 )
 

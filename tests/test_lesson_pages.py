@@ -9,7 +9,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = {"English": ROOT / "docs" / "lesson.md", "Chinese": ROOT / "docs" / "zh" / "lesson.md"}
-CHINESE_README = ROOT / "README.zh.md"
 
 
 def printed_by(blocks, capsys):
