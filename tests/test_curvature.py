@@ -4,6 +4,7 @@ import re
 from functools import partial
 from typing import Any, NamedTuple
 
+import drawn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -80,21 +81,18 @@ class Explicit(NamedTuple):
     G: Any  # (P, P)
 
 
-def pose(case, key, examples=EXAMPLES):
+def pose(case, examples=EXAMPLES):
     net, loss = case.net, getattr(jn.losses, case.loss)
-    keys = jax.random.split(key, 4)
-    params = jax.tree.map(lambda leaf: leaf + 0.1, net.init(keys[0]))
-    x = jax.random.normal(keys[1], (examples, *case.positions, 4))
-    z = jax.jit(net.apply)(params, x)
-    if case.loss == "half_squared_error":
-        y = jax.random.normal(keys[2], z.shape)
-    elif case.loss == "softmax_cross_entropy":
-        y = jax.nn.softmax(jax.random.normal(keys[2], z.shape))
-    else:
-        y = loss.sample(keys[2], z)
-    _, unflatten = ravel_pytree(params)
-    v = unflatten(jax.random.normal(keys[3], ravel_pytree(params)[0].shape))
-    return net, loss, params, x, y, v
+    params, x = drawn.parameters(net), drawn.normal(examples, *case.positions, 4, seed=1)
+    shape = jax.eval_shape(net.apply, params, x).shape
+    y = drawn.normal(*shape, seed=2)
+    if case.loss == "softmax_cross_entropy":
+        y = jnp.asarray(np.exp(y) / np.exp(y).sum(-1, keepdims=True))
+    elif "integer_labels" in case.loss:
+        y = drawn.ids(shape[-1], *shape[:-1], seed=2)
+    elif "binary" in case.loss:
+        y = jnp.asarray(np.asarray(y) > 0, y.dtype)
+    return net, loss, params, x, y, drawn.like(params, seed=3)
 
 
 def of_outputs(loss, z, y):
@@ -115,7 +113,7 @@ def explicit(net, loss, params, x, y):
 
     J = jax.jacrev(lambda flat: net.apply(unflatten(flat), x))(flat).reshape(len(x), outputs, -1)
     H_z = of_outputs(loss, z, y)
-    g = jax.jacrev(lambda flat: losses(net.apply(unflatten(flat), x)))(flat)
+    g = jnp.einsum("nf,nfp->np", jax.grad(lambda z: losses(z).sum())(z).reshape(len(x), outputs), J)
     H = jax.hessian(lambda flat: losses(net.apply(unflatten(flat), x)).mean())(flat)
     return Explicit(J, H_z, g, H, jnp.einsum("nap,nab,nbq->pq", J, H_z, J) / len(x))
 
@@ -148,8 +146,8 @@ def assert_close(actual, expected, name="", tolerance=TOLERANCE):
 
 # What tanh and leaky_relu have besides is asked of other networks here, and of every activation by its own tests.
 @pytest.mark.parametrize("name", sorted(CASES.keys() - {"tanh", "leaky_relu"}))
-def test_exact_quantities_are_those_of_the_explicit_matrices(name, x64, key):
-    problem = pose(CASES[name], key)
+def test_exact_quantities_are_those_of_the_explicit_matrices(name, x64):
+    problem = pose(CASES[name])
     net, loss, params, x, _, v = problem
 
     @jax.jit
@@ -194,9 +192,9 @@ def test_exact_quantities_are_those_of_the_explicit_matrices(name, x64, key):
 
 
 @pytest.mark.parametrize("name", ["tanh", "sigmoid", "softplus, three layers", "relu"])
-def test_kronecker_factors_are_those_of_their_definitions(name, x64, key):
+def test_kronecker_factors_are_those_of_their_definitions(name, x64):
     """In NumPy, layer after layer, with the Jacobian of what follows by autodiff."""
-    net, loss, params, x, y, _ = pose(CASES[name], key)
+    net, loss, params, x, y, _ = pose(CASES[name])
     layers = net.forward.args[0]
 
     @jax.jit
@@ -228,7 +226,7 @@ def test_kronecker_factors_are_those_of_their_definitions(name, x64, key):
 
 @pytest.mark.parametrize("name", ["residual", "repeated, recomputed", "few positions"])
 def test_weighted_kronecker_factors_are_sums_over_examples_and_leave_out_those_of_weight_zero(name, x64, key):
-    net, loss, params, x, y, _ = pose(CASES[name], key)
+    net, loss, params, x, y, _ = pose(CASES[name])
     weights = jnp.array([0.4, 0.0, 0.1, 0.5, 0.0])
     actual = jax.jit(partial(curvature.kflr, net, loss))(params, x, y, weights)
     of_one = jax.jit(partial(curvature.kflr, net, loss))
@@ -241,8 +239,8 @@ def test_weighted_kronecker_factors_are_sums_over_examples_and_leave_out_those_o
 
 @pytest.mark.parametrize("positions", [(), (3,)], ids=["without positions", "with positions"])
 @pytest.mark.parametrize("sizes", [(4, 3), (4, 3, 5, 2)], ids=["one layer", "a deep linear network"])
-def test_kronecker_factors_are_exact_for_linear_networks_and_squared_error(sizes, positions, x64, key):
-    net, loss, params, x, y, _ = pose(Case(jn.mlp(sizes, jn.identity), "half_squared_error", positions), key)
+def test_kronecker_factors_are_exact_for_linear_networks_and_squared_error(sizes, positions, x64):
+    net, loss, params, x, y, _ = pose(Case(jn.mlp(sizes, jn.identity), "half_squared_error", positions))
     exactly = compiled(curvature.ggn_blocks, net, loss)(params, x, y)
     for quantity in (curvature.kflr,) if positions else (curvature.kflr, curvature.kfra):
         factors = compiled(quantity, net, loss)(params, x, y)
@@ -257,9 +255,9 @@ def _matrix(eigen):
     return (basis * eigen.values.reshape(1, -1)) @ basis.T
 
 
-def test_blocks_of_biases_are_exact_and_of_deep_linear_networks_with_any_loss_where_examples_agree(x64, key):
+def test_blocks_of_biases_are_exact_and_of_deep_linear_networks_with_any_loss_where_examples_agree(x64):
     """All examples at the same outputs have the same dz: then B kron A is exact for softmax too."""
-    net, loss, params, x, y, _ = pose(Case(jn.mlp((4, 3, 3), jn.tanh)), key)
+    net, loss, params, x, y, _ = pose(Case(jn.mlp((4, 3, 3), jn.tanh)))
     blocks_of, factors_of = (compiled(read, net, loss) for read in (curvature.ggn_blocks, curvature.kflr))
     for ours, theirs in zip(factors_of(params, x, y)[::2], blocks_of(params, x, y)[::2], strict=True):
         assert_close(ours.b[0], theirs.b)
@@ -270,8 +268,8 @@ def test_blocks_of_biases_are_exact_and_of_deep_linear_networks_with_any_loss_wh
 
 
 @pytest.mark.parametrize("name", ["tanh", "few positions", "chains in chains, a layer of a user's"])
-def test_ekfac_has_the_exact_second_moments_in_the_factors_eigenbasis(name, x64, key):
-    net, loss, params, x, y, _ = pose(CASES[name], key)
+def test_ekfac_has_the_exact_second_moments_in_the_factors_eigenbasis(name, x64):
+    net, loss, params, x, y, _ = pose(CASES[name])
     quantities = curvature.ekfac, curvature.kflr, curvature.ggn_blocks
     of_all = jax.jit(lambda *arguments: [quantity(net, loss, *arguments) for quantity in quantities])
     eigen, factors, exactly = jax.device_get(of_all(params, x, y))
@@ -302,7 +300,7 @@ SAMPLED = {
 @pytest.mark.parametrize("name", ["tanh", "sigmoid", "softplus, three layers", "few positions"])
 def test_sampled_quantities_converge_to_the_exact_ones(name, x64, key):
     """The mean over 400 keys lies within six standard errors, which happens by chance once in 500 million."""
-    net, loss, params, x, y, _ = pose(CASES[name], key)
+    net, loss, params, x, y, _ = pose(CASES[name])
 
     @jax.jit
     def both(keys):
@@ -318,7 +316,7 @@ def test_sampled_quantities_converge_to_the_exact_ones(name, x64, key):
 
 
 def test_more_samples_come_nearer(x64, key):
-    net, loss, params, x, y, _ = pose(CASES["tanh"], key)
+    net, loss, params, x, y, _ = pose(CASES["tanh"])
     exactly, _ = ravel_pytree(compiled(curvature.ggn_diagonal, net, loss)(params, x, y))
 
     def error(samples):
@@ -332,7 +330,7 @@ def test_more_samples_come_nearer(x64, key):
 
 
 def test_fisher_vector_product_with_drawn_labels_is_that_of_the_ggn_in_expectation(x64, key):
-    net, loss, params, x, y, v = pose(CASES["tanh"], key)
+    net, loss, params, x, y, v = pose(CASES["tanh"])
     exactly, _ = ravel_pytree(compiled(curvature.ggn_vector_product, net, loss)(params, x, y, v))
 
     def draw(key):
@@ -343,9 +341,9 @@ def test_fisher_vector_product_with_drawn_labels_is_that_of_the_ggn_in_expectati
     assert (jnp.abs(draws.mean(0) - exactly) <= 6 * draws.std(0, ddof=1) / 2000**0.5).all()
 
 
-def test_parameters_used_twice_have_their_ggn(x64, key):
+def test_parameters_used_twice_have_their_ggn(x64):
     """Through all that only sends back columns; the Hessian's diagonal needs to know more."""
-    net, loss, params, x, y, _ = pose(Case(tied(4)), key)
+    net, loss, params, x, y, _ = pose(Case(tied(4)))
     G = explicit(net, loss, params, x, y).G
     assert_close(compiled(curvature.ggn_diagonal, net, loss)(params, x, y), as_tree(params, np.diag(G)))
     assert_close(compiled(curvature.ggn_blocks, net, loss)(params, x, y), blocks(params, G))
@@ -357,17 +355,17 @@ def test_parameters_used_twice_have_their_ggn(x64, key):
     )
 
 
-def test_the_diagonal_hessian_of_a_relu_network_is_the_ggns(x64, key):
-    net, loss, params, x, y, _ = pose(CASES["relu"], key)
+def test_the_diagonal_hessian_of_a_relu_network_is_the_ggns(x64):
+    net, loss, params, x, y, _ = pose(CASES["relu"])
     quantities = curvature.hessian_diagonal, curvature.ggn_diagonal
     assert_close(
         *jax.jit(lambda *arguments: [quantity(net, loss, *arguments) for quantity in quantities])(params, x, y)
     )
 
 
-def test_columns_of_your_own(x64, key):
+def test_columns_of_your_own(x64):
     """A third of the signal sent back gives a ninth of the empirical Fisher matrix."""
-    net, loss, params, x, y, _ = pose(CASES["tanh"], key)
+    net, loss, params, x, y, _ = pose(CASES["tanh"])
 
     @jax.jit
     def quantities(params, x, y):
@@ -406,7 +404,7 @@ def test_the_kernels_trace_holds_no_kernel_of_two_outputs(key):
 
 @pytest.mark.usefixtures("without_shape_annotations")
 def test_misuse_is_named(key):
-    net, loss, params, x, y, _ = pose(CASES["tanh"], key)
+    net, loss, params, x, y, _ = pose(CASES["tanh"])
 
     def message(call):
         with pytest.raises(ValueError) as error:
@@ -435,7 +433,7 @@ def test_misuse_is_named(key):
 
 
 def test_an_ensemble_under_vmap_has_each_members_curvature(x64, key):
-    net, loss, _, x, y, _ = pose(CASES["tanh"], key)
+    net, loss, _, x, y, _ = pose(CASES["tanh"])
     members = jax.vmap(net.init)(jax.random.split(key, 3))
 
     @jax.jit
