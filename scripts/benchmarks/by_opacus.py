@@ -59,7 +59,7 @@ def tensors(part: Part) -> tuple[torch.Tensor, torch.Tensor]:
     x, y = part.x.read(slice(None), np.float32), part.y[:]
     # A copy, in the order of its axes: tensors keep NumPy's strides, convolutions hand on the order that these tell of,
     # and Opacus 1.6.0 reads what a convolution saw as if the channels came first in memory too (`unfold2d`). Where they
-    # come last, its gradients of all convolutions but the first are wrong.
+    # come last, its gradients of convolutions of several channels are wrong.
     return torch.tensor(np.moveaxis(x, -1, 1).copy() if x.ndim == 4 else x), torch.tensor(y).long()
 
 
