@@ -32,7 +32,7 @@ from jaxnet.layers.activations import (
     tanh,
 )
 from jaxnet.layers.attention import attention
-from jaxnet.layers.augmentation import random_flip, random_shift
+from jaxnet.layers.augmentation import random_crop, random_flip, random_shift
 from jaxnet.layers.avg_pool import avg_pool
 from jaxnet.layers.concatenate import concatenate
 from jaxnet.layers.conv import Conv, conv
@@ -146,6 +146,7 @@ __all__ = [
     "pick",
     "poisson_batches",
     "position_table",
+    "random_crop",
     "random_flip",
     "random_shift",
     "recompute",

@@ -91,6 +91,21 @@ FOUND = re.compile(
 )
 
 
+@pytest.mark.usefixtures("optax_promotion")
+def test_a_folder_of_images_is_learnt_and_predicted_as_the_page_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    exec(program_of("images.md"), {})
+    blocks = printed_below("images.md")
+    learnt, predicted = (blocks[k] for k in (0, 2))
+    train.main([*shlex.split(learnt)[2:], "--no-compilation-cache"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert all(" ".join(line.split()) in told for line in blocks[1].splitlines() if line != "...")
+    drawn = {path.name for path in Path("runs/shapes/figures").iterdir()}
+    assert drawn >= set(re.findall(r"`(\w+\.png)`", (PAGES / "images.md").read_text()))
+    predict.predict(parse(predict.PredictConfig, shlex.split(predicted)[2:]))
+    assert "40 examples of the test part: accuracy" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("optax_promotion", "without_figures")
 def test_tables_with_groups_weights_and_labels_are_trained_on_as_the_page_says(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

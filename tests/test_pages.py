@@ -16,7 +16,9 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 ROWS = re.findall(
-    r"^\| (S[^|]+) \| [^|]+ \| `(.+)` \| `([\w/]+\.py)(?:::(\w+))?` \|$", (DOCS / "from-equation-to-code.md").read_text(), re.M
+    r"^\| (S[^|]+) \| [^|]+ \| `(.+)` \| `([\w/]+\.py)(?:::(\w+))?` \|$",
+    (DOCS / "from-equation-to-code.md").read_text(),
+    re.M,
 )
 
 

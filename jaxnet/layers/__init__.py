@@ -2,7 +2,7 @@
 
 from jaxnet.layers import activations
 from jaxnet.layers.attention import attention
-from jaxnet.layers.augmentation import random_flip, random_shift
+from jaxnet.layers.augmentation import random_crop, random_flip, random_shift
 from jaxnet.layers.avg_pool import avg_pool
 from jaxnet.layers.concatenate import concatenate
 from jaxnet.layers.conv import Conv, conv
@@ -66,6 +66,7 @@ __all__ = [
     "pad",
     "pick",
     "position_table",
+    "random_crop",
     "random_flip",
     "random_shift",
     "reshape",

@@ -16,7 +16,7 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
-from fuzzing import arrays, case, command_lines, idx_files, judge, runs, samples, tables, texts, watch
+from fuzzing import arrays, case, command_lines, idx_files, image_folders, judge, runs, samples, tables, texts, watch
 from fuzzing.met import Met, functions_of
 from jaxnet.experiment.commands import ending, text_runs
 from jaxnet.experiment.options.parse import parse
@@ -28,12 +28,14 @@ KINDS = {
     "csv": (tables, (case.broken_text, case.misplace)),
     "npz": (arrays, (case.broken_bytes,)),
     "idx": (idx_files, ()),
+    "images": (image_folders, ()),
     "checkpoint": (runs, (case.broken_json,)),
     "text": (texts, ()),
 }
 IMPORTED = (
     "filelock",
     "matplotlib.pyplot",
+    "PIL.Image",
     "orbax.checkpoint",
     "rich.progress",
     "sklearn.datasets",

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxnet.experiment.commands import image_runs
 from jaxnet.experiment.commands.result import of_seeds, scored
 from jaxnet.experiment.console.errors import Failure
 from jaxnet.experiment.data.split import Split
@@ -18,6 +19,9 @@ from jaxnet.experiment.training.batches import blocks_of
 from jaxnet.experiment.training.position import Epoch, Trained
 from jaxnet.experiment.training.scores import make_predict_and_judge, scores
 from jaxnet.experiment.training.seeds import best_of, of_seed
+
+# Height, width and channels, as networks for images take them.
+IMAGE_AXES = 3
 
 
 def finish(
@@ -96,6 +100,8 @@ def draw(
     if problem.labels:
         return
     test_part.draw_confusion(where / "confusion.png", predicted.argmax(axis=1), test.y, problem.classes)
+    if len(finished.network.shape) == IMAGE_AXES:
+        image_runs.draw(where, finished, test, predicted)
     if finished.network.shape == (2,):
         x = test.x.read(slice(None), np.float64)
         test_part.draw_boundary(where / "boundary.png", finished, x, test.y)

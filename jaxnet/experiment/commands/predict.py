@@ -42,9 +42,9 @@ class PredictConfig:
     """The folder of a run; of one that is not finished, the newest checkpoint counts."""
     # Required here and not by tyro, which would not tell that it is what a second word was meant for.
     data: Annotated[str, tyro.conf.arg(help_behavior_hint="(required)")] = ""
-    """A .csv or .tsv file with the columns of the training data, a .npz file with x, a folder with x.npy or of IDX
-    files (of which t10k-* are taken, if there), or a data set's name. Where the targets are there too, the predictions
-    are scored."""
+    """A .csv or .tsv file with the columns of the training data, a .npz file with x, a folder with x.npy, of IDX files
+    (of which t10k-* are taken, if there) or of images, with folders of classes or without, or a data set's name. Where
+    the targets are there too, the predictions are scored."""
     part: Part | None = None
     """Of the data that the run was trained on, the examples of this part alone, as the run's seed drew it."""
     out: str | None = None
@@ -78,12 +78,12 @@ def predict(config: PredictConfig) -> None:
     predicted = trained.predict(x.read(slice(None), np.float64))
     heed_interrupt()
     if out is None:
-        _write(sys.stdout, trained, predicted)
+        _write(sys.stdout, trained, predicted, chosen.files)
         sys.stdout.flush()
     else:
         try:
             lines = io.StringIO(newline="")
-            _write(lines, trained, predicted)
+            _write(lines, trained, predicted, chosen.files)
             durable.write(out, lines.getvalue().encode(errors="backslashreplace"))
         except OSError as error:
             raise BadInput(f"--out {out}: cannot be written ({error.strerror})") from None
@@ -103,7 +103,10 @@ def _load(config: PredictConfig, trained: Model) -> Table:
     """The examples, with the columns in the order of the run's; a test part that is set apart has the same."""
     of_columns = lines.is_one(Path(config.data)) and Path(config.data).is_file()
     targets = trained.problem.targets if of_columns else ()
-    table = named.load(config.data, targets, _selection(trained) if of_columns else ALL, with_target=False)
+    selection = _selection(trained) if of_columns else ALL
+    table = named.load(
+        config.data, targets, selection, with_target=False, form=named.form_for(config.data, trained.form)
+    )
     return _without_gaps(in_order(table, trained.columns), trained)
 
 
@@ -149,13 +152,14 @@ def _part(config: PredictConfig, trained: Model, table: Table, rows: RowsOfParts
         return table.test if table.test is not None and config.part is None else table
     if rows is None:
         raise BadInput(f"--part {config.part}: {table.name} is not what {config.run} was trained on; leave it out")
+    apart = {"validation": table.validation, "test": table.test}.get(config.part)
+    if apart is not None:
+        return apart
     if config.part in ("validation", "test") and getattr(trained.origin, config.part) is None:
         raise BadInput(
             f"--part {config.part}: that part of {config.run} was a file of its own, given as --{config.part}; "
             "give --data with that file, and leave --part out"
         )
-    if config.part == "test" and table.test is not None:
-        return table.test
     return table.at(getattr(rows, config.part))
 
 
@@ -171,8 +175,17 @@ def _numbers(trained, table):
     return None if trained.problem.labels and not np.isin(table.y, (0, 1)).all() else table.y
 
 
-def _write(file, trained, predicted):
+def _write(file, trained, predicted, files):
+    """A line of names and one for each example; of a folder of images, with the file of each."""
     writer = csv.writer(file, lineterminator="\n")
+    header, *rows = _cells(trained, predicted)
+    if files is not None:
+        header, rows = ["file", *header], [[name, *row] for name, row in zip(files, rows, strict=True)]
+    writer.writerow(header)
+    writer.writerows(rows)
+
+
+def _cells(trained, predicted):
     classes, targets = trained.problem.classes, trained.problem.targets
     if not classes:
         rows = [[f"{value:.9g}" for value in row] for row in predicted.tolist()]
@@ -180,13 +193,13 @@ def _write(file, trained, predicted):
             decided = (predicted >= LIKELY).astype(int).tolist()
             targets = (*targets, *(f"P({name})" for name in targets))
             rows = [[*of_labels, *of_values] for of_labels, of_values in zip(decided, rows, strict=True)]
-        writer.writerow(targets)
-        writer.writerows(rows)
+        yield targets
+        yield from rows
         return
-    writer.writerow([targets[0], *(f"P({name})" for name in classes)])
+    yield [targets[0], *(f"P({name})" for name in classes)]
     for row in predicted.tolist():
         best = max(range(len(row)), key=row.__getitem__)
-        writer.writerow([classes[best], *(f"{probability:.9g}" for probability in row)])
+        yield [classes[best], *(f"{probability:.9g}" for probability in row)]
 
 
 def _score(trained, table, predicted):

@@ -1,13 +1,15 @@
 """What a run learns from, as its options say."""
 
 import os
+from pathlib import Path
 
 from jaxnet.experiment.commands import text_runs
-from jaxnet.experiment.console.errors import BadInput
+from jaxnet.experiment.console.errors import BadInput, option
 from jaxnet.experiment.data import grouped, matching, named, texts
 from jaxnet.experiment.data.columns import CATEGORY
 from jaxnet.experiment.data.delimited import Selection
 from jaxnet.experiment.data.examples import Examples, prepare
+from jaxnet.experiment.data.image_form import asked
 from jaxnet.experiment.data.split import FRACTIONS, Fractions
 from jaxnet.experiment.devices import processes
 from jaxnet.experiment.networks.architecture import ARCHITECTURES, architecture_of
@@ -41,7 +43,8 @@ def fractions(config: TrainConfig) -> Fractions:
 
 
 def _load(config):
-    if texts.is_one(config.data):
+    form = asked(config.image_size)
+    if texts.is_one(config.data) and not named.holds_images(Path(config.data)):
         of_text = " or ".join(name for name, one in ARCHITECTURES.items() if one.ids)
         raise BadInput(f"--data {config.data}: is text; expected --model {of_text}, got {config.model}")
     apart = {"validation": config.validation, "test": config.test}
@@ -53,9 +56,11 @@ def _load(config):
             )
     kinds = dict.fromkeys(config.categorical, CATEGORY)
     selection = Selection(config.drop, config.features, kinds, weights=config.weights, group=config.group)
-    table = named.load(config.data, config.target, selection, stream=config.stream)
-    if config.test_fraction is not None and table.test is not None:
-        raise BadInput(f"--test-fraction: {config.data} comes with a test part of its own; leave it out")
+    table = named.load(config.data, config.target, selection, stream=config.stream, form=form)
+    for name in apart:
+        share = f"{name}_fraction"
+        if getattr(config, share) is not None and getattr(table, name) is not None:
+            raise BadInput(f"{option(share)}: {config.data} comes with a {name} part of its own; leave it out")
     files = {
         f"--{name}": matching.beside(f"--{name}", source, table, config.weights, config.group, stream=config.stream)
         for name, source in apart.items()
@@ -64,4 +69,4 @@ def _load(config):
     if config.group is not None:
         files = grouped.apart(config.group, {"--data": table} | files)
         table = files.pop("--data")
-    return table._replace(validation=files.get("--validation"), test=files.get("--test", table.test))
+    return table._replace(**{name: files.get(f"--{name}", getattr(table, name)) for name in apart})

@@ -34,6 +34,7 @@ OF_OTHER_DATA = (
     "features",
     "drop",
     "categorical",
+    "image_size",
     "validation",
     "test",
     "validation_fraction",

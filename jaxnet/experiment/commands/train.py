@@ -1,6 +1,7 @@
 """A whole run, from options to a folder of results: data, network, training, test, figures."""
 
 import dataclasses
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -22,6 +23,7 @@ from jaxnet.experiment.devices.cache import use_compilation_cache
 from jaxnet.experiment.devices.mesh import make_layout, require_split
 from jaxnet.experiment.devices.processes import Joining
 from jaxnet.experiment.figures import canvas
+from jaxnet.experiment.networks.options import suited
 from jaxnet.experiment.options.cadence import Cadence
 from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.options.resumed import require_same, restored
@@ -54,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     Args:
       arguments: without the program's name; those of this process by default.
     """
-    config = parse(TrainConfig, arguments)
+    suits = suited(sys.argv[1:] if arguments is None else arguments)
+    config = parse(TrainConfig, arguments, default=TrainConfig(**suits) if suits else None)
     if config.resume is not None:
         config = parse(TrainConfig, arguments, default=folder.read_options(Path(config.resume), restored))
     if config.compilation_cache:
@@ -214,6 +217,7 @@ def _fill(out, config, recipe, examples, network, layout):
             treatments=parts.treatments,
             left_out=examples.beside,
             tokens=examples.tokens,
+            form=examples.form,
         )
 
     samples = None if examples.tokens is None else Samples(out, network, config.seed)

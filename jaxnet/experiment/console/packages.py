@@ -20,6 +20,7 @@ EXTRAS = {
     "tensorboard": {"tensorboardX": "tensorboardX"},
     "privacy": {"dp_accounting": "dp-accounting"},
     "text": {"tokenizers": "tokenizers"},
+    "images": {"PIL": "pillow"},
     "test": {
         "pytest": "pytest",
         "xdist": "pytest-xdist",

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from jaxnet.experiment.data import texts, windows
 from jaxnet.experiment.data.fingerprint import fingerprint, joint
+from jaxnet.experiment.data.image_form import ImageForm
 from jaxnet.experiment.data.posing import pose
 from jaxnet.experiment.data.problem import Problem
 from jaxnet.experiment.data.scaling import Scale
@@ -29,6 +30,7 @@ class Examples(NamedTuple):
       joint_fingerprint: of these and the files of validation and test part, if there are any.
       beside: columns of the file that are neither features nor targets, for whatever reason.
       tokens: of a text; None for other data.
+      form: of a folder of images; None for other data.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Examples(NamedTuple):
     joint_fingerprint: str
     beside: tuple[str, ...]
     tokens: Tokens | None = None
+    form: ImageForm | None = None
 
 
 def prepare_text(
@@ -98,5 +101,15 @@ def prepare(
     apart = [one for one, share in zip((table.validation, table.test), fractions, strict=True) if one and share is None]
     known_by = processes.by_first(lambda: [fingerprint(one) for one in (table, *apart)])
     parts, problem = split(table, problem, seed, scale, fractions, balanced=balanced)
-    name, left_out, notes, image = table.name, table.left_out, table.notes, table.image
-    return Examples(name, left_out, notes, image, problem, parts, known_by[0], joint(known_by), table.beside)
+    return Examples(
+        name=table.name,
+        left_out=table.left_out,
+        notes=table.notes,
+        image=table.image,
+        problem=problem,
+        parts=parts,
+        fingerprint=known_by[0],
+        joint_fingerprint=joint(known_by),
+        beside=table.beside,
+        form=table.form,
+    )

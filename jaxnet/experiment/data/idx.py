@@ -20,6 +20,12 @@ IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x
 RAW = "raw"
 
 
+def is_one(folder: Path) -> bool:
+    """Whether MNIST's files, or some of them, are in the folder, or below it where torchvision leaves them."""
+    place = _place(folder)
+    return any(_find_idx(place, f"{part}-{what}") for part in ("train", "t10k") for what in ("images", "labels"))
+
+
 def read_idx_folder(folder: Path, *, stream: bool = False) -> Table:
     """MNIST's files: train-images*, train-labels*, and t10k-* as the test part where they are there.
 
@@ -54,7 +60,7 @@ def _read_images_and_labels(folder, part, stream):
     for what in ("images", "labels"):
         path = _find_idx(folder, f"{part}-{what}")
         if path is None:
-            expected = "expected x.npy and y.npy, or MNIST's IDX files"
+            expected = "expected x.npy and y.npy, MNIST's IDX files, or images in a folder for each class"
             raise BadInput(f"--data {folder}: has no file {part}-{what}*, plain or .gz; {expected}")
         paths[what] = path
     if stream and paths["images"].suffix == ".gz":

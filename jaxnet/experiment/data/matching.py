@@ -57,7 +57,8 @@ def beside(
     kinds = {column.name: column.kind for column in table.columns}
     selection = Selection(kinds=kinds, ignored=table.beside, weights=weights, group=group) if of_columns else ALL
     with _told_as(option):
-        read = named.load(source, table.targets if of_columns else (), selection, stream=stream)
+        targets = table.targets if of_columns else ()
+        read = named.load(source, targets, selection, stream=stream, form=named.form_for(source, table.form))
         read = in_order(read if read.test is None else read.test, table.features)
     return read._replace(x=read.x.shaped(table.x.shape[1:]), targets=table.targets)
 

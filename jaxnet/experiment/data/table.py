@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnet.experiment.data.columns import Column
+from jaxnet.experiment.data.image_form import ImageForm
 from jaxnet.experiment.data.source import Source
 
 
@@ -32,6 +33,8 @@ class Table(NamedTuple):
       groups: (m,), numbers: rows of one number belong together.
       group_names: what the groups are called, by their numbers.
       beside: columns of the file that are neither features nor targets, for whatever reason.
+      form: of a folder of images, how they became arrays; None for other data.
+      files: (m,), of a folder of images, where in it each one is.
     """
 
     name: str
@@ -51,6 +54,8 @@ class Table(NamedTuple):
     groups: np.ndarray | None = None
     group_names: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    form: ImageForm | None = None
+    files: np.ndarray | None = None
 
     @property
     def class_labels(self) -> np.ndarray:
@@ -60,6 +65,6 @@ class Table(NamedTuple):
 
     def at(self, rows: np.ndarray) -> "Table":
         """Some of the examples."""
-        of_rows = (self.y, self.names, self.weights, self.groups)
-        y, names, weights, groups = (None if of_all is None else of_all[rows] for of_all in of_rows)
-        return self._replace(x=self.x.at(rows), y=y, names=names, weights=weights, groups=groups)
+        of_rows = (self.y, self.names, self.weights, self.groups, self.files)
+        y, names, weights, groups, files = (None if of_all is None else of_all[rows] for of_all in of_rows)
+        return self._replace(x=self.x.at(rows), y=y, names=names, weights=weights, groups=groups, files=files)

@@ -1,7 +1,8 @@
 """What a file of this room says of its network, and the register in which `--model` looks it up."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -35,6 +36,7 @@ class Architecture(NamedTuple):
       settled: `(options, output_activation) -> dict`, what those options came to that leave something open.
       arrays: `params -> dict`, the parameters as exports name them.
       about: `(options, shape, outputs) -> dict`, what exports say beside the arrays, so that they can be used.
+      suits: options that the shell gives a run of it where they are not given, in place of their general defaults.
       ids: whether it takes the ids of a text's tokens, and tells at each of them what follows.
     """
 
@@ -46,6 +48,7 @@ class Architecture(NamedTuple):
     settled: Callable[[Any, str], dict[str, Any]] = lambda options, output_activation: {}
     arrays: Callable[[Any], dict[str, Any]] = by_place
     about: Callable[[Any, tuple[int, ...], int], dict[str, Any]] = as_they_are
+    suits: Mapping[str, Any] = MappingProxyType({})
     ids: bool = False
 
     @property

@@ -11,6 +11,8 @@ from jaxnet.layer import Layer
 from jaxnet.networks import cnn
 
 CHANNELS = (32, 64)
+# Found on digits, and on 8,000 images of MNIST's.
+SUITS = {"epochs": 20, "schedule": "cosine", "shift": 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +50,7 @@ def _build(options: CnnOptions, shape: tuple[int, ...], outputs: int, output_act
     except ValueError as error:
         raise BadInput(f"--model {error}") from None
     last = () if output_activation == "identity" else (ACTIVATIONS[output_activation],)
-    return as_training_sees_them(options, chain(net, *last) if last else net)
+    return as_training_sees_them(options, shape, chain(net, *last) if last else net)
 
 
 def _described(options, shape, outputs):
@@ -58,4 +60,4 @@ def _described(options, shape, outputs):
     return f"{size}, convolutions {blocks}, dense {dense}, {options.activation}{told(options)}"
 
 
-CNN = register(Architecture("cnn", CnnOptions, _build, _described, with_channels))
+CNN = register(Architecture("cnn", CnnOptions, _build, _described, with_channels, suits=SUITS))

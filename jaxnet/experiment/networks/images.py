@@ -3,10 +3,10 @@
 import dataclasses
 
 from jaxnet.compose import chain
-from jaxnet.experiment.console.errors import BadInput
+from jaxnet.experiment.console.errors import BadInput, option
 from jaxnet.experiment.networks.choices import Activation
 from jaxnet.layer import Layer
-from jaxnet.layers.augmentation import random_flip, random_shift
+from jaxnet.layers.augmentation import random_crop, random_flip, random_shift
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,10 @@ class ImageOptions:
     groups: int | None = None
     """Of channels, each normalised by itself; by default no norms in cnn, and 8 groups in resnet."""
     shift: int = 0
-    """In training, move each image by up to so many pixels along each axis, anew in each step."""
+    """In training, move each image by up to so many pixels along each axis, anew in each step; cnn: by default 1."""
+    crop: int = 0
+    """In training, pad each image by so many pixels at each side, as if mirrored there, and cut one of the old size out
+    of it, anew in each step; --shift has zeros at the side."""
     flip: bool = False
     """In training, mirror each image with probability 1/2, left and right."""
 
@@ -29,8 +32,9 @@ class ImageOptions:
             raise BadInput(f"--channels: expected numbers from 1 to 2^16 - 1, got {' '.join(map(str, self.channels))}")
         if self.groups is not None and self.groups < 1:
             raise BadInput(f"--groups: expected an integer of at least 1, got {self.groups}")
-        if self.shift < 0:
-            raise BadInput(f"--shift: expected an integer of at least 0, got {self.shift}")
+        for name in ("shift", "crop"):
+            if getattr(self, name) < 0:
+                raise BadInput(f"{option(name)}: expected an integer of at least 0, got {getattr(self, name)}")
 
 
 def with_channels(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -47,14 +51,26 @@ def with_channels(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape if len(shape) == 3 else (*shape, 1)
 
 
-def as_training_sees_them(options: ImageOptions, net: Layer) -> Layer:
-    """The network behind what moves and mirrors its images."""
+def as_training_sees_them(options: ImageOptions, shape: tuple[int, ...], net: Layer) -> Layer:
+    """The network behind what moves, crops and mirrors its images of that shape.
+
+    Raises:
+      BadInput: when they are too small to be padded by their mirror images.
+    """
+    if options.crop >= min(shape[:-1]):
+        size = " x ".join(map(str, shape[:-1]))
+        raise BadInput(
+            f"--crop: expected fewer pixels than the images have along each axis, {size}; got {options.crop}"
+        )
     moved = [random_shift(options.shift)] if options.shift else []
+    cropped = [random_crop(options.crop)] if options.crop else []
     mirrored = [random_flip] if options.flip else []
-    return chain(*moved, *mirrored, net) if moved or mirrored else net
+    changes = [*moved, *cropped, *mirrored]
+    return chain(*changes, net) if changes else net
 
 
 def told(options: ImageOptions) -> str:
     """What training does to images, in a few words."""
     moved = f", moved by up to {options.shift}" if options.shift else ""
-    return moved + (", mirrored" if options.flip else "")
+    cropped = f", cropped after padding by {options.crop}" if options.crop else ""
+    return moved + cropped + (", mirrored" if options.flip else "")

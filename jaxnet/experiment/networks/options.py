@@ -1,7 +1,8 @@
 """The options of all networks, side by side, as the command line has them. A new network is a file, and a base here."""
 
 import dataclasses
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from jaxnet.experiment.networks.architecture import ARCHITECTURES, architecture_of, own_options
@@ -48,6 +49,21 @@ class NetworkOptions(TransformerOptions, LstmOptions, GruOptions, ResnetOptions,
         """The network that is chosen, for data whose examples have this shape; see `Network`."""
         takes = architecture_of(self.model).takes
         return Network(self.model, self.own, takes(shape), outputs, output_activation)
+
+
+def suited(arguments: Sequence[str]) -> dict[str, Any]:
+    """The options that suit the network that a command line names better than the general defaults.
+
+    They have to be known before the line is read: what it gives then takes their place, and is judged beside them.
+    """
+    words = [word for text in arguments for word in text.split("=", 1)]
+    given = dict(itertools.pairwise(words))
+    model = given.get("--model", "")
+    suits = dict(ARCHITECTURES[model].suits) if model in ARCHITECTURES else {}
+    if given.get("--optimizer") == "kfac":
+        # It chooses its own rate for each step.
+        suits.pop("schedule", None)
+    return {"model": model, **suits} if suits else {}
 
 
 def may_lack(options: Mapping[str, Any]) -> set[str]:

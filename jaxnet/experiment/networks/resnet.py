@@ -39,7 +39,7 @@ def _build(options: ResnetOptions, shape: tuple[int, ...], outputs: int, output_
     except ValueError as error:
         raise BadInput(f"--model {error}") from None
     last = () if output_activation == "identity" else (ACTIVATIONS[output_activation],)
-    return as_training_sees_them(options, chain(net, *last) if last else net)
+    return as_training_sees_them(options, shape, chain(net, *last) if last else net)
 
 
 def _described(options, shape, outputs):

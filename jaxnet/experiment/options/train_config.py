@@ -37,7 +37,8 @@ class DataOptions:
     data: str = "digits"
     """digits, breast_cancer, iris, wine, diabetes, linnerud, moons, circles, spirals; or a .csv or .tsv file, plain or
     gzipped (with --target), a .npz file with x and y or, as Keras saves them, x_train and so on, or a folder with x.npy
-    and y.npy or with MNIST's IDX files, also where torchvision leaves them below it."""
+    and y.npy, with MNIST's IDX files, also where torchvision leaves them below it, or with PNG and JPEG images, those
+    of each class in a folder of its own, also below train, val and test."""
     target: tuple[str, ...] = ()
     """The target column of a .csv or .tsv file, or several: of numbers for several outputs, or each of 0 and 1 where
     several labels may apply to an example."""
@@ -47,6 +48,9 @@ class DataOptions:
     """Columns to leave out."""
     categorical: tuple[str, ...] = ()
     """Columns whose numbers are names, as of months or zones: each gets a feature of its own, as texts do anyway."""
+    image_size: tuple[int, ...] = ()
+    """HEIGHT WIDTH: resize all images of a folder to so many pixels, whatever their sides are to each other; predict
+    does so too. Without it, all have to be of one size."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +71,7 @@ class TrainConfig(OptimizerOptions, NetworkOptions, PartOptions, DataOptions):
     batch_size: int = 32
     """Examples in a minibatch."""
     epochs: int = 100
-    """Passes over the training part, at the most."""
+    """Passes over the training part, at the most; with --model cnn by default 20."""
     early_stopping: int = 0
     """Stop after so many epochs without a better validation loss, and keep the best parameters; 0: never."""
     seed: int = 0
@@ -154,6 +158,9 @@ class TrainConfig(OptimizerOptions, NetworkOptions, PartOptions, DataOptions):
             raise BadInput(f"--seed: expected an integer below 2^32, got {self.seed}")
         if self.seeds > MOST_SEEDS:
             raise BadInput(f"--seeds: expected an integer up to {MOST_SEEDS}, got {self.seeds}")
+        if len(self.image_size) not in (0, 2) or not all(1 <= side < 2**16 for side in self.image_size):
+            got = " ".join(map(str, self.image_size))
+            raise BadInput(f"--image-size: expected HEIGHT WIDTH, two numbers from 1 to 2^16 - 1, got {got}")
         OptimizerOptions.__post_init__(self)
         NetworkOptions.__post_init__(self)
         self.check_parts(noise=self.noise_multiplier > 0)

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from jaxnet.experiment.data.encoding import Treatment
+from jaxnet.experiment.data.image_form import ImageForm
 from jaxnet.experiment.data.problem import Problem
 from jaxnet.experiment.data.scaling import Scaling
 from jaxnet.experiment.data.split import FRACTIONS
@@ -47,6 +48,7 @@ class Model(NamedTuple):
       treatments: how the columns of a file become that; empty for other data.
       left_out: columns that a file may have besides.
       tokens: of the text that it was trained on; None for other data.
+      form: of the folder of images that it was trained on; None for other data.
     """
 
     network: Network
@@ -58,6 +60,7 @@ class Model(NamedTuple):
     treatments: tuple[Treatment, ...] = ()
     left_out: tuple[str, ...] = ()
     tokens: Tokens | None = None
+    form: ImageForm | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:

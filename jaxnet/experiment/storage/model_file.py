@@ -14,6 +14,7 @@ import numpy as np
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.data.columns import KINDS
 from jaxnet.experiment.data.encoding import Treatment
+from jaxnet.experiment.data.image_form import ImageForm
 from jaxnet.experiment.data.mapped import quietly
 from jaxnet.experiment.data.problem import Problem
 from jaxnet.experiment.data.scaling import Scaling
@@ -44,6 +45,7 @@ def described(model: Model) -> dict[str, Any]:
     """All but the arrays, for JSON."""
     # A text's tokens are named by the classes.
     of_text = {} if model.tokens is None else {"text": {"kind": model.tokens.kind, "file": model.tokens.tokenizer}}
+    of_images = {} if model.form is None else {"images": model.form._asdict()}
     return {
         "model": model.network.model,
         "options": dataclasses.asdict(model.network.options),
@@ -53,6 +55,7 @@ def described(model: Model) -> dict[str, Any]:
         "columns": [treatment._asdict() for treatment in model.treatments],
         "left_out": model.left_out,
         **of_text,
+        **of_images,
         "problem": {
             name: value for name, value in model.problem._asdict().items() if not isinstance(value, np.ndarray)
         },
@@ -128,9 +131,20 @@ def assemble(description: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> M
     if treatments and tuple(name for treatment in treatments for name in treatment.features) != features:
         raise ValueError("columns that are not those of the features")
     tokens = _tokens(description["text"], problem) if problem.positions else None
+    form = _form(description["images"], features) if "images" in description else None
     return Model(
-        network, params, scaling, problem, features, origin, treatments, tuple(description["left_out"]), tokens
+        network, params, scaling, problem, features, origin, treatments, tuple(description["left_out"]), tokens, form
     )
+
+
+def _form(told, features):
+    of_types = _tuples(told)
+    require_types(ImageForm, of_types)
+    form = ImageForm(**of_types)
+    sizes = (*(form.size or ()), form.channels or 0)
+    if len(sizes) != 3 or min(sizes) < 1 or math.prod(sizes) != len(features):
+        raise ValueError("images of another size")
+    return form
 
 
 def _tokens(told, problem):

@@ -164,8 +164,8 @@ def test_pickles_are_never_loaded(tmp_path, monkeypatch, write):
             "digit",
             (),
             "--data digit: no such data set or file; did you mean digits?; expected a .csv, .tsv or .npz file, "
-            "a folder with x.npy and y.npy or IDX files, or one of digits, breast_cancer, iris, wine, diabetes, "
-            "linnerud, moons, circles, spirals",
+            "a folder with x.npy and y.npy, IDX files or images, or one of digits, breast_cancer, iris, wine, "
+            "diabetes, linnerud, moons, circles, spirals",
         ),
         ("", (), "--data: expected a file, a folder, or one of " + ", ".join(named.NAMES) + "; got an empty name"),
         ("n" * 300, (), f"--data {'n' * 40}...: cannot be read (File name too long)"),

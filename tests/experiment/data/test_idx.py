@@ -112,17 +112,12 @@ def test_a_gzipped_idx_file_cut_short_is_named(write):
 
 def test_a_folder_without_idx_files_is_named(write):
     write("mnist/readme", "")
-    assert (
-        refusal("mnist")
-        == "--data mnist: has no file train-images*, plain or .gz; expected x.npy and y.npy, or MNIST's IDX files"
-    )
+    expected = "expected x.npy and y.npy, MNIST's IDX files, or images in a folder for each class"
+    assert refusal("mnist") == f"--data mnist: has no file train-images*, plain or .gz; {expected}"
     write("mnist/train-images", idx(IMAGES))
     write("mnist/train-labels", idx(LABELS))
     write("mnist/t10k-images", idx(IMAGES))
-    assert (
-        refusal("mnist")
-        == "--data mnist: has no file t10k-labels*, plain or .gz; expected x.npy and y.npy, or MNIST's IDX files"
-    )
+    assert refusal("mnist") == f"--data mnist: has no file t10k-labels*, plain or .gz; {expected}"
 
 
 def test_test_images_of_another_size_are_named(write):

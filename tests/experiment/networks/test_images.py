@@ -6,6 +6,7 @@ import pytest
 from short_runs import train
 
 import jaxnet as jn
+from jaxnet.experiment.commands import train as train_command
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.options.train_config import TrainConfig
 
@@ -17,7 +18,7 @@ SMALL = {"channels": (4, 8), "groups": 2, "hidden": (8,)}
     "options",
     [
         {"model": "cnn", **SMALL, "shift": 1, "dropout": 0.2},
-        {"model": "resnet", "channels": (4,), "groups": 2, "blocks": 1},
+        {"model": "resnet", "channels": (4,), "groups": 2, "blocks": 1, "crop": 1},
     ],
     ids=["cnn", "resnet"],
 )
@@ -33,14 +34,31 @@ def test_digits_are_learnt_and_predicted(options, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("line", "epochs", "schedule", "shift"),
+    [
+        ("--model cnn", 20, "cosine", 1),
+        ("--model=cnn --final-learning-rate 1e-5 --shift 0", 20, "cosine", 0),
+        ("--epochs 3 --schedule constant --model cnn", 3, "constant", 1),
+        ("--model cnn --optimizer kfac", 20, "constant", 1),
+        ("--model resnet", 100, "constant", 0),
+        ("", 100, "constant", 0),
+    ],
+)
+def test_what_suits_a_network_holds_where_nothing_else_is_given(line, epochs, schedule, shift, monkeypatch):
+    monkeypatch.setattr(train_command, "run", lambda config: {"config": config})
+    config = train_command.main([*line.split(), "--no-compilation-cache"])["config"]
+    assert (config.epochs, config.schedule, config.shift) == (epochs, schedule, shift)
+
+
+@pytest.mark.parametrize(
     ("options", "shape", "described"),
     [
         (SMALL, (8, 8), "8x8x1, convolutions 4-8, dense 8-3, relu"),
         ({}, (28, 28, 3), "28x28x3, convolutions 32-64, dense 256-3, relu"),
         (
-            {**SMALL, "shift": 2, "flip": True},
+            {**SMALL, "shift": 2, "crop": 3, "flip": True},
             (4, 4, 1),
-            "4x4x1, convolutions 4-8, dense 8-3, relu, moved by up to 2, mirrored",
+            "4x4x1, convolutions 4-8, dense 8-3, relu, moved by up to 2, cropped after padding by 3, mirrored",
         ),
     ],
 )
@@ -74,6 +92,12 @@ def test_an_image_without_channels_has_one(options, shape, described):
             "--model cnn: expected groups to divide each of the channels (6,), got 8",
         ),
         ({"model": "resnet", "shift": -1}, (8, 8), "--shift: expected an integer of at least 0, got -1"),
+        ({"model": "resnet", "crop": -1}, (8, 8), "--crop: expected an integer of at least 0, got -1"),
+        (
+            {"model": "resnet", "crop": 4},
+            (8, 4, 3),
+            "--crop: expected fewer pixels than the images have along each axis, 8 x 4; got 4",
+        ),
         (
             {"model": "resnet", "window": 5},
             (8, 8),

@@ -74,7 +74,17 @@ def test_every_option_is_read():
     }
     of_kfac = {"optimizer": "kfac", "kfac_interval": 3, "kfac_factor_interval": 2, "kfac_one_block": False}
     of_positions = {"optimizer": "kfac", "kfac_positions": "reduce", "model": "cnn"}
-    of_cnn = {"model": "cnn", "channels": (4, 8), "groups": 2, "shift": 1, "flip": True, "window": 5, "dropout": 0.5}
+    of_cnn = {
+        "model": "cnn",
+        "channels": (4, 8),
+        "groups": 2,
+        "shift": 1,
+        "crop": 2,
+        "flip": True,
+        "window": 5,
+        "dropout": 0.5,
+    }
+    of_cnn["image_size"] = (24, 32)
     of_resnet = {"model": "resnet", "blocks": 3}
     of_parts = {"validation_fraction": 0.25, "test_fraction": 0.5, "clip_examples": 2.5, "noise_multiplier": 1.5}
     of_private = {"clip_examples": 1.0, "clip_layers": True, "private_epsilon": 3.0, "private_delta": 1e-6}

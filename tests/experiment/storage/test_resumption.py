@@ -96,6 +96,16 @@ CASES = {
     "feedback in float64": {**INSIDE, "feedback": "direct", "dtype": "float64"},
     "early stopping": {"early_stopping": 2, "epochs": 12, "learning_rate": 0.1, "checkpoint_every": "7"},
     "two seeds": {"seeds": 2, "early_stopping": 2, "learning_rate": 0.05, "batch_size": 53, "checkpoint_every": "3"},
+    "images that are moved, cropped and mirrored": {
+        "data": "digits",
+        "model": "cnn",
+        "channels": (2,),
+        "shift": 1,
+        "crop": 2,
+        "flip": True,
+        "batch_size": 500,
+        "checkpoint_every": "3",
+    },
     "bfloat16, at epochs, with a rate that rises and falls": {
         "dtype": "bfloat16",
         "checkpoint_every": "1epoch",
