@@ -46,12 +46,13 @@ status = exit_status(module.main)
 print("rows", rows, file=sys.stderr)
 sys.exit(status)
 """
+# Four batches an epoch, and checkpoints in the middle of epochs and at their ends: programs of two lengths.
 OPTIONS = {
     "hidden": (8, 4),
     "activation": "tanh",
-    "batch_size": 23,
+    "batch_size": 27,
     "dtype": "float64",
-    "checkpoint_every": "12",
+    "checkpoint_every": "10",
     "epochs": 40,
 }
 
@@ -113,7 +114,7 @@ def outcome(out, epochs=OPTIONS["epochs"]):
 
 
 def assert_the_same(actual, expected):
-    """But for sums in another order, 200 steps long."""
+    """But for sums in another order, 160 steps long."""
     assert actual.keys() == expected.keys()
     for name, array in expected.items():
         np.testing.assert_allclose(actual[name], array, rtol=0, atol=1e-12 * np.abs(array).max(initial=1), err_msg=name)
@@ -133,9 +134,9 @@ def test_two_processes_train_as_one_and_each_reads_only_its_rows(source, expecte
     statuses, lines, printed = ended(start(data=source, out=out, stream=True, mesh="data=2,model=2", **OPTIONS))
     assert statuses == [0, 0], lines
     assert_the_same(outcome(out), expected)
-    # Half of 40 epochs of 5 batches of 24 rows and of 16 rows of validation, and of 30 rows of the test.
+    # Half of 40 epochs of 4 batches of 28 rows and of 16 rows of validation, and of 30 rows of the test.
     read = [int(of_process[-1].split()[1]) for of_process in lines]
-    assert read == [40 * (5 * 12 + 8) + 15] * 2
+    assert read == [40 * (4 * 14 + 8) + 15] * 2
     assert "2 for examples x 2 for neurons, in 2 processes" in printed[0]
     assert "validation loss" not in printed[1]
 
