@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import drawn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,11 +69,11 @@ def test_a_context_of_the_same_numbers_is_self_attention(key):
     np.testing.assert_array_equal(of_cross.apply(in_parts, (x, x)), of_self.apply((qkv, (), o), x))
 
 
-def test_readings_through_cross_attention_are_autodiffs(x64, key):
+def test_readings_through_cross_attention_are_autodiffs(x64):
     """Of x with its context beside it, since the readings are asked of one array."""
     layers = jn.take(slice(0, 4), axis=-1), jn.take(slice(4, 10), axis=-1)
     net = jn.chain(jn.branches(*layers), CROSS, jn.tanh, jn.dense(4, 2))
-    assert_readings_are_autodiffs(net, jax.random.normal(key, (3, 4, 10)), zero=1e-15)
+    assert_readings_are_autodiffs(net, drawn.normal(3, 4, 10), zero=1e-15)
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import drawn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,11 +24,10 @@ NET = jn.chain(
 )
 
 
-def problem(key):
-    params = jax.tree.map(lambda leaf: leaf + 0.1, NET.init(key))
+def problem():
+    params, y = drawn.parameters(NET), drawn.normal(EXAMPLES, 6, 2, seed=1)
     x = jnp.array([[0, 1, 1], [2, 0, 2], [1, 1, 0], [2, 1, 0]])
-    y = jnp.cos(jnp.arange(EXAMPLES * 12.0)).reshape(EXAMPLES, 6, 2)
-    _, grads = jn.value_and_grad(NET, LOSS)(params, x, y)
+    _, grads = jax.jit(jn.value_and_grad(NET, LOSS))(params, x, y)
     return params, x, y, grads
 
 
@@ -70,8 +70,8 @@ QUANTITIES = {
 }
 
 
-def test_solve_and_power_are_those_of_the_matrices_formed(x64, key):
-    params, x, y, grads = problem(key)
+def test_solve_and_power_are_those_of_the_matrices_formed(x64):
+    params, x, y, grads = problem()
 
     @jax.jit
     def ours(params, x, y, grads):
@@ -89,10 +89,9 @@ def test_solve_and_power_are_those_of_the_matrices_formed(x64, key):
                 np.testing.assert_allclose(ours_, theirs, rtol=0, atol=1e-11 * np.abs(theirs).max(), err_msg=name)
 
 
-def test_influence_on_many_test_examples_is_a_line(x64, key):
+def test_influence_on_many_test_examples_is_a_line(x64):
     net = jn.mlp((3, 4, 2), jn.tanh)
-    params, x = net.init(key), jax.random.normal(key, (7, 3))
-    y = jnp.cos(x[:, :2])
+    params, x, y = drawn.parameters(net), drawn.normal(7, 3), drawn.normal(7, 2, seed=1)
 
     @jax.jit
     def both(params):
@@ -112,7 +111,7 @@ def test_influence_on_many_test_examples_is_a_line(x64, key):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_gradients_of_short_types_are_solved_for_in_float32(dtype, key):
+def test_gradients_of_short_types_are_solved_for_in_float32(dtype):
     v, A = jnp.cos(jnp.arange(6.0)).reshape(2, 3).astype(dtype), jnp.diag(jnp.array([1.0, 2.0, 3.0], dtype))
     solved = curvature.solve((jnp.eye(2, dtype=dtype), A), v, 1.0)
     assert solved.dtype == dtype
@@ -139,15 +138,14 @@ def test_misuse_is_named(key):
 
 
 @pytest.fixture
-def explicit(x64, key):
+def explicit(x64):
     """A network's parameters, a product with its GGN, the matrix, and a vector."""
     net = jn.mlp((3, 2, 2), jn.tanh)
-    params, x = net.init(key), jax.random.normal(key, (5, 3))
-    y = jnp.cos(x[:, :2])
+    params, x, y = drawn.parameters(net), drawn.normal(5, 3), drawn.normal(5, 2, seed=1)
     flat, unflatten = ravel_pytree(params)
     product = partial(curvature.ggn_vector_product, net, LOSS, params, x, y)
     G = jax.jit(jax.vmap(lambda v: ravel_pytree(product(unflatten(v)))[0]))(jnp.eye(len(flat)))
-    return params, product, np.asarray(G), unflatten(jnp.sin(jnp.arange(1.0, 1 + len(flat))))
+    return params, product, np.asarray(G), drawn.like(params, seed=2)
 
 
 def test_conjugate_gradients_solve_with_all_blocks_together(explicit):
@@ -159,8 +157,8 @@ def test_conjugate_gradients_solve_with_all_blocks_together(explicit):
     flat = np.asarray(ravel_pytree(v)[0])
     steepest = flat @ flat / (flat @ (G @ flat + DAMPING * flat)) * flat
     np.testing.assert_allclose(ravel_pytree(once)[0], steepest, rtol=0, atol=1e-12)
-    nothing = jax.tree.map(jnp.zeros_like, v)
-    assert not any(leaf.any() for leaf in jax.tree.leaves(curvature.conjugate_gradients(product, nothing)))
+    of_nothing = jax.jit(partial(curvature.conjugate_gradients, product))(drawn.like(v, scale=0))
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(of_nothing))
 
 
 def test_the_spectrum_of_as_many_steps_as_parameters_is_exact(explicit, key):
@@ -180,10 +178,10 @@ def test_the_spectrum_of_as_many_steps_as_parameters_is_exact(explicit, key):
 def test_traces_are_right_on_average(explicit, key):
     """The mean over many draws lies within five standard errors."""
     params, product, G, _ = explicit
-    drawn = jax.jit(jax.vmap(lambda key: curvature.trace(product, params, key, samples=2)))(jax.random.split(key, 500))
-    assert abs(float(drawn.mean()) - np.trace(G)) < 5 * float(drawn.std()) / 500**0.5
+    draws = jax.jit(jax.vmap(lambda key: curvature.trace(product, params, key, samples=2)))(jax.random.split(key, 500))
+    assert abs(float(draws.mean()) - np.trace(G)) < 5 * float(draws.std()) / 500**0.5
     off_diagonal = ((G - np.diag(np.diag(G))) ** 2).sum()
-    assert abs(float(drawn.var()) / off_diagonal - 1) < 0.3
+    assert abs(float(draws.var()) / off_diagonal - 1) < 0.3
     few = jax.jit(lambda: curvature.spectrum(product, params, key, steps=3, samples=200))()
     means = (few.weights * few.values).sum(1) * len(G)
     assert abs(float(means.mean()) - np.trace(G)) < 5 * float(means.std()) / 200**0.5

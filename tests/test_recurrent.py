@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import drawn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,25 +82,36 @@ def test_a_cell_of_dense_and_tanh_is_the_rnn(last, x64, key):
 
 def test_what_a_cell_draws_it_draws_once_for_all_times(x64, key):
     net = jn.recurrent(jn.chain(at_first(masked(0.5)), cell()), jn.initial_state(3))
-    params, x = net.init(key), jax.random.normal(key, (3, 4, 2))
-    bound = jn.bind(net, key)
-    _, (_, (mask, _), *_) = bound.forward(params, x)
+    bound, x, y = jn.bind(net, key), drawn.normal(3, 4, 2), jnp.ones((3, 4, 3))
+
+    @jax.jit
+    def mask_and_gradients(params):
+        _, (_, (mask, _), *_) = bound.forward(params, x)
+        expected = jax.value_and_grad(lambda params: LOSS.forward(bound.apply(params, x), y).mean())(params)
+        return mask, jn.value_and_grad(bound, LOSS)(params, x, y), expected
+
+    mask, actual, expected = jax.device_get(mask_and_gradients(drawn.parameters(net)))
     assert mask.shape == (4, 3, 2)
-    np.testing.assert_array_equal(mask, jnp.broadcast_to(mask[:1], mask.shape))
+    np.testing.assert_array_equal(mask, np.broadcast_to(mask[:1], mask.shape))
     assert len(np.unique(mask)) == 2
-    expected = jax.value_and_grad(lambda params: LOSS.forward(bound.apply(params, x), jnp.ones((3, 4, 3))).mean())
-    assert_close(jn.value_and_grad(bound, LOSS)(params, x, jnp.ones((3, 4, 3))), expected(params))
+    assert_close(actual, expected)
 
 
 def test_what_reads_each_leaf_where_it_is_reads_the_sum_over_times(x64, key):
     """As `value_and_grad` does, in a scan of rounds that each draw anew."""
     rounds = jn.recurrent(jn.chain(at_first(masked(0.5)), cell(inputs=3)), jn.initial_state(3))
     net = jn.bind(jn.repeat(rounds, 2), key)
-    params, x = net.init(key), jax.random.normal(key, (3, 4, 3))
-    z, cache = net.forward(params, x)
-    expected = jax.grad(lambda params: LOSS.forward(net.apply(params, x), x).sum())(params)
-    assert_close(jn.value_and_grad(net, LOSS)(params, x, x)[1], jax.tree.map(lambda leaf: leaf / 3, expected))
-    dparams, _ = jn.at_leaves(totalled, net).backward(params, cache, z - x)
+    x = drawn.normal(3, 4, 3)
+
+    @jax.jit
+    def in_every_way(params):
+        z, cache = net.forward(params, x)
+        dparams, _ = jn.at_leaves(totalled, net).backward(params, cache, z - x)
+        expected = jax.grad(lambda params: LOSS.forward(net.apply(params, x), x).sum())(params)
+        return jn.value_and_grad(net, LOSS)(params, x, x)[1], dparams, expected
+
+    gradient, dparams, expected = jax.device_get(in_every_way(drawn.parameters(net)))
+    assert_close(gradient, jax.tree.map(lambda leaf: leaf / 3, expected))
     assert_close(dparams, expected)
 
 

@@ -63,11 +63,14 @@ def test_readings_and_curvature_of_the_table_are_those_of_what_is_formed(x64, ke
 
 def test_kfac_takes_the_table_as_a_matrix(key):
     net = jn.chain(jn.dense(3, 4), jn.position_table(5, 4))
-    params, x = net.init(key), jnp.ones((2, 5, 3))
-    y = jnp.zeros((2, 5, 4))
     optimizer = jn.optimizers.kfac(net, LOSS, 0.1, key=key)
-    _, grads = jn.value_and_grad(net, LOSS)(params, x, y)
-    _, state = optimizer.update(grads, optimizer.init(params), params, x=x, y=y)
+
+    def update(x, y):
+        params = net.init(key)
+        _, grads = jn.value_and_grad(net, LOSS)(params, x, y)
+        return optimizer.update(grads, optimizer.init(params), params, x=x, y=y)
+
+    _, state = jax.eval_shape(update, jnp.ones((2, 5, 3)), jnp.zeros((2, 5, 4)))
     assert [factor.shape for factor in state.factors[1].E] == [(5, 5), (4, 4)]
 
 

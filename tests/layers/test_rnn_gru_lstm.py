@@ -2,6 +2,7 @@ import json
 import pickle
 from pathlib import Path
 
+import drawn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,22 +36,17 @@ def assert_close(actual, expected, tolerance=1e-12):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-15 + tolerance * np.abs(theirs).max(initial=0))
 
 
-def off_its_start(net, key):
-    """Parameters none of which is 0."""
-    return jax.tree.map(lambda leaf: leaf + 0.1 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), net.init(key))
-
-
 @pytest.mark.parametrize("name", NETWORKS)
 def test_backward_equals_autodiff(name, key):
     net, with_lengths = NETWORKS[name]
-    x = jax.random.normal(key, (3, 4, 2))
+    x = drawn.normal(3, 4, 2)
     shorts = ("float32", "bfloat16") if name in ("gru", "lstm") else ()
     jn.testing.check_layer(net, (x, jnp.asarray(LENGTHS)) if with_lengths else x, key, short_types=shorts)
 
 
 @pytest.mark.parametrize("name", TORCH)
 def test_forward_and_gradients_are_pytorchs(name, x64):
-    torch = {part: jnp.asarray(value) for part, value in TORCH[name].items()}
+    torch = {part: np.asarray(value) for part, value in TORCH[name].items()}
     kind = name.split()[0]
     layer = jn.rnn(2, 3, activation="relu") if name == "rnn relu" else LAYERS[kind](2, 3)
 
@@ -60,27 +56,32 @@ def test_forward_and_gradients_are_pytorchs(name, x64):
         W, U = torch[f"{d}weight_ih_l0"], torch[f"{d}weight_hh_l0"]
         if kind == "gru":
             both = b_x + b_h if not d else b_x
-            return jn.GRU(W, U, jnp.concatenate([both[:6], b_x[6:]]), b_h[6:])
-        return type(layer.init(jax.random.key(0)))(W, U, b_x if d else b_x + b_h)
+            return jn.GRU(W, U, np.concatenate([both[:6], b_x[6:]]), b_h[6:])
+        return type(jax.eval_shape(layer.init, jax.random.key(0)))(W, U, b_x if d else b_x + b_h)
 
-    y, cache = layer.forward(ours(""), torch["x"])
-    dparams, dx = layer.backward(ours(""), cache, torch["dy"])
-    assert_close((y, dx, per_example.total(dparams)), (torch["y"], torch["dx"], ours("d")), 1e-10)
+    @jax.jit
+    def there_and_back(params, x, dy):
+        y, cache = layer.forward(params, x)
+        dparams, dx = layer.backward(params, cache, dy)
+        return y, dx, per_example.total(dparams)
+
+    actual = there_and_back(ours(""), torch["x"], torch["dy"])
+    assert_close(actual, (torch["y"], torch["dx"], ours("d")), 1e-10)
 
 
 @pytest.mark.parametrize("name", ["gru", "lstm"])
-def test_every_reading_and_the_ggn_diagonal_are_autodiffs(name, x64, key):
+def test_every_reading_and_the_ggn_diagonal_are_autodiffs(name, x64):
     net, _ = NETWORKS[name]
-    assert_readings_are_autodiffs(net, jax.random.normal(key, (4, 3, 2)))
+    assert_readings_are_autodiffs(net, drawn.normal(4, 3, 2))
 
 
 @every_layer
-def test_an_example_with_a_length_is_the_same_cut_off_there(name, x64, key):
+def test_an_example_with_a_length_is_the_same_cut_off_there(name, x64):
     """State, gradient and dx; whatever stands behind its end."""
     all_states, last = LAYERS[name](2, 3), LAYERS[name](2, 3, last=True)
-    params, x = off_its_start(last, key), jax.random.normal(key, (3, 4, 2))
-    dy = jax.random.normal(key, (3, 3))
-    padded = jnp.where(np.arange(4)[None, :, None] < LENGTHS[:, None, None], x, jnp.nan)
+    params, x = drawn.parameters(last), drawn.normal(3, 4, 2)
+    dy = drawn.normal(3, 3, seed=1)
+    padded = jnp.asarray(np.where(np.arange(4)[None, :, None] < LENGTHS[:, None, None], x, np.nan))
 
     @jax.jit
     def of_padded(x, dy):
@@ -97,17 +98,17 @@ def test_an_example_with_a_length_is_the_same_cut_off_there(name, x64, key):
         ys, pullbacks = zip(*(jax.vjp(last.apply, params, one) for one in cut), strict=True)
         return ys, [pullback(dy[k : k + 1]) for k, pullback in enumerate(pullbacks)]
 
-    y, end, each, dx = of_padded(padded, dy)
+    y, end, each, dx = jax.device_get(of_padded(padded, dy))
     np.testing.assert_array_equal(y[:, -1], end)
-    np.testing.assert_array_equal(y[2, 1:], jnp.broadcast_to(y[2, 1], (3, 3)))
-    for k, (of_end, (of_params, of_x)) in enumerate(zip(*of_cut(x, dy), strict=True)):
+    np.testing.assert_array_equal(y[2, 1:], np.broadcast_to(y[2, 1], (3, 3)))
+    for k, (of_end, (of_params, of_x)) in enumerate(zip(*jax.device_get(of_cut(x, dy)), strict=True)):
         assert_close((end[k : k + 1], jax.tree.map(lambda g, k=k: g[k], each)), (of_end, of_params))
         assert_close(dx[k], np.pad(of_x[0], ((0, 4 - LENGTHS[k]), (0, 0))))
 
 
-def test_kronecker_factors_have_times_as_positions_but_none_behind_an_end(x64, key):
+def test_kronecker_factors_have_times_as_positions_but_none_behind_an_end(x64):
     """Of W: what comes to x_t W^T is what comes to inputs that are added there."""
-    x, params, lengths = jax.random.normal(key, (3, 4, 2)), off_its_start(jn.gru(2, 3), key), jnp.asarray(LENGTHS)
+    x, params, lengths = drawn.normal(3, 4, 2), drawn.parameters(jn.gru(2, 3)), jnp.asarray(LENGTHS)
     alive = np.arange(4) < LENGTHS[:, None]
     wide, last = jn.gru(2 + 9, 3, last=True), jn.gru(2, 3, last=True)
 
@@ -131,21 +132,24 @@ def test_kronecker_factors_have_times_as_positions_but_none_behind_an_end(x64, k
     assert_close(factors.b, (blocks.b,))
 
 
-def test_products_with_the_hessian_are_autodiffs(x64, key):
+def test_products_with_the_hessian_are_autodiffs(x64):
     net = jn.chain(jn.gru(2, 3), jn.lstm(3, 2))
-    params, x, y = off_its_start(net, key), jax.random.normal(key, (3, 3, 2)), jnp.ones((3, 3, 2))
-    direction = jax.tree.map(jnp.cos, params)
+    params, x, y = drawn.parameters(net), drawn.normal(3, 3, 2), jnp.ones((3, 3, 2))
     gradient = jax.grad(lambda params: LOSS.forward(net.apply(params, x), y).mean())
-    _, expected = jax.jit(lambda p, d: jax.jvp(gradient, (p,), (d,)))(params, direction)
-    actual = jax.jit(lambda p, d: curvature.hessian_vector_product(net, LOSS, p, x, y, d))(params, direction)
-    assert_close(actual, expected)
+
+    @jax.jit
+    def both(params, d):
+        by_hand = curvature.hessian_vector_product(net, LOSS, params, x, y, d)
+        return by_hand, jax.jvp(gradient, (params,), (d,))[1]
+
+    assert_close(*both(params, drawn.like(params, seed=1)))
 
 
 @messages
 @every_layer
-def test_what_its_second_derivative_is_needed_for_is_refused_by_name(name, key):
+def test_what_its_second_derivative_is_needed_for_is_refused_by_name(name):
     layer = LAYERS[name](2, 3, last=True)
-    arguments = LOSS, layer.init(key), jax.random.normal(key, (3, 4, 2)), jnp.ones((3, 3))
+    arguments = LOSS, drawn.parameters(layer), drawn.normal(3, 4, 2), jnp.ones((3, 3))
     with pytest.raises(ValueError) as error:
         curvature.hessian_diagonal(layer, *arguments)
     assert str(error.value) == (
@@ -155,11 +159,11 @@ def test_what_its_second_derivative_is_needed_for_is_refused_by_name(name, key):
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
-def test_over_a_mesh_it_is_what_one_device_has(kind, x64, key):
+def test_over_a_mesh_it_is_what_one_device_has(kind, x64):
     """The batch over one axis, neurons over the other."""
     net = jn.chain(jn.rnn(4, 4), jn.lstm(4, 4), jn.gru(4, 2, last=True))
     lengths = np.arange(8, dtype=np.int32) % 4
-    params, x, y = jax.device_get((net.init(key), jax.random.normal(key, (8, 3, 4)), jnp.ones((8, 2))))
+    params, x, y = jax.device_get((drawn.parameters(net), drawn.normal(8, 3, 4), np.ones((8, 2))))
 
     def everything(params, x, y):
         z, cache = net.forward(params, x)
@@ -179,23 +183,25 @@ def test_over_a_mesh_it_is_what_one_device_has(kind, x64, key):
     assert_close(jax.device_get(actual), expected)
 
 
-def test_in_mixed_precision_parameters_keep_their_type_and_lengths_theirs(key):
+def test_in_mixed_precision_parameters_keep_their_type_and_lengths_theirs():
     net = jn.chain(jn.gru(2, 3), jn.lstm(3, 3, last=True))
-    x, params = (jax.random.normal(key, (3, 4, 2)), jnp.asarray(LENGTHS)), net.init(key)
+    x, params = (drawn.normal(3, 4, 2), jnp.asarray(LENGTHS)), drawn.parameters(net)
     _, cache = jax.eval_shape(jn.mixed_precision(net).forward, params, x)
     assert {leaf.dtype for leaf in jax.tree.leaves(cache)} == {jnp.dtype(jnp.bfloat16), jnp.dtype(bool)}
-    (_, actual), (_, expected) = (
-        jax.jit(jn.value_and_grad(of_type, LOSS))(params, x, jnp.ones((3, 3)))
-        for of_type in (jn.mixed_precision(net), net)
-    )
+
+    @jax.jit
+    def both(params, x, y):
+        return [jn.value_and_grad(of_type, LOSS)(params, x, y)[1] for of_type in (jn.mixed_precision(net), net)]
+
+    actual, expected = jax.device_get(both(params, x, jnp.ones((3, 3))))
     for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        assert ours.dtype == jnp.float32
-        assert 0 < float(jnp.abs(ours - theirs).max()) < 0.03 * float(jnp.abs(theirs).max())
+        assert ours.dtype == np.float32
+        assert 0 < np.abs(ours - theirs).max() < 0.03 * np.abs(theirs).max()
 
 
-def test_exported_for_every_platform_it_takes_any_number_of_examples(key):
+def test_exported_for_every_platform_it_takes_any_number_of_examples():
     net = jn.chain(jn.rnn(2, 3), jn.gru(3, 3), jn.lstm(3, 2, last=True))
-    params = net.init(key)
+    params = drawn.parameters(net)
     leaves, structure = jax.tree.flatten(params)
 
     def clipped(leaves, x, lengths, y):
@@ -208,7 +214,7 @@ def test_exported_for_every_platform_it_takes_any_number_of_examples(key):
         jax.ShapeDtypeStruct((m, *rest), dtype) for *rest, dtype in ((4, 2, np.float32), (np.int32,), (2, np.float32))
     ]
     exported = export.export(jax.jit(clipped), platforms=["cpu", "cuda", "tpu"])(leaves, *like)
-    given = jax.random.normal(key, (3, 4, 2)), jnp.asarray(LENGTHS), jnp.ones((3, 2))
+    given = drawn.normal(3, 4, 2), jnp.asarray(LENGTHS), jnp.ones((3, 2))
     actual = export.deserialize(exported.serialize()).call(leaves, *given)
     for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(jax.jit(clipped)(leaves, *given)), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
@@ -320,7 +326,7 @@ def test_memory_is_within_autodiffs_and_operations_within_a_hundredth(name, last
         ),
     ],
 )
-def test_misuse_is_named(misuse, message, key):
+def test_misuse_is_named(misuse, message):
     with pytest.raises(ValueError) as error:
-        misuse(jn.gru(2, 3).init(key))
+        misuse(drawn.parameters(jn.gru(2, 3)))
     assert str(error.value) == message
