@@ -1,7 +1,7 @@
 """jaxnet: feed-forward networks whose backward pass is derived by hand, and open to be read."""
 
 from importlib import import_module
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 from jaxnet import curvature, feedback, initializers, losses, optimizers, per_example, testing
 from jaxnet.bend import Bend
@@ -187,8 +187,12 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def __getattr__(name: str) -> ModuleType:
-    """`jaxnet.estimator` is imported when it is asked for: it needs scikit-learn, the rest does not."""
-    if name == "estimator":
-        return import_module("jaxnet.estimator")
-    raise AttributeError(f"module 'jaxnet' has no attribute {name!r}")
+if TYPE_CHECKING:
+    from jaxnet import estimator as estimator
+else:
+
+    def __getattr__(name):
+        """`jaxnet.estimator` is imported when it is asked for: it needs scikit-learn, the rest does not."""
+        if name == "estimator":
+            return import_module("jaxnet.estimator")
+        raise AttributeError(f"module 'jaxnet' has no attribute {name!r}")

@@ -29,12 +29,14 @@ jn.chain(jn.tanh, 1.0)  # arg-type
 jn.leaky_relu(slop=0.1)  # call-arg
 jn.value_and_grad(jn.losses.half_squared_error, net)  # arg-type
 described(1)  # arg-type
+jn.dens(3, 4)  # attr-defined
+classifier = jn.estimator.Classifier
 """
 # A user's own settings. What jaxnet is made of is left out: to read it takes longer than the rest.
 SETTINGS = """
 [mypy]
 strict = True
-[mypy-jax.*,jaxlib.*,optax.*,chex.*,numpy.*,jaxtyping.*,beartype.*]
+[mypy-jax.*,jaxlib.*,optax.*,chex.*,numpy.*,jaxtyping.*,beartype.*,sklearn.*,scipy.*,matplotlib.*,orbax.*]
 follow_imports = skip
 """
 
