@@ -144,8 +144,8 @@ def turned(W: Float[Array, "o *k c"], groups: int) -> Float[Array, "i *k d"]:
 def _convolved(x, W, stride, padding, **options):
     """Of x (m, *q, c) and W (*k, c, o), in the one order that XLA's CPU compiler has fast convolutions for.
 
-    It brings others to that order only outside of loops: in a scan over the steps of an epoch they take twenty times as
-    long.
+    Of others it has slow ones where they are in a loop: in a scan over the steps of an epoch they took twenty times as
+    long, and as long as these outside of it (two cores of an Intel Xeon, jax 0.10.2).
     """
     places = tuple(range(1, x.ndim - 1))
     signal, weight = (0, x.ndim - 1, *places), (x.ndim - 1, x.ndim - 2, *(place - 1 for place in places))
