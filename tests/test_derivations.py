@@ -24,6 +24,16 @@ def test_every_function_that_a_page_points_at_is_there(page):
         assert name in defined, f"{page.name}: {file} has no function {name}"
 
 
+def test_every_file_of_layers_has_a_page():
+    named = {file for page in PAGES for file, _ in re.findall(r"`(jaxnet/[\w/]+\.py)::(\w+)`", page.read_text())}
+    files = [*(ROOT / "jaxnet" / "layers").rglob("*.py"), ROOT / "jaxnet" / "recurrent.py", ROOT / "jaxnet" / "tied.py"]
+    defining = [
+        file.relative_to(ROOT).as_posix() for file in files if re.search(r"^def \w+_backward", file.read_text(), re.M)
+    ]
+    assert len(defining) > 20
+    assert [file for file in defining if file not in named] == []
+
+
 # m examples, T positions, V rows, d features.
 m, T, V, d = 4, 16, 1000, 32
 DZ, OF_OUTPUTS = (jax.ShapeDtypeStruct((m, T, features), jnp.float32) for features in (d, V))

@@ -15,7 +15,7 @@ def pieces(monkeypatch):
     before, to_write = signal.getsignal(signal.SIGINT), []
     monkeypatch.setattr(errors, "_interrupted", False)
     monkeypatch.setattr(generate.newest, "place", lambda run: run)
-    monkeypatch.setattr(generate.model, "load", lambda run: SimpleNamespace(tokens=()))
+    monkeypatch.setattr(generate.model_file, "load", lambda run: SimpleNamespace(tokens=()))
     monkeypatch.setattr(generate, "written", lambda *arguments, **options: (piece() for piece in to_write))
     yield to_write
     signal.signal(signal.SIGINT, before)
