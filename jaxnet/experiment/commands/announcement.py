@@ -205,7 +205,8 @@ def print_cost(cost: Cost) -> None:
     """What a step takes, as soon as it is compiled."""
     counted = "" if cost.operations is None else f"{_rounded(cost.operations)} operations; "
     besides = "" if cost.temporary is None else f" and {_rounded(cost.temporary)}B for a time"
-    say(f"a step     {counted}memory {_rounded(cost.state)}B of parameters and optimizer{besides}")
+    where = ", on each device" if cost.devices > 1 else ""
+    say(f"a step     {counted}memory {_rounded(cost.state)}B of parameters and optimizer{besides}{where}")
 
 
 def _rounded(number):

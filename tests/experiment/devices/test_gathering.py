@@ -15,6 +15,7 @@ from jaxnet.experiment.data.problem import Problem
 from jaxnet.experiment.devices.gathering import gathering, placed
 from jaxnet.experiment.devices.mesh import make_layout
 from jaxnet.experiment.options.train_config import TrainConfig
+from jaxnet.experiment.training.cost import cost_of
 from jaxnet.parameters import sides_of
 
 pytestmark = pytest.mark.usefixtures("optax_promotion")
@@ -82,6 +83,8 @@ def test_a_step_takes_an_eighth_of_the_state_on_each_of_eight_devices():
     held = objective.steps.lower(objective.state, *batch).compile().memory_analysis().argument_size_in_bytes
     # The last bias (1,), counts and keys are whole; and an example is there.
     assert state / 8 < held < state / 8 + 1000
+    told = cost_of(objective.steps, objective.state, *batch)
+    assert (state / 8 < told.state < state / 8 + 500, told.devices) == (True, 8)
     after, _ = objective.steps(objective.state, *batch)
     assert spread(after.params[2].W) == (8, 64)
     assert {spread(leaf) for leaf in jax.tree.leaves(after.opt_state) if leaf.shape == (64, 64)} == {(8, 64)}
