@@ -66,6 +66,7 @@ def test_every_option_is_read():
         "tensorboard": True,
         "profile": True,
         "mesh": "data=4,model=2",
+        "shard_state": True,
         "distributed": True,
         "coordinator": "localhost:1234",
         "processes": 3,
