@@ -27,6 +27,7 @@ EXTRAS = {
         "hypothesis": "hypothesis",
         "beartype": "beartype",
         "mpmath": "mpmath",
+        "mypy": "mypy",
     },
     "bench": {"flax": "flax", "equinox": "equinox", "haiku": "dm-haiku", "torch": "torch", "opacus": "opacus"},
 }
