@@ -176,7 +176,7 @@ def test_networks_of_all_kinds_of_layers_train(make, key):
         x = (np.arange(6)[None] + np.arange(16)[:, None]) % 5
         x, y = jnp.asarray(x), jnp.asarray((x + 1) % 5)
     else:
-        x, y = drawn.normal(16, 6, 6, 2), jnp.asarray(np.arange(16) % 3)
+        x, y = jax.random.normal(key, (16, 6, 6, 2)), jnp.asarray(np.arange(16) % 3)
     # Damping that allows for long steps at once.
     optimizer = optimizers.kfac(net, loss, damping=1.0, inputs=x, interval=2, factor_interval=2)
     state, losses = jn.TrainState.create(net.init(key), optimizer), []
