@@ -39,6 +39,7 @@ def test_the_three_choices_print_what_is_written_below_them(capsys, without_shap
     expected = [text for text in printed if text.startswith(("(16, 4)", "random", "norms"))]
     assert len(expected) == 3
     assert capsys.readouterr().out == "".join(expected)
+    assert all(program.strip().count("\n") <= 10 for program in programs)
 
 
 def test_the_deep_network_prints_what_is_written_below_it(capsys, optax_promotion):
