@@ -49,7 +49,8 @@ def test_a_users_program_is_checked_against_the_annotations(tmp_path, monkeypatc
     installed = tmp_path / "installed"
     installed.mkdir()
     (installed / "jaxnet").symlink_to(Path(jn.__file__).parent)
-    monkeypatch.syspath_prepend(installed)
+    # mypy asks another process what is on the path.
+    monkeypatch.setenv("PYTHONPATH", str(installed))
     (tmp_path / "mypy.ini").write_text(SETTINGS)
     (tmp_path / "program.py").write_text(PROGRAM)
     told, errors, _ = api.run(["--config-file", "mypy.ini", "--cache-dir", "cache", "program.py"])
