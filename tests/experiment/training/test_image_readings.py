@@ -33,7 +33,9 @@ def test_first_filters_and_feature_maps_are_found_in_any_network():
     first = params[1][0]
     np.testing.assert_array_equal(filters(NET, params, (4, 4, 2)), first.W)
     one, two = feature_maps(NET, params, image)
-    np.testing.assert_allclose(one, jax.nn.relu(jn.conv(2, 2, (3, 3)).apply(first, jnp.asarray(image[None])))[0], rtol=1e-6)
+    np.testing.assert_allclose(
+        one, jax.nn.relu(jn.conv(2, 2, (3, 3)).apply(first, jnp.asarray(image[None])))[0], rtol=1e-6
+    )
     assert two.shape == (2, 2, 3)
     deep = jn.resnet((4, 4, 2), 3, channels=(2,), depth=2, groups=1)
     of_deep = deep.init(jax.random.key(0))
