@@ -65,11 +65,11 @@ def test_gradients_and_clipped_ones_are_those_of_one_device(name, x64):
 
 
 def test_what_is_split_is_a_weights_longest_side_never_a_stack():
-    net = jn.chain(jn.dense(8, 16), jn.repeat(jn.chain(jn.dense(16, 16), jn.layer_norm(16)), 8), jn.dense(16, 3))
+    net = jn.chain(jn.dense(8, 16), jn.repeat(jn.chain(jn.dense(16, 16), jn.layer_norm(16)), 24), jn.dense(16, 3))
     _, params, _, _ = on_mesh(net, jnp.zeros((8, 8)), "data=8")
     first, (repeated, norm), last = params
     assert (spread(first.W), spread(first.b)) == ((2, 8), (2,))
-    assert (spread(repeated.W), spread(norm.gain)) == ((8, 2, 16), (8, 2))
+    assert (spread(repeated.W), spread(norm.gain)) == ((24, 2, 16), (24, 2))
     # 3 outputs do not divide.
     assert (spread(last.W), spread(last.b)) == ((3, 2), (3,))
 
