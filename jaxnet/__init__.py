@@ -67,7 +67,7 @@ from jaxnet.repeat import repeat
 from jaxnet.tied import shared, tied
 from jaxnet.training import TrainState, make_epoch, make_step, make_steps, poisson_batches
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "GRU",
