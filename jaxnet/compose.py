@@ -67,7 +67,7 @@ def signals(net: Layer, params: Any, cache: Any, dy: PyTree[Array]) -> tuple[PyT
       The cotangent of each layer's input, in the order of the layers, then dy; None for that of integers. For the
       lesson's network `chain(dense(3, 4), tanh, dense(4, 1), sigmoid)` and the lesson's loss: (dX, dZ1, dA1, dZ2, dA2).
 
-    Source: the lesson, S9.
+    Source: the lesson (docs/lesson.md), S9.
     """
     if net.made is not None and net.made.func is chain:
         _, edges = _walk_back(net.made.args, params, cache, dy)

@@ -76,7 +76,7 @@ def value_and_grad(
       ValueError: when an argument is something else; when called, if x, y and weights differ in the number of examples,
         or there is none and no `read`, or weights are given and a metric does not take them.
 
-    Source: the lesson, S8 and S9.
+    Source: the lesson (docs/lesson.md), S8 and S9.
     """
     instance_of(Layer, "value_and_grad", "net to be a Layer", net, "jaxnet.mlp((3, 4, 1))")
     instance_of(Loss, "value_and_grad", "loss to be a Loss", loss, "jaxnet.losses.half_squared_error")

@@ -92,7 +92,7 @@ def dense(
       ValueError: when a size is not a positive integer; and, when the layer is traced, if the parameters are of other
         sizes, or x has another number of features or another dtype than W.
 
-    Source: the lesson, S2 and S3.
+    Source: the lesson (docs/lesson.md), S2 and S3.
     """
     sizes = positive_integer("dense", "inputs", inputs), positive_integer("dense", "outputs", outputs)
     forward, backward = partial(dense_forward, *sizes), partial(dense_backward, *sizes)

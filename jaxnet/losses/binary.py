@@ -95,7 +95,9 @@ sigmoid_binary_cross_entropy = Loss(
 
 y has z's shape, (m, 1) for one output, with values in [0, 1]; others are refused where values are known, so not under
 jit. Several outputs are independent yes-or-no questions. Value, derivative and root keep their digits however large |z|
-is; an infinite z that is right costs 0. Source: the lesson, S8 and S9; `optax.losses.sigmoid_binary_cross_entropy`.
+is; an infinite z that is right costs 0.
+
+Source: the lesson (docs/lesson.md), S8 and S9; `optax.losses.sigmoid_binary_cross_entropy`.
 """
 
 
@@ -108,5 +110,7 @@ binary_cross_entropy = Loss(
 """Two classes, from a = sigmoid(z): L = -[y log a + (1 - y) log(1 - a)]; da = (a - y) / (a (1 - a)).
 
 The lesson's plain form, to read along with it, behind a network that ends in `sigmoid`. Training uses
-`sigmoid_binary_cross_entropy`, which is finite where a rounds to 0 or 1. Source: the lesson, S8 and S9.
+`sigmoid_binary_cross_entropy`, which is finite where a rounds to 0 or 1.
+
+Source: the lesson (docs/lesson.md), S8 and S9.
 """

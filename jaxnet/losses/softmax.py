@@ -88,7 +88,7 @@ softmax_cross_entropy = Loss(
 
 y has z's shape, (m, o): one-hot or soft targets, not negative, that should sum to 1 over the last axis; rows of any
 other sum are weighted by it. 0 log 0 = 0: a class may be ruled out by an output of -inf where it is not the target.
-Source: the lesson, S5; `optax.losses.softmax_cross_entropy`.
+Source: the lesson (docs/lesson.md), S5; `optax.losses.softmax_cross_entropy`.
 """
 
 
@@ -102,7 +102,7 @@ softmax_cross_entropy_with_integer_labels = Loss(
 
 y is (m,), z's shape without the last axis, with integers from 0 to o - 1. A number outside is refused, and under jit,
 where values are unknown, its loss is NaN.
-Source: the lesson, S5; `optax.losses.softmax_cross_entropy_with_integer_labels`.
+Source: the lesson (docs/lesson.md), S5; `optax.losses.softmax_cross_entropy_with_integer_labels`.
 """
 
 

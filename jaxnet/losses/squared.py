@@ -40,5 +40,5 @@ half_squared_error = Loss(
 )
 """Regression: L = (1/2) sum_k (z_k - y_k)^2; dz = z - y.
 
-y has z's shape, (m, o). Source: the lesson, S5; the sum over outputs of `optax.losses.l2_loss`.
+y has z's shape, (m, o). Source: the lesson (docs/lesson.md), S5; the sum over outputs of `optax.losses.l2_loss`.
 """

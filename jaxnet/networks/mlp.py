@@ -41,7 +41,7 @@ def mlp(
     Raises:
       ValueError: when sizes are fewer than two or not positive integers, or an activation is no layer.
 
-    Source: the lesson, S1, S3, S5 and S13.
+    Source: the lesson (docs/lesson.md), S1, S3, S5 and S13.
     """
     if not hasattr(sizes, "__len__"):
         raise ValueError(f"mlp: expected sizes such as (3, 4, 1), got {shown(sizes)}")

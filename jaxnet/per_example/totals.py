@@ -23,7 +23,7 @@ def total(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None) -> Py
     Raises:
       ValueError: when the weights are not one for each example.
 
-    Source: the lesson, S9: dW = (1/m) dZ^T A is the total with weights 1/m.
+    Source: the lesson (docs/lesson.md), S9: dW = (1/m) dZ^T A is the total with weights 1/m.
     """
     if weights is None or not forms_of(dparams):
         return map_leaves(lambda leaf: leaf.total(None), dparams)
@@ -45,7 +45,7 @@ def mean(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None) -> PyT
     Raises:
       ValueError: when there is no example to average over, or the weights are not one for each example.
 
-    Source: the lesson, S9.
+    Source: the lesson (docs/lesson.md), S9.
     """
     if weights is not None:
         return total(dparams, shares_of("mean", dparams, weights))

@@ -55,7 +55,7 @@ def make_step(
         take the values of y, which the first call with each shape looks at; when traced, if x and y differ in the
         number of examples or have none, or the state is not of this optimizer.
 
-    Source: the lesson, S10 and S11.
+    Source: the lesson (docs/lesson.md), S10 and S11.
     """
     check_parts("make_step", net, loss, optimizer, value_and_grad, metrics)
     labels = Labels(loss, axes=1)

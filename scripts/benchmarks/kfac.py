@@ -2,7 +2,7 @@
 
 Adam's training loss after its last epoch is the mark; what counts is the first epoch after which K-FAC's is no higher.
 Both losses are those of the whole training data, evaluated after the epoch. Both arms have the same grid, two batch
-sizes by six values of one number (Adam's learning rate, K-FAC's least damping), and are tuned on seeds of their own.
+sizes by eight values of one number (Adam's learning rate, K-FAC's least damping), and are tuned on seeds of their own.
 An epoch of K-FAC costs more than one of Adam, so the seconds stand beside the epochs.
 """
 
@@ -28,7 +28,7 @@ from jaxnet.losses import Loss
 from jaxnet.training import TrainState, make_epoch
 
 BATCH_SIZES = (64, 128)
-GRID = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
+GRID = (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 TUNING_SEEDS = (1000, 1001)
 
 

@@ -97,19 +97,19 @@ def identity_backward(params: tuple[()], cache: tuple[()], da: Signal) -> tuple[
 
 
 sigmoid = elementwise(sigmoid_forward, sigmoid_backward, sigmoid_second)
-"""a = 1 / (1 + e^-z), in (0, 1); g' = a (1 - a). Source: the lesson, S4."""
+"""a = 1 / (1 + e^-z), in (0, 1); g' = a (1 - a). Source: the lesson (docs/lesson.md), S4."""
 
 tanh = elementwise(tanh_forward, tanh_backward, tanh_second)
-"""a = tanh(z), in (-1, 1); g' = 1 - a^2. Source: the lesson, S4."""
+"""a = tanh(z), in (-1, 1); g' = 1 - a^2. Source: the lesson (docs/lesson.md), S4."""
 
 relu = elementwise(relu_forward, relu_backward, nowhere_curved)
-"""a = max(0, z); g' = 1 for z > 0, else 0. Source: the lesson, S4."""
+"""a = max(0, z); g' = 1 for z > 0, else 0. Source: the lesson (docs/lesson.md), S4."""
 
 softplus = elementwise(softplus_forward, softplus_backward, softplus_second)
 """a = log(1 + e^z), in (0, inf), a smooth ReLU; g' = 1 - e^-a. Source: Dugas et al., 2000."""
 
 identity = elementwise(identity_forward, identity_backward, nowhere_curved)
-"""a = z: no activation. Source: the lesson, S4 and S5."""
+"""a = z: no activation. Source: the lesson (docs/lesson.md), S4 and S5."""
 
 
 def leaky_relu(slope: float = 0.01) -> Layer:
@@ -121,7 +121,7 @@ def leaky_relu(slope: float = 0.01) -> Layer:
     Raises:
       ValueError: when the slope is not in (0, 1).
 
-    Source: the lesson, S4, where the slope is called lambda.
+    Source: the lesson (docs/lesson.md), S4, where the slope is called lambda.
     """
     if not (hasattr(slope, "__float__") and 0 < slope < 1):
         raise ValueError(f"leaky_relu: expected a slope in (0, 1), got {slope!r}")
