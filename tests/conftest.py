@@ -98,6 +98,7 @@ ON_ONE_PYTHON = (
     "test_fuzz.py",
     "test_lesson.py",
     "test_lesson_pages.py",
+    "test_notebooks.py",
     "test_project.py",
     "test_properties.py",
     "test_readme_in_chinese.py",

@@ -1,6 +1,7 @@
 """What experiments share: a sample's spread, the file of results and the style of the figures."""
 
 import os
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,12 +9,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+import jaxnet
 from jaxnet.experiment.console.errors import BadInput
-from jaxnet.experiment.figures.canvas import picture, pyplot
+from jaxnet.experiment.figures.canvas import GREY, picture, pyplot
 from jaxnet.experiment.storage import durable
 from jaxnet.experiment.storage.folder import write_json
 
 BAND = 0.2
+# The share of a figure's height that the line at its foot takes.
+FOOT = 0.03
 EDGE = "*: at an edge of its grid, so that a value beyond may be better."
 
 
@@ -50,8 +54,24 @@ def make_folder(out: Path, *, overwrite: bool) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """On what the numbers were measured."""
-    return {"device": jax.devices()[0].device_kind, "cores": os.cpu_count(), "jax": jax.__version__}
+    """On what the numbers were measured, and with which versions."""
+    return {
+        "device": jax.devices()[0].device_kind,
+        "cores": os.cpu_count(),
+        "processor": _processor(),
+        "jax": jax.__version__,
+        "jaxnet": jaxnet.__version__,
+    }
+
+
+def _processor():
+    """The processor's name as Linux tells it; elsewhere its kind."""
+    try:
+        told = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.machine()
+    names = [line.partition(":")[2].strip() for line in told.splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def write_results(out: Path, results: dict[str, Any]) -> None:
@@ -80,14 +100,23 @@ def draw_runs(axes: Any, runs: np.ndarray, **line: Any) -> None:
 
 
 def save(figure: Any, out: Path, name: str) -> None:
-    """Writes NAME.png and NAME.svg, the same for the same numbers."""
+    """Writes NAME.png and NAME.svg, the same for the same numbers, with a line of the device and the versions."""
     plt = pyplot()
+    figure.get_layout_engine().set(rect=(0, FOOT, 1, 1 - FOOT))
+    figure.text(0.995, 0.005, _origin(), ha="right", va="bottom", fontsize=6, color=GREY)
     with plt.rc_context({"svg.hashsalt": name}):
         durable.write(out / f"{name}.png", picture(figure, "png", dpi=150))
         # The layout is found once, for both.
         figure.set_layout_engine("none")
         durable.write(out / f"{name}.svg", picture(figure, "svg", metadata={"Date": None}))
     close(figure)
+
+
+def _origin():
+    """Where a figure's numbers come from, in a line."""
+    of = environment()
+    device = f"{of['cores']} cores, {of['processor']}" if jax.default_backend() == "cpu" else of["device"]
+    return f"{device}; jax {of['jax']}, jaxnet {of['jaxnet']}"
 
 
 def close(figure: Any) -> None:
