@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxnet.experiment.console.errors import BadInput, did_you_mean
@@ -189,7 +190,8 @@ def _of_tokens(path, kind, stream):
     if ids.ndim != 1 or ids.dtype not in (np.uint8, np.uint16, np.uint32):
         raise BadInput(f"--data {path}: expected ids (n,) of uint8, uint16 or uint32, got {ids.dtype} {ids.shape}")
     tokens = BYTE_TOKENS if kind == kinds.BYTES else kinds.of_tokenizer(kind)
-    for start in range(0, len(ids), PIECE):
+    # Of a run's processes each looks at other pieces.
+    for start in range(0, len(ids), PIECE)[jax.process_index() :: jax.process_count()]:
         wrong = np.flatnonzero(ids[start : start + PIECE] >= len(tokens.texts))
         if len(wrong):
             at = start + int(wrong[0])

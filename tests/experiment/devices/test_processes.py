@@ -22,14 +22,15 @@ from jaxnet.experiment.training import budget
 
 pytestmark = pytest.mark.usefixtures("optax_promotion")
 ROOT = Path(__file__).parents[3]
-# As scripts/train.py, without figures, with known keys, and with a count of the values that are read from disk.
+# As scripts/train.py, without figures, with known keys, and with a count of the rows that are read from disk.
 PROGRAM = """
 import sys
-from jaxnet.experiment.commands import ending, train as module
+from jaxnet.experiment.commands import ending, text_runs, train as module
 from jaxnet.experiment.console.errors import exit_status
 from jaxnet.experiment.data.source import OnDisk
+from jaxnet.experiment.data.windows import Windows
 from jaxnet.experiment.training import budget
-ending.draw = lambda *arguments: None
+ending.draw = text_runs.draw = lambda *arguments: None
 rows = 0
 read = OnDisk.read
 def counted(self, at, dtype):
@@ -39,6 +40,13 @@ def counted(self, at, dtype):
     rows += len(values) if self.scaling is not None else 0
     return values
 OnDisk.read = counted
+taken = Windows.__getitem__
+def counted_windows(self, at):
+    global rows
+    # Slices are of the first one, for its shape.
+    rows += 0 if isinstance(at, slice) else len(at)
+    return taken(self, at)
+Windows.__getitem__ = counted_windows
 # Of a private run: no secret, and another in each process.
 words = iter(range(1000 * ("--process-id=1" in sys.argv), 9999))
 budget.secrets.randbits = lambda bits: next(words)
@@ -139,6 +147,23 @@ def test_two_processes_train_as_one_and_each_reads_only_its_rows(source, expecte
     assert read == [40 * (4 * 14 + 8) + 15] * 2
     assert "2 for examples x 2 for neurons, in 2 processes" in printed[0]
     assert "validation loss" not in printed[1]
+
+
+def test_two_processes_train_a_transformer_on_tokens_as_one_does_and_each_reads_only_its_windows(tmp_path, monkeypatch):
+    tokens = tmp_path / "tokens.npy"
+    np.save(tokens, np.random.default_rng(0).integers(256, size=1200).astype(np.uint16))
+    sizes = {"model": "transformer", "context": 8, "width": 8, "heads": 2, "depth": 2}
+    told = {**sizes, "tokens": "bytes", "batch_size": 30, "dtype": "float64", "epochs": 2, "stream": True}
+    processes = start(data=tokens, out=tmp_path / "two", mesh="data=4", shard_state=True, **told)
+    monkeypatch.setattr("jaxnet.experiment.commands.text_runs.draw", lambda *arguments: None)
+    run(TrainConfig(**told, data=str(tokens), out=str(tmp_path / "one")))
+    statuses, lines, printed = ended(processes)
+    assert statuses == [0, 0], lines
+    assert_the_same(outcome(tmp_path / "two", epochs=2), outcome(tmp_path / "one", epochs=2))
+    # Windows and those that follow: half of 2 epochs of 5 batches of 32 and of 8 of validation, and of 8 of the test.
+    read = [int(of_process[-1].split()[1]) for of_process in lines]
+    assert read == [2 * (2 * (5 * 16 + 4) + 4)] * 2
+    assert "4 for examples x 1 for neurons, in 2 processes" in printed[0]
 
 
 def test_two_processes_of_a_private_run_draw_the_same_examples_and_add_one_noise(source, tmp_path, monkeypatch):
