@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 
 from benchmarks import report
-from benchmarks.load import Load, load
+from benchmarks.load import NUMBER, OF_LABELS, Load, Sent, load
 from jaxnet.experiment.console import screen
 from jaxnet.layer import Layer
 from jaxnet.networks import mlp, transformer
@@ -32,12 +32,14 @@ class Network(NamedTuple):
       net: the network.
       x: the inputs of one place along "data".
       told: what these are.
+      of_loss: see `load`.
       meshes: those that divide its neurons and heads.
     """
 
     net: Layer
     x: jax.ShapeDtypeStruct
     told: str
+    of_loss: int
     meshes: tuple[Mesh, ...]
 
 
@@ -48,14 +50,15 @@ SPLIT = Mesh(1), Mesh(8), *(Mesh(data, shard_state=True) for data in (8, 64, 102
 def of_numbers(sizes: tuple[int, ...]) -> Network:
     """A dense network, and 2,048 examples."""
     x = jax.ShapeDtypeStruct((2048, sizes[0]), "float32")
-    return Network(mlp(sizes), x, "2,048 examples", DENSE)
+    return Network(mlp(sizes), x, "2,048 examples", NUMBER, DENSE)
 
 
 def of_text(model: int, **sizes: Any) -> Network:
     """A transformer, and 4 sequences of 1,024 tokens; `model` divides its heads."""
     net = transformer(length=1024, **sizes)
     last = Mesh(1024 // model if 1024 % model == 0 else 64, model, shard_state=True)
-    return Network(net, jax.ShapeDtypeStruct((4, 1024), "int32"), "4 sequences of 1,024 tokens", (*SPLIT, last))
+    x = jax.ShapeDtypeStruct((4, 1024), "int32")
+    return Network(net, x, "4 sequences of 1,024 tokens", OF_LABELS, (*SPLIT, last))
 
 
 gpt2 = partial(of_text, vocabulary=50257, tied=True)
@@ -84,10 +87,10 @@ def run(out: Path) -> dict[str, Any]:
       out: the folder that is written into.
     """
     results: dict[str, Any] = {"benchmark": "devices"}
-    for name, (net, x, told, meshes) in NETS.items():
+    for name, (net, x, told, of_loss, meshes) in NETS.items():
         numbers, rows = parameters(net), []
         for mesh in meshes:
-            of_device = load(net, x, mesh.data, mesh.model, shard_state=mesh.shard_state)
+            of_device = load(net, x, mesh.data, mesh.model, shard_state=mesh.shard_state, of_loss=of_loss)
             sent = of_device.sent(mesh.data, mesh.model)
             rows.append(_row(mesh, of_device, sent))
             results[f"{name}, {mesh}"] = {"parameters": numbers, **of_device._asdict(), "sent": sent._asdict()}
@@ -98,7 +101,7 @@ def run(out: Path) -> dict[str, Any]:
     return results
 
 
-def _row(mesh: Mesh, of_device: Load, sent: Any) -> tuple[str, ...]:
+def _row(mesh: Mesh, of_device: Load, sent: Sent) -> tuple[str, ...]:
     total = sum(sent)
     parts = (f"{bytes_ / 1e9:.2f}" if bytes_ else "-" for bytes_ in (total, *sent))
     return (

@@ -26,6 +26,9 @@ from jaxnet.layer import Layer
 from jaxnet.parameters import Sides, sides_of
 
 NUMBER = 4  # bytes, float32
+# Of a label's cross-entropy, summed for each position where the outputs are split: two maxima, five sums, and whether
+# the label is among a device's.
+OF_LABELS = 7 * NUMBER + 1
 # Parameters, their gradient, and Adam's two moments.
 COPIES = 4
 
@@ -70,28 +73,25 @@ class Sent(NamedTuple):
     over_model: float
 
 
-def load(net: Layer, x: Any, data: int = 1, model: int = 1, *, shard_state: bool = False) -> Load:
-    """The load of a device in a mesh of data x model.
+def load(
+    net: Layer, x: Any, data: int = 1, model: int = 1, *, shard_state: bool = False, of_loss: int = NUMBER
+) -> Load:
+    """The load of a device in a mesh of data x model; `model` divides the heads of attention.
 
     Args:
       net: without `recompute`.
       x: shapes of the inputs of one place along data: a share of the batch.
       data, model: devices along each axis.
       shard_state: as the option.
-
-    Heads of attention that `model` does not divide are not told apart: what is sent for them is not counted.
+      of_loss: bytes that are summed of each position's loss where the last outputs are split.
     """
     layout = Layout(AbstractMesh((data, model), AXES, axis_types=(AxisType.Auto,) * 2), shard_state)
     params = jax.eval_shape(net.init, jax.random.key(0))
     sides = sides_of(net, params, x)
     used = layout.of_params(net, params, sides, x)
     between = layout.between_steps(params, sides, used)
-
-    of_leaves = [
-        _Place.of(leaf, of_leaf, place, between_steps)
-        for leaf, of_leaf, place, between_steps in zip(*map(jax.tree.leaves, (params, sides, used, between)), strict=True)
-    ]
-    cache = gathered = over_model = operations = 0
+    of_leaves = list(map(_Place.of, *map(jax.tree.leaves, (params, sides, used, between))))
+    cache = gathered = scattered = summed = over_model = operations = 0
     inside = False
     uses = uses_of(net, x)
     for use in uses:
@@ -107,19 +107,21 @@ def load(net: Layer, x: Any, data: int = 1, model: int = 1, *, shard_state: bool
         if by_outputs and not use.first:
             over_model += use.times * _bytes(use.x)
         inside = (inside or by_outputs) and not by_inputs and not ids
-        for number in use.params:
-            gathered += of_leaves[number].gathered * (1 + (number in use.seen))
+        for leaf, number in zip(leaves, use.params, strict=True):
+            gathered += leaf.gathered * (1 + (number in use.seen))
+            # Of a table that is tied, each use's gradient is summed by itself.
+            scattered += leaf.gathered
+            summed += 0 if leaf.gathered else leaf.used * NUMBER
     last = [of_leaves[number] for number in uses[-1].params]
     if any(leaf.by_outputs for leaf in last):
-        over_model += uses[-1].y.shape[0] * NUMBER
-    loss = 1
-    summed = sum(leaf.used for leaf in of_leaves if not leaf.gathered)
+        over_model += math.prod(uses[-1].y.shape[:-1]) * of_loss
     return Load(
         state=COPIES * NUMBER * sum(leaf.between for leaf in of_leaves),
         cache=cache,
         gathered=gathered,
-        scattered=sum(leaf.gathered for leaf in of_leaves),
-        over_data=(summed + loss) * NUMBER if data > 1 else 0,
+        scattered=scattered,
+        # With the loss.
+        over_data=summed + NUMBER if data > 1 else 0,
         over_model=over_model,
         operations=operations,
     )

@@ -2,10 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
+from jax.extend.core import jaxprs_in_params
 from jax.interpreters import partial_eval
 
 from jaxnet.layer import Layer
@@ -20,7 +21,7 @@ class Use(NamedTuple):
       times: how often, each time with parameters of its own, as `repeat` has it.
       x, y: shapes of what it is given and returns.
       first: whether it sees the network's input, back to which nothing is sent.
-      kept: numbers of bytes that it keeps for backward, and no layer before it does, each time.
+      kept: bytes that it keeps for backward, and no layer before it does, each time.
       products: multiplications and additions in the products of forward and backward, each time.
       seen: of the parameters, those that backward looks at.
     """
@@ -44,7 +45,8 @@ class _Placed:
     place: int
 
 
-def uses_of(net: Layer, x: Any) -> list[Use]:
+@lru_cache(maxsize=8)
+def uses_of(net: Layer, x: Any) -> tuple[Use, ...]:
     """Every layer of a network, in the order of forward.
 
     Args:
@@ -53,42 +55,47 @@ def uses_of(net: Layer, x: Any) -> list[Use]:
     """
     leaves, structure = jax.tree.flatten(jax.eval_shape(net.init, jax.random.key(0)))
     params = structure.unflatten([_Placed(leaf, place) for place, leaf in enumerate(leaves)])
-    found: dict[int, Use] = {}
-    inputs: list[Any] = []
-    noting = _noting(net, 1, found, inputs, [])
+    notes = _Notes({}, [], [])
+    noting = _noting(net, 1, notes)
 
     def forward(params, x):
-        inputs.extend(jax.tree.leaves(x))
+        notes.inputs.extend(jax.tree.leaves(x))
         return noting.forward(params, x)
 
     jax.eval_shape(forward, params, x)
-    return [found[position] for position in sorted(found)]
+    return tuple(use for use in notes.found.values() if use is not None)
 
 
-def _noting(net, times, found, inputs, known):
+class _Notes(NamedTuple):
+    """What layers wrote so far, by their position; the network's inputs; and the arrays that are kept."""
+
+    found: dict[int, Use | None]
+    inputs: list[Any]
+    kept: list[Any]
+
+
+def _noting(net, times, notes):
     """The network, whose layers note what they are given; those made of others are made again."""
     if net.made is not None:
         # Only `repeat` has rounds.
         rounds = net.made.keywords.get("n", 1)
-        parts = (_noting(part, times * rounds, found, inputs, known) for part in net.made.args)
-        return net.made.func(*list(parts), **net.made.keywords)
-    position = len(found)
-    found[position] = Use((), times, None, None, False, 0, 0, ())
+        parts = [_noting(part, times * rounds, notes) for part in net.made.args]
+        return net.made.func(*parts, **net.made.keywords)
+    position = len(notes.found)
+    notes.found[position] = None
 
     def forward(placed, x):
-        held = [leaf for leaf in jax.tree.leaves(placed, is_leaf=_is_placed)]
+        held = jax.tree.leaves(placed, is_leaf=_is_placed)
         params = jax.tree.map(lambda one: one.array, placed, is_leaf=_is_placed)
         y, cache = net.forward(params, x)
-        mine = [leaf.array for leaf in held]
-        new = []
-        for leaf in jax.tree.leaves(cache):
-            # One and the same array is kept once, whoever asks for it; of parameters there is one anyway.
-            if not any(leaf is other for other in (*known, *mine)):
-                new.append(leaf)
-                known.append(leaf)
-        first = any(leaf is one for leaf in jax.tree.leaves(x) for one in inputs)
+        # One and the same array is kept once, whoever asks for it; of parameters there is one anyway.
+        known = [leaf.array for leaf in held]
+        new = [leaf for leaf in jax.tree.leaves(cache) if not any(leaf is other for other in (*notes.kept, *known))]
+        notes.kept.extend(new)
+        first = any(leaf is one for leaf in jax.tree.leaves(x) for one in notes.inputs)
         shapes = jax.tree.map(_shape, (params, x, cache, y))
-        found[position] = Use(
+        # A scan may ask a layer twice.
+        notes.found[position] = Use(
             params=tuple(leaf.place for leaf in held),
             times=times,
             x=shapes[1],
@@ -143,7 +150,7 @@ def _counted(jaxpr):
     total = 0
     for equation in jaxpr.eqns:
         times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
-        total += times * sum(_counted(inner) for inner in jax.core.jaxprs_in_params(equation.params))
+        total += times * sum(_counted(inner) for inner in jaxprs_in_params(equation.params))
         if equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
             left, out = equation.invars[0].aval, equation.outvars[0].aval

@@ -1,5 +1,7 @@
 """Texts cut into tokens, and the windows of them that an epoch has."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -59,6 +61,21 @@ def test_ids_in_a_file_are_taken_as_they_are(write, tmp_path):
     np.save(tmp_path / "b.npy", np.array([1, 300], np.uint16))
     with pytest.raises(BadInput, match=r"expected ids below 256, got 300 at place 2$"):
         texts.read(str(tmp_path / "b.npy"), "bytes")
+
+
+def test_processes_of_a_run_look_through_a_file_of_ids_by_turns(tmp_path, monkeypatch):
+    ids = np.zeros(12, np.uint16)
+    # In the second of three pieces.
+    ids[5] = 300
+    np.save(tmp_path / "c.npy", ids)
+    monkeypatch.setattr(texts, "PIECE", 4)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    read = partial(texts.read, str(tmp_path / "c.npy"), "bytes", stream=True)
+    np.testing.assert_array_equal(read().ids, ids)
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    with pytest.raises(BadInput) as error:
+        read()
+    assert str(error.value) == f"--data {tmp_path / 'c.npy'}: expected ids below 256, got 300 at place 6"
 
 
 def test_an_epoch_sees_each_token_once_from_a_place_that_is_drawn(write):

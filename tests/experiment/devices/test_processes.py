@@ -22,15 +22,16 @@ from jaxnet.experiment.training import budget
 
 pytestmark = pytest.mark.usefixtures("optax_promotion")
 ROOT = Path(__file__).parents[3]
-# As scripts/train.py, without figures, with known keys, and with a count of the rows that are read from disk.
+# As scripts/train.py, without figures and samples, with known keys, and with a count of the rows read from disk.
 PROGRAM = """
 import sys
 from jaxnet.experiment.commands import ending, text_runs, train as module
 from jaxnet.experiment.console.errors import exit_status
 from jaxnet.experiment.data.source import OnDisk
 from jaxnet.experiment.data.windows import Windows
+from jaxnet.experiment.storage.samples import Samples
 from jaxnet.experiment.training import budget
-ending.draw = text_runs.draw = lambda *arguments: None
+ending.draw = text_runs.draw = Samples.add = lambda *arguments: None
 rows = 0
 read = OnDisk.read
 def counted(self, at, dtype):
@@ -152,18 +153,19 @@ def test_two_processes_train_as_one_and_each_reads_only_its_rows(source, expecte
 def test_two_processes_train_a_transformer_on_tokens_as_one_does_and_each_reads_only_its_windows(tmp_path, monkeypatch):
     tokens = tmp_path / "tokens.npy"
     np.save(tokens, np.random.default_rng(0).integers(256, size=1200).astype(np.uint16))
-    sizes = {"model": "transformer", "context": 8, "width": 8, "heads": 2, "depth": 2}
-    told = {**sizes, "tokens": "bytes", "batch_size": 30, "dtype": "float64", "epochs": 2, "stream": True}
+    sizes = {"model": "transformer", "context": 8, "width": 8, "heads": 2, "depth": 1}
+    told = {"tokens": "bytes", "batch_size": 30, "dtype": "float64", "epochs": 1, "optimizer": "sgd", "stream": True}
+    told |= sizes
     processes = start(data=tokens, out=tmp_path / "two", mesh="data=4", shard_state=True, **told)
     monkeypatch.setattr("jaxnet.experiment.commands.text_runs.draw", lambda *arguments: None)
+    monkeypatch.setattr("jaxnet.experiment.storage.samples.Samples.add", lambda *arguments: None)
     run(TrainConfig(**told, data=str(tokens), out=str(tmp_path / "one")))
-    statuses, lines, printed = ended(processes)
+    statuses, lines, _ = ended(processes)
     assert statuses == [0, 0], lines
-    assert_the_same(outcome(tmp_path / "two", epochs=2), outcome(tmp_path / "one", epochs=2))
-    # Windows and those that follow: half of 2 epochs of 5 batches of 32 and of 8 of validation, and of 8 of the test.
+    assert_the_same(outcome(tmp_path / "two", epochs=1), outcome(tmp_path / "one", epochs=1))
+    # Windows and those that follow: half of 5 batches of 32, of 8 of validation, and of 8 of the test.
     read = [int(of_process[-1].split()[1]) for of_process in lines]
-    assert read == [2 * (2 * (5 * 16 + 4) + 4)] * 2
-    assert "4 for examples x 1 for neurons, in 2 processes" in printed[0]
+    assert read == [2 * (5 * 16 + 4 + 4)] * 2
 
 
 def test_two_processes_of_a_private_run_draw_the_same_examples_and_add_one_noise(source, tmp_path, monkeypatch):
