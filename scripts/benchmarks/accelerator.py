@@ -1,8 +1,10 @@
-"""What an accelerator gives: its matrix-product peak, and the share of it that a step of a wide network reaches."""
+"""What an accelerator gives: its matrix-product peak, and the share of it that training reaches.
 
-import time
+A step of a wide dense network, in two types; and gradients of a network of convolutions and of a transformer, plain and
+clipped, beside those of `jax.grad` and of other packages.
+"""
+
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import jax
@@ -10,6 +12,8 @@ import jax.numpy as jnp
 import optax
 
 from benchmarks import report
+from benchmarks.accelerated import measured as networks
+from benchmarks.accelerated.measured import seconds
 from jaxnet import losses, per_example
 from jaxnet.experiment.commands.train import run as train
 from jaxnet.experiment.console import screen
@@ -22,7 +26,6 @@ from jaxnet.training import TrainState, make_step
 WIDTH, BATCH, LAYERS, CLASSES = 8192, 8192, 3, 10
 DTYPES = ("bfloat16", "float32")
 TARGET = 0.75
-REPEATS = 10
 
 
 def run(out: Path, seeds: int = 5) -> dict[str, Any]:
@@ -39,26 +42,29 @@ def run(out: Path, seeds: int = 5) -> dict[str, Any]:
         return results
     measured = {dtype: measure(dtype, seeds) for dtype in DTYPES}
     readings = measure_readings(seeds)
+    gradients = networks.measure_all(measured["bfloat16"]["peak"], seeds)
     trained = train(TrainConfig(out=str(out / "train")))
     what = {"width": WIDTH, "batch": BATCH, "layers": LAYERS, "target": TARGET, "rounds": seeds}
     results = {"benchmark": "accelerator", **report.environment(), **what, "measured": measured}
-    results |= {"readings": readings, "train": trained}
+    results |= {"readings": readings, "gradients": gradients, "train": trained}
     report.write_results(out, results)
     print(_table(measured))
     screen.say(
         f"float32, in units of the gradient: per-example norms {readings['norms']:.2f}, "
         f"mean and norms {readings['mean_and_norms']:.2f}"
     )
+    for unit, of_problem in gradients.items():
+        print(f"\n{networks.table(unit, of_problem)}")
     return results
 
 
 def measure(dtype: str, rounds: int) -> dict[str, Any]:
     """The peak and the steps in one type, in operations a second; PyTorch's step is None where it is not measured."""
     product, factors = _product(dtype)
-    peak = 2 * WIDTH**3 / _seconds(product, factors, rounds)
+    peak = 2 * WIDTH**3 / seconds(lambda: product(*factors), rounds)
     operations = step_operations()
     step, batch = _step(dtype)
-    by_us = operations / _seconds(step, batch, rounds)
+    by_us = operations / seconds(lambda: step(*batch), rounds)
     torch_seconds = _torch_seconds(dtype, rounds)
     return {
         "peak": peak,
@@ -85,9 +91,13 @@ def measure_readings(rounds: int) -> dict[str, float]:
             dparams, _ = net.backward(params, cache, loss.backward(z, y))
             return read(dparams)
 
-        return _seconds(jax.jit(program), (params, x, y), rounds)
+        return timed(program)
 
-    gradient = _seconds(jax.jit(value_and_grad(net, loss)), (params, x, y), rounds)
+    def timed(program):
+        jitted = jax.jit(program)
+        return seconds(lambda: jitted(params, x, y), rounds)
+
+    gradient = timed(value_and_grad(net, loss))
     norms = reading(per_example.squared_norms)
     both = reading(lambda dparams: (per_example.mean(dparams), per_example.squared_norms(dparams)))
     return {"gradient_seconds": gradient, "norms": norms / gradient, "mean_and_norms": both / gradient}
@@ -121,18 +131,6 @@ def _step(dtype):
     return next_step, (x, y)
 
 
-def _seconds(function, arguments, rounds):
-    def once():
-        started = time.perf_counter()
-        for _ in range(REPEATS):
-            outcome = function(*arguments)
-        jax.block_until_ready(outcome)
-        return (time.perf_counter() - started) / REPEATS
-
-    once()
-    return median(once() for _ in range(rounds))
-
-
 def _torch_seconds(dtype, rounds):
     """PyTorch's compiled step on the same network in the same types; None where it is not there for the device."""
     try:
@@ -156,18 +154,12 @@ def _torch_seconds(dtype, rounds):
         with torch.autocast("cuda", torch.bfloat16, enabled=dtype == "bfloat16"):
             return torch.nn.functional.cross_entropy(net(x), y)
 
-    def once():
-        torch.cuda.synchronize()
-        started = time.perf_counter()
-        for _ in range(REPEATS):
-            optimizer.zero_grad(set_to_none=True)
-            loss_of(x, y).backward()
-            optimizer.step()
-        torch.cuda.synchronize()
-        return (time.perf_counter() - started) / REPEATS
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        loss_of(x, y).backward()
+        optimizer.step()
 
-    once()
-    return median(once() for _ in range(rounds))
+    return seconds(step, rounds, lambda _: torch.cuda.synchronize())
 
 
 def _table(measured):

@@ -1,0 +1,1 @@
+"""Networks whose gradients an accelerator computes, by hand, by `jax.grad` and by other packages."""
