@@ -70,8 +70,8 @@ NETS = {
     "transformer of 32 blocks of 4096": of_text(8, vocabulary=32000, width=4096, heads=32, depth=32),
 }
 HEADER = (
-    *("devices", "state, GB", "cache, GB", "sent, GB", "in all-gathers", "reduce-scatters", "all-reduces over data"),
-    *("over model", "TFLOP", "FLOP / byte"),
+    *("devices", "state", "cache", "sent", "gathers", "scatters", "sums over data", "over model"),
+    *("TFLOP", "FLOP / byte"),
 )
 
 
@@ -94,9 +94,11 @@ def run(out: Path) -> dict[str, Any]:
             sent = of_device.sent(mesh.data, mesh.model)
             rows.append(_row(mesh, of_device, sent))
             results[f"{name}, {mesh}"] = {"parameters": numbers, **of_device._asdict(), "sent": sent._asdict()}
-        heading = f"{name}: {numbers:,} parameters, Adam, float32, {told} for each device along data"
+        heading = f"{name}: {numbers:,} parameters, Adam, float32, {told} for each along data"
         print(f"\n{screen.fill(heading)}\n")
         print(screen.table(HEADER, rows))
+    note = "Of a device and a step, in GB; sent are all-gathers, reduce-scatters, and all-reduces over data and model."
+    print(f"\n{screen.fill(note)}")
     report.write_results(out, results)
     return results
 
@@ -106,7 +108,7 @@ def _row(mesh: Mesh, of_device: Load, sent: Sent) -> tuple[str, ...]:
     parts = (f"{bytes_ / 1e9:.2f}" if bytes_ else "-" for bytes_ in (total, *sent))
     return (
         str(mesh),
-        f"{of_device.state / 1e9:.2f}",
+        f"{of_device.state / 1e9:.3f}",
         f"{of_device.cache / 1e9:.2f}",
         *parts,
         f"{of_device.operations / 1e12:.2f}",

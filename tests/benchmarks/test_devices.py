@@ -3,6 +3,7 @@
 import math
 import re
 from collections import Counter
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -20,6 +21,7 @@ from jaxnet.kept_once import once_each
 from jaxnet.parameters import sides_of
 
 pytestmark = pytest.mark.usefixtures("optax_promotion")
+ROOT = Path(__file__).parents[2]
 STEPS, EXAMPLES = 3, 32
 SIZES = {"f32": 4, "s32": 4, "pred": 1}
 LOSS = jn.losses.softmax_cross_entropy_with_integer_labels
@@ -212,8 +214,10 @@ def test_cache_is_what_the_network_keeps(net):
 
 def test_the_table_is_printed_and_written(tmp_path, capsys):
     results = devices.run(tmp_path)
-    printed = capsys.readouterr().out
-    assert len([line for line in printed.splitlines() if re.match(r"\d+ = ", line)]) == 2 * 4 + 3 * 6
+    printed = capsys.readouterr().out.splitlines()
+    assert len([line for line in printed if re.match(r"\d+ = ", line)]) == 2 * 4 + 3 * 6
+    # The page has all but the note at the end.
+    assert set(printed[:-1]) <= set((ROOT / "docs" / "scaling.md").read_text().splitlines())
     assert (tmp_path / "results.json").exists()
     whole, split = (results[f"GPT-2 XL, 8 = 8 x 1{how}"] for how in ("", ", shard-state"))
     assert 1.5e9 < whole["parameters"] < 1.6e9
