@@ -144,9 +144,11 @@ class _Place(NamedTuple):
     def of(cls, leaf: Any, sides: Sides, used: NamedSharding, between: NamedSharding) -> "_Place":
         """By shapes and places."""
         spec = (*used.spec, *[None] * (leaf.ndim - len(used.spec)))
-        numbers = (math.prod(place.shard_shape(leaf.shape)) for place in (used, between))
-        by = (sides.is_weight and spec[axis] == "model" for axis in (sides.outputs or 0, sides.inputs or 0))
-        return cls(*numbers, *by)
+        whole, kept = (math.prod(place.shard_shape(leaf.shape)) for place in (used, between))
+        outputs, inputs = (
+            sides.is_weight and spec[axis] == "model" for axis in (sides.outputs or 0, sides.inputs or 0)
+        )
+        return cls(whole, kept, outputs, inputs)
 
 
 def _bytes(shapes):

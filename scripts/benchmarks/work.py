@@ -53,6 +53,7 @@ def uses_of(net: Layer, x: Any) -> tuple[Use, ...]:
       net: any network, without `recompute`, which keeps other things.
       x: the shapes of its inputs.
     """
+    structure: Any
     leaves, structure = jax.tree.flatten(jax.eval_shape(net.init, jax.random.key(0)))
     params = structure.unflatten([_Placed(leaf, place) for place, leaf in enumerate(leaves)])
     notes = _Notes({}, [], [])

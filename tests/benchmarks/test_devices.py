@@ -121,7 +121,7 @@ def gradient_of_ids(net, mesh, *, shard_state):
 
 
 def test_a_tied_transformer_is_gathered_layer_by_layer_and_an_eighth_of_it_stays():
-    """As the compiler for CPUs has it: it gathers the table once for both uses forward, and sums whole gradients."""
+    """As the compiler for CPUs has it: it gathers the table twice for its three uses, and sums whole gradients."""
     net = jn.transformer(24, width=16, heads=8, depth=3, length=8, tied=True)
     program, expected = gradient_of_ids(net, "data=8", shard_state=True)
     table = 4 * 24 * 16

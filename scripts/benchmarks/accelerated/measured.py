@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -55,8 +56,7 @@ def programs(problem: Images | Tokens, x: jax.Array, y: jax.Array) -> dict[str, 
         CLIPPED: value_and_grad(trained, LOSS, read=per_example.clipped(1.0)),
         AUTODIFF: jax.value_and_grad(mean_loss),
     }
-    jitted = {name: jax.jit(way) for name, way in ways.items()}
-    return {name: (lambda way=way: way(params, x, y)) for name, way in jitted.items()}
+    return {name: partial(jax.jit(way), params, x, y) for name, way in ways.items()}
 
 
 def measure(problem: Images | Tokens, peak: float, rounds: int) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class Tokens(NamedTuple):
 
     def net(self) -> Layer:
         """By hand; the blocks one by one, as the others have them."""
-        sizes = {"width": self.width, "heads": self.heads, "depth": self.depth, "length": self.length}
+        sizes: dict[str, Any] = {"width": self.width, "heads": self.heads, "depth": self.depth, "length": self.length}
         return transformer(self.vocabulary, **sizes, repeat=False)
 
     def plain(self) -> Callable[..., Any]:
