@@ -1,34 +1,23 @@
 """Equinox, as its MNIST example trains, in the low-overhead loop that its documentation gives under 'Tricks'."""
 
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from benchmarks.contest import networks, optimizers
 from benchmarks.contest.jax_grad import loop
 from benchmarks.contest.problems import Problem
 
 
-class Perceptron(eqx.Module):
-    """Linear layers with activations between them, for one example."""
-
-    layers: list[Any]
-
-    def __call__(self, x):
-        """The outputs (o,) for the inputs (i,)."""
-        for layer in self.layers:
-            x = layer(x)
-        return x
-
-
 def prepare(problem: Problem) -> Callable[[], list[jax.Array]]:
     """A compiled step with optax; model and optimizer's state cross its border as plain leaves."""
-    loss, optimizer = getattr(optax, problem.net.loss), optax.sgd(problem.net.learning_rate)
-    model = _model(problem)
+    loss, optimizer = getattr(optax, problem.net.loss), optimizers.of(problem.net)
+    model, x = networks.of(problem.net).by_equinox(problem)
     leaves, structure = jax.tree.flatten((model, optimizer.init(eqx.filter(model, eqx.is_array))))
 
     @eqx.filter_value_and_grad
@@ -43,15 +32,12 @@ def prepare(problem: Problem) -> Callable[[], list[jax.Array]]:
         updates, opt_state = optimizer.update(grads, opt_state, eqx.filter(model, eqx.is_array))
         return jax.tree.leaves((eqx.apply_updates(model, updates), opt_state)), value
 
-    return loop(lambda leaves, x, y: make_step((x, y), leaves), leaves, problem)
+    return loop(lambda leaves, x, y: make_step((x, y), leaves), leaves, problem._replace(x=x))
 
 
-def _model(problem):
-    net = problem.net
-    key, activation = jax.random.key(0), getattr(jax.nn, net.activation)
-    layers = []
-    for (i, o), (W, b) in zip(pairwise(net.sizes), problem.params, strict=True):
-        linear = eqx.nn.Linear(i, o, key=key)
-        parts = jnp.asarray(W), jnp.asarray(b)
-        layers += [eqx.tree_at(lambda linear: (linear.weight, linear.bias), linear, parts), activation]
-    return Perceptron(layers[:-1])
+def filled(model: Any, arrays: Sequence[np.ndarray]) -> Any:
+    """The model with these parameters, in the order of its own; biases of channels gain axes of one position."""
+    parts, rest = eqx.partition(model, eqx.is_array)
+    places, structure = jax.tree.flatten(parts)
+    given = [jnp.asarray(array).reshape(place.shape) for place, array in zip(places, arrays, strict=True)]
+    return eqx.combine(structure.unflatten(given), rest)

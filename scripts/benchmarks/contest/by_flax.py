@@ -2,34 +2,15 @@
 
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from benchmarks.contest import networks, optimizers
 from benchmarks.contest.jax_grad import loop
 from benchmarks.contest.problems import Problem
-
-
-class Perceptron(nnx.Module):
-    """Linear layers with an activation between them."""
-
-    def __init__(self, problem: Problem) -> None:
-        self.activation = getattr(jax.nn, problem.net.activation)
-        self.layers = nnx.List(nnx.Linear(i, o, rngs=nnx.Rngs(0)) for i, o in pairwise(problem.net.sizes))
-        for layer, (W, b) in zip(self.layers, problem.params, strict=True):
-            layer.kernel[...] = jnp.asarray(W.T)
-            layer.bias[...] = jnp.asarray(b)
-
-    def __call__(self, x):
-        """The outputs (m, o) for the inputs (m, i)."""
-        *hidden, last = self.layers
-        for layer in hidden:
-            x = self.activation(layer(x))
-        return last(x)
 
 
 def objects(problem: Problem) -> Callable[[], list[jax.Array]]:
@@ -57,11 +38,11 @@ def functional(problem: Problem) -> Callable[[], list[jax.Array]]:
 def _parts(problem):
     net = problem.net
     loss = getattr(optax, net.loss)
-    model = Perceptron(problem)
+    model = networks.of(net).by_flax(problem)
 
     def learn(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
         value, grads = nnx.value_and_grad(lambda model: loss(model(x), y).mean())(model)
         optimizer.update(model, grads)
         return value
 
-    return model, nnx.Optimizer(model, optax.sgd(net.learning_rate), wrt=nnx.Param), learn
+    return model, nnx.Optimizer(model, optimizers.of(net), wrt=nnx.Param), learn

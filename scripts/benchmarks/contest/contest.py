@@ -1,4 +1,4 @@
-"""`benchmark.py training`: jaxnet beside other packages, on networks from 3-4-1 to a few million parameters."""
+"""`benchmark.py training`: jaxnet beside other packages: dense networks, and a CNN, a ResNet, a GPT and a GRU."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +18,8 @@ NOTES = (
     "us/step: the median over the rounds [least-most]; times ours: the ratio of the medians, above 1 where slower.",
     "GFLOP/s: matrix products alone; of the peak: of the fastest product of two float32 matrices of 2048 by 2048.",
     "compile s: by how much the first pass takes longer; memory: the process's peak.",
+    "temporary: what the compiled pass of jaxnet and of jax.grad, scanned, and the step of jax.grad take besides their "
+    "arguments and what they return, as the compiler counts it.",
 )
 
 

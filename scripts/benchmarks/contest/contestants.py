@@ -40,9 +40,10 @@ class Contestant(NamedTuple):
 
 
 OURS = "jaxnet"
+DENSE = tuple(name for name, net in problems.NETS.items() if net.kind == "dense")
 CONTESTANTS = {
-    OURS: Contestant("benchmarks.contest.scanned:by_hand", "jaxnet", "jaxnet"),
-    "jax.grad, scanned": Contestant("benchmarks.contest.scanned:automatic", "jax", "jax"),
+    OURS: Contestant("benchmarks.contest.by_jaxnet:prepare", "jaxnet", "jaxnet"),
+    "jax.grad, scanned": Contestant("benchmarks.contest.jax_grad:scanned", "jax", "jax"),
     "jax.grad": Contestant("benchmarks.contest.jax_grad:prepare", "jax", "jax"),
     "haiku": Contestant("benchmarks.contest.by_haiku:prepare", "haiku", "dm-haiku", "haiku"),
     "equinox": Contestant("benchmarks.contest.by_equinox:prepare", "equinox", "equinox", "equinox"),
@@ -51,7 +52,7 @@ CONTESTANTS = {
     "torch": Contestant("benchmarks.contest.by_torch:eager", "torch", "torch", "torch"),
     "torch.compile": Contestant("benchmarks.contest.by_torch:compiled", "torch", "torch", "torch"),
     "scikit-learn": Contestant(
-        "benchmarks.contest.by_sklearn:prepare", "sklearn", "scikit-learn", "scikit-learn", trains=problems.logistic
+        "benchmarks.contest.by_sklearn:prepare", "sklearn", "scikit-learn", "scikit-learn", DENSE, problems.logistic
     ),
     "numpy": Contestant("benchmarks.contest.plain:prepare", "numpy", "numpy", nets=("3-4-1",)),
 }

@@ -1,9 +1,11 @@
 """The same initial weights and data must give the same losses; otherwise the times of two programs say nothing."""
 
+from functools import cache
+
 import numpy as np
 
-from benchmarks.contest import plain
-from benchmarks.contest.problems import Problem
+from benchmarks.contest import jax_grad, plain, problems
+from benchmarks.contest.problems import Net, Problem
 
 CHECKED = 20
 # A float32 is rounded by up to 6e-8 of its size, and all contestants' losses were within 3e-7, whatever the order of
@@ -23,10 +25,20 @@ def deviation(losses: np.ndarray, problem: Problem) -> float:
     """
     steps = problem.net.steps
     if len(losses) == 1 < steps:
-        expected = plain.losses(problem, steps).mean(keepdims=True)
+        expected = reference(problem, steps).mean(keepdims=True)
     else:
-        expected = plain.losses(problem, CHECKED)
+        expected = reference(problem, CHECKED)
         losses = losses[:CHECKED] if len(losses) == steps else losses
     if losses.shape != expected.shape or not np.isfinite(losses).all():
         return np.inf
     return float((abs(losses - expected) / abs(expected)).max())
+
+
+def reference(problem: Problem, steps: int) -> np.ndarray:
+    """The first steps' losses in float64: by hand in NumPy; where a network is not dense, by JAX of the plain program."""
+    return plain.losses(problem, steps) if problem.net.kind == "dense" else _by_jax(problem.net, steps)
+
+
+@cache
+def _by_jax(net: Net, steps: int) -> np.ndarray:
+    return jax_grad.losses(problems.make(net), steps)

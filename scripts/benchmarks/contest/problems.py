@@ -1,26 +1,29 @@
 """What all contestants train: the networks, and the same initial weights and data for all, made with NumPy alone."""
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+
+from benchmarks.contest import networks
 
 SEED = 0
 SIGMOID, SOFTMAX = "sigmoid_binary_cross_entropy", "softmax_cross_entropy_with_integer_labels"
 
 
 class Net(NamedTuple):
-    """A network and how it is trained: by plain stochastic gradient descent in float32.
+    """A network and how it is trained, in float32.
 
     Attributes:
-      sizes: inputs, neurons of each hidden layer, outputs.
+      sizes: of a dense network inputs, neurons of each hidden layer, outputs; of others what their file says.
       batch: examples in a step.
       steps: in a pass, which is what a contestant runs at a time.
       batches: distinct ones in a pass; 1 where every step sees all the data.
-      activation: of the hidden layers, 'tanh' or 'relu'.
-      loss: `SIGMOID` or `SOFTMAX`.
+      activation: of the hidden layers of a dense network, 'tanh' or 'relu'.
+      loss: `SIGMOID` or `SOFTMAX`; the mean over the batch, and over the positions where there are labels at each.
       learning_rate: of every step.
+      kind: which file of `networks` says what the network is.
+      optimizer: 'sgd', plain stochastic gradient descent; or 'adamw', see `optimizers`.
     """
 
     sizes: tuple[int, ...]
@@ -30,6 +33,8 @@ class Net(NamedTuple):
     activation: str = "relu"
     loss: str = SOFTMAX
     learning_rate: float = 0.05
+    kind: networks.Kind = "dense"
+    optimizer: Literal["sgd", "adamw"] = "sgd"
 
 
 class Problem(NamedTuple):
@@ -37,13 +42,13 @@ class Problem(NamedTuple):
 
     Attributes:
       net: what is trained.
-      params: W (o, i) and b (o,) of each layer.
-      x: (batches, m, i).
-      y: 0 or 1 as (batches, m, 1) for `SIGMOID`, labels (batches, m) for `SOFTMAX`.
+      params: those of each layer, as the network's file draws them: W (o, i) and b (o,) of a dense one.
+      x: (batches, m, ...), such as (batches, m, i).
+      y: 0 or 1 as (batches, m, 1) for `SIGMOID`, labels (batches, m) or (batches, m, t) for `SOFTMAX`.
     """
 
     net: Net
-    params: tuple[tuple[np.ndarray, np.ndarray], ...]
+    params: tuple[tuple[np.ndarray, ...], ...]
     x: np.ndarray
     y: np.ndarray
 
@@ -53,37 +58,34 @@ class Problem(NamedTuple):
         return distinct * (self.net.steps // self.net.batches)
 
 
-NetName = Literal["3-4-1", "30-16-2", "64-64-10", "784-512-512-10", "784-1024-1024-1024-10"]
-# Passes of some 10 to 100 ms.
+NetName = Literal[
+    "3-4-1", "30-16-2", "64-64-10", "784-512-512-10", "784-1024-1024-1024-10", "cnn", "resnet", "nanogpt", "gru"
+]
+# Passes of some 10 to 100 ms, and of some more steps of the networks whose steps are as long.
 NETS: dict[NetName, Net] = {
     "3-4-1": Net((3, 4, 1), batch=200, steps=1000, batches=1, activation="tanh", loss=SIGMOID),
     "30-16-2": Net((30, 16, 2), batch=32, steps=500, batches=500),
     "64-64-10": Net((64, 64, 10), batch=64, steps=300, batches=300),
     "784-512-512-10": Net((784, 512, 512, 10), batch=128, steps=24, batches=24),
     "784-1024-1024-1024-10": Net((784, 1024, 1024, 1024, 10), batch=512, steps=4, batches=4),
+    "cnn": Net((28, 1, 32, 64, 128, 10), batch=128, steps=6, batches=6, kind="cnn"),
+    "resnet": Net((32, 3, 16, 32, 64, 10), batch=64, steps=6, batches=6, kind="resnet"),
+    "nanogpt": Net(
+        (65, 128, 4, 4, 64), batch=12, steps=20, batches=20, learning_rate=1e-3, kind="nanogpt", optimizer="adamw"
+    ),
+    "gru": Net((64, 128, 10, 64), batch=32, steps=20, batches=20, learning_rate=0.5, kind="gru"),
 }
 
 
 def make(net: Net) -> Problem:
-    """Always the same: He's weights, normal inputs of deviation 1/2, and labels by a linear map of the inputs.
-
-    With a deviation of 1 the largest network's loss would double in the first steps, and its rounding errors with it.
-    """
-    rng = np.random.default_rng(SEED)
-    params = tuple(
-        ((rng.standard_normal((o, i)) * np.sqrt(2 / i)).astype(np.float32), np.zeros(o, np.float32))
-        for i, o in pairwise(net.sizes)
-    )
-    x = rng.standard_normal((net.batches, net.batch, net.sizes[0]), np.float32) / 2
-    scores = x @ rng.standard_normal((net.sizes[0], net.sizes[-1]), np.float32)
-    y = (scores > 0).astype(np.float32) if net.loss == SIGMOID else scores.argmax(axis=-1).astype(np.int32)
-    return Problem(net, params, x, y)
+    """Always the same: the weights and data that the network's file draws, as normal numbers."""
+    return Problem(net, *networks.of(net).draw(net, np.random.default_rng(SEED)))
 
 
 def logistic(problem: Problem) -> Problem:
     """Two classes by a single output, the first, and a sigmoid; any other problem as it is."""
     net = problem.net
-    if net.loss != SOFTMAX or net.sizes[-1] != 2:
+    if net.kind != "dense" or net.loss != SOFTMAX or net.sizes[-1] != 2:
         return problem
     *hidden, (W, b) = problem.params
     net = net._replace(sizes=(*net.sizes[:-1], 1), loss=SIGMOID)
@@ -91,6 +93,6 @@ def logistic(problem: Problem) -> Problem:
 
 
 def operations(net: Net) -> int:
-    """Of the matrix products in a step: 2 m i o each of z = a W^T, dW = dz^T a and da = dz W, the last not for x."""
-    products = [2 * net.batch * i * o for i, o in pairwise(net.sizes)]
-    return 3 * sum(products) - products[0]
+    """Of the products in a step: as many for each of dW and da as for z = a W^T, and da is not needed of x."""
+    forward = networks.of(net).products(net)
+    return 3 * sum(forward) - forward[0]

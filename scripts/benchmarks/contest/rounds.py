@@ -26,12 +26,14 @@ class Times(NamedTuple):
       first: seconds of the first pass, with all compilation.
       passes: seconds of a later pass, over the rounds.
       memory: the peak in bytes.
+      temporaries: bytes of its compiled program, where it tells them.
     """
 
     losses: np.ndarray
     first: float
     passes: Spread
     memory: int
+    temporaries: int | None
 
     @property
     def compilation(self) -> float:
@@ -82,9 +84,9 @@ class _Entrant:
         self.seconds.append(self.worker.ask(f"go {self.passes}")["seconds"] / self.passes)
 
     def finish(self):
-        self.memory = self.worker.ask("end")["memory"]
+        self.memory = self.worker.ask("end")
 
     def outcome(self):
         if self.death is not None:
             return self.death
-        return Times(np.array(self.first["losses"]), self.first["seconds"], Spread.of(self.seconds), self.memory)
+        return Times(np.array(self.first["losses"]), self.first["seconds"], Spread.of(self.seconds), **self.memory)

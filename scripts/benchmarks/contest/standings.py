@@ -13,7 +13,18 @@ from jaxnet.experiment.console import screen
 
 MEASURED, ANOTHER_CURVE, FAILED, ABSENT = "measured", "another curve", "failed", "not installed"
 INSTALL = "pip install -e '.[bench]'"
-HEADER = ("contestant", "us/step", "times ours", "GFLOP/s", "of the peak", "compile s", "memory MiB", "version")
+HEADER = (
+    "contestant",
+    "us/step",
+    "times ours",
+    "GFLOP/s",
+    "of the peak",
+    "compile s",
+    "memory MiB",
+    "temporary MiB",
+    "times ours",
+    "version",
+)
 
 
 class Standing(NamedTuple):
@@ -31,6 +42,8 @@ class Standing(NamedTuple):
       share: of the machine's peak.
       compilation: seconds.
       memory: the peak in bytes.
+      temporaries: bytes of its compiled program, besides its arguments and what it returns.
+      memory_ratio: its temporaries over ours.
     """
 
     state: str
@@ -44,6 +57,8 @@ class Standing(NamedTuple):
     share: float | None = None
     compilation: float | None = None
     memory: int | None = None
+    temporaries: int | None = None
+    memory_ratio: float | None = None
 
 
 def judge(
@@ -97,6 +112,7 @@ def _measured(times, net, apart, peak):
         share=gflops / peak if peak else None,
         compilation=times.compilation,
         memory=times.memory,
+        temporaries=times.temporaries,
     )
 
 
@@ -104,10 +120,15 @@ def _beside_ours(standings):
     ours = standings.get(OURS)
     if ours is None or ours.state != MEASURED:
         return standings
-    return {
-        name: s._replace(ratio=s.microseconds.median / ours.microseconds.median) if s.state == MEASURED else s
-        for name, s in standings.items()
-    }
+    return {name: _ratios(s, ours) if s.state == MEASURED else s for name, s in standings.items()}
+
+
+def _ratios(standing, ours):
+    told = standing.temporaries is not None and ours.temporaries
+    return standing._replace(
+        ratio=standing.microseconds.median / ours.microseconds.median,
+        memory_ratio=standing.temporaries / ours.temporaries if told else None,
+    )
 
 
 def _row(name, standing, net):
@@ -122,5 +143,7 @@ def _row(name, standing, net):
         "" if s.share is None else f"{100 * s.share:.1f}%",
         f"{s.compilation:.2f}",
         f"{s.memory / 2**20:.0f}",
+        "" if s.temporaries is None else f"{s.temporaries / 2**20:.3g}",
+        "" if s.memory_ratio is None else f"{s.memory_ratio:.2f}",
         s.version,
     )

@@ -4,7 +4,8 @@
 
 CONTESTANT is MODULE:FUNCTION, where the function makes of a problem what runs a pass; NET is a `Net` in JSON. The first
 line, unasked, tells the first pass's seconds, compilation and all, and its losses; `go N` runs N passes and tells their
-seconds; `end`, or the end of the input, tells the peak of the memory in bytes.
+seconds; `end`, or the end of the input, tells the peak of the memory in bytes, and what its compiled program takes
+besides its arguments and what it returns, where what runs a pass tells that (`program`).
 """
 
 import importlib
@@ -39,7 +40,9 @@ def main(contestant: str, net: str) -> None:
         if asked == "end":
             break
         tell({"seconds": _seconds(one_pass, int(number[0]))})
-    tell({"memory": _peak_memory()})
+    # The peak first: to be told of, the program is compiled once more.
+    memory = _peak_memory()
+    tell({"memory": memory, "temporaries": one_pass.temporaries() if hasattr(one_pass, "temporaries") else None})
 
 
 def _seconds(one_pass: Callable[[], Any], passes: int) -> float:
