@@ -94,6 +94,12 @@ def test_all_contestants_learn_the_same_and_are_told_of(tmp_path, monkeypatch, c
     # What XLA compiles shows; NumPy's memory is without JAX's.
     assert told["jaxnet"]["compilation"] > 0.05
     assert told["numpy"]["memory"] < 0.5 * told["jaxnet"]["memory"]
+    # What a compiled program takes, the compiler tells.
+    assert told["jaxnet"]["temporaries"] > 0
+    assert told["jaxnet"]["memory_ratio"] == 1
+    ours, theirs = (told[name]["temporaries"] for name in ("jaxnet", "jax.grad, scanned"))
+    assert told["jax.grad, scanned"]["memory_ratio"] == theirs / ours
+    assert told["numpy"]["temporaries"] is told["scikit-learn"]["memory_ratio"] is None
     assert (out / "training.png").read_bytes()[:4] == b"\x89PNG"
     assert "<svg" in (out / "training.svg").read_text()
     printed = capsys.readouterr().out
@@ -154,7 +160,7 @@ def test_a_worker_ends_with_its_with_statement_and_when_nobody_asks_any_more():
         json.dumps(net._asdict()),
     ]
     done = subprocess.run(command, env=process.environment(), input="", capture_output=True, text=True, check=True)
-    assert set(json.loads(done.stdout.splitlines()[-1])) == {"memory"}
+    assert set(json.loads(done.stdout.splitlines()[-1])) == {"memory", "temporaries"}
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="workers are found in /proc")
@@ -212,7 +218,8 @@ def test_a_curve_that_is_not_finite_or_of_another_length_is_never_the_same(losse
         ("scale --kfac-jax python", "--kfac-jax: an option of kfac only; scale has none"),
         (
             "training --nets",
-            "--nets: expected at least one of 3-4-1, 30-16-2, 64-64-10, 784-512-512-10, 784-1024-1024-1024-10",
+            "--nets: expected at least one of 3-4-1, 30-16-2, 64-64-10, 784-512-512-10, 784-1024-1024-1024-10, cnn, "
+            "resnet, nanogpt, gru",
         ),
     ],
 )

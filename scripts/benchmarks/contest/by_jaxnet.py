@@ -13,10 +13,10 @@ from benchmarks.contest.program import Program
 def prepare(problem: Problem) -> Program:
     """The network's layer with the parameters that were drawn."""
     net = problem.net
-    network, optimizer = networks.of(net).by_jaxnet(net), optimizers.of(net)
+    (network, arrays), optimizer = networks.of(net).by_jaxnet(problem), optimizers.of(net, _decay)
     parts = network, _loss(problem), optimizer
     steps = _on_one_batch(parts, net.steps) if net.batches == 1 else jn.make_steps(*parts)
-    state = jn.TrainState.create(_params(network, problem.params), optimizer)
+    state = jn.TrainState.create(_params(network, arrays), optimizer)
     x, y = jnp.asarray(problem.x), jnp.asarray(problem.y)
 
     def one_pass():
@@ -44,9 +44,17 @@ def _loss(problem):
     return getattr(jn.losses, problem.net.loss)
 
 
-def _params(network, params):
-    """Those that were drawn, in the layer's structure."""
+def _params(network, arrays):
+    """The arrays in the layer's structure."""
     shapes, structure = jax.tree.flatten(jax.eval_shape(network.init, jax.random.key(0)))
-    drawn = [jnp.asarray(array) for array in jax.tree.leaves(params)]
-    assert [a.shape for a in drawn] == [a.shape for a in shapes]
-    return structure.unflatten(drawn)
+    assert [array.shape for array in arrays] == [leaf.shape for leaf in shapes]
+    return structure.unflatten(map(jnp.asarray, arrays))
+
+
+def _decay(params):
+    """What decays: all but the norms', which may be stacked, so that their number of axes does not tell."""
+    return jax.tree.map(lambda part: jax.tree.map(lambda _: not _is_norm(part), part), params, is_leaf=_is_norm)
+
+
+def _is_norm(part):
+    return isinstance(part, (jn.LayerNorm, jn.GroupNorm))

@@ -35,7 +35,7 @@ def deviation(losses: np.ndarray, problem: Problem) -> float:
 
 
 def reference(problem: Problem, steps: int) -> np.ndarray:
-    """The first steps' losses in float64: by hand in NumPy; where a network is not dense, by JAX of the plain program."""
+    """The first steps' losses in float64: by hand in NumPy; of a network that is not dense, by JAX."""
     return plain.losses(problem, steps) if problem.net.kind == "dense" else _by_jax(problem.net, steps)
 
 

@@ -3,8 +3,8 @@
 A file has these functions; those of a package import it, and nothing else does.
 
     draw(net, rng)          parameters, x and y, with NumPy
-    products(net)           operations of each product of matrices, and convolution, of the forward pass, the first first
-    by_jaxnet(net)          the `Layer`, whose parameters are those drawn, in their order
+    products(net)           operations of each product of matrices and convolution of the forward pass, in order
+    by_jaxnet(problem)      (layer, arrays): the `Layer`, and its parameters in the order of its own
     by_jax(problem)         (apply, params): the plain program of JAX's own functions, `apply(params, x) -> z`
     by_haiku(problem)       the function that `hk.transform` takes
     by_flax(problem)        an `nnx.Module`

@@ -28,12 +28,13 @@ def products(net: Any) -> list[int]:
     return [2 * net.batch * n for n in (*convolutions, (side // 4) ** 2 * second * hidden, hidden * outputs)]
 
 
-def by_jaxnet(net: Any) -> Any:
+def by_jaxnet(problem: Any) -> Any:
     """`jn.cnn`."""
     import jaxnet as jn
 
-    side, channels, first, second, hidden, outputs = net.sizes
-    return jn.cnn((side, side, channels), outputs, channels=(first, second), hidden=(hidden,))
+    side, channels, first, second, hidden, outputs = problem.net.sizes
+    network = jn.cnn((side, side, channels), outputs, channels=(first, second), hidden=(hidden,))
+    return network, drawn.arrays(problem.params)
 
 
 def by_jax(problem: Any) -> Any:

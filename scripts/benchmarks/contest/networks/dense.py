@@ -23,11 +23,12 @@ def products(net: Any) -> list[int]:
     return [2 * net.batch * i * o for i, o in pairwise(net.sizes)]
 
 
-def by_jaxnet(net: Any) -> Any:
+def by_jaxnet(problem: Any) -> Any:
     """`jn.mlp`."""
     import jaxnet as jn
 
-    return jn.mlp(net.sizes, getattr(jn.activations, net.activation))
+    net = problem.net
+    return jn.mlp(net.sizes, getattr(jn.activations, net.activation)), drawn.arrays(problem.params)
 
 
 def by_jax(problem: Any) -> Any:
@@ -106,7 +107,7 @@ def by_equinox(problem: Any) -> Any:
                 x = layer(x)
             return x
 
-    return filled(Perceptron(), jax.tree.leaves(problem.params)), problem.x
+    return filled(Perceptron(), drawn.arrays(problem.params)), problem.x
 
 
 def by_torch(problem: Any) -> Any:
@@ -117,4 +118,4 @@ def by_torch(problem: Any) -> Any:
 
     activation = {"tanh": nn.Tanh, "relu": nn.ReLU}[problem.net.activation]
     layers = [layer for i, o in pairwise(problem.net.sizes) for layer in (nn.Linear(i, o), activation())]
-    return filled(nn.Sequential(*layers[:-1]), [array for layer in problem.params for array in layer]), problem.x
+    return filled(nn.Sequential(*layers[:-1]), drawn.arrays(problem.params)), problem.x

@@ -1,7 +1,7 @@
 """What networks of several kinds are drawn with, in NumPy."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,3 +54,13 @@ def channels_first(x: np.ndarray) -> np.ndarray:
 def kernel_channels_first(W: np.ndarray) -> np.ndarray:
     """A convolution's weights (o, height, width, i) as (o, i, height, width)."""
     return np.ascontiguousarray(np.moveaxis(W, -1, 1))
+
+
+def arrays(layers: Iterable[Sequence[np.ndarray]]) -> list[np.ndarray]:
+    """All of them, layer by layer."""
+    return [array for layer in layers for array in layer]
+
+
+def stacked(blocks: Sequence[Sequence[Sequence[np.ndarray]]]) -> list[np.ndarray]:
+    """The arrays of blocks that are alike, each of all blocks."""
+    return [np.stack(alike) for alike in zip(*map(arrays, blocks), strict=True)]

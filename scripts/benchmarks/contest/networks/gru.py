@@ -1,7 +1,9 @@
 """A layer of gated recurrent units and a head at each position, without biases in the units.
 
-Sizes: features, units, outputs, positions. With biases the packages' units differ: PyTorch trains two for each gate, and
-Flax has none in the product that a gate multiplies. Haiku's `GRU` is another network, with the gate before the product.
+Sizes: features, units, outputs, positions.
+
+With biases the packages' units differ: PyTorch trains two for each gate, and Flax has none in the product that a gate
+multiplies. Haiku's `GRU` is another network, with the gate before the product, so it has a core of its own here.
 """
 
 from typing import Any
@@ -28,12 +30,12 @@ def products(net: Any) -> list[int]:
     return [2 * net.batch * length * n for n in (features * 3 * units, units * 3 * units, units * outputs)]
 
 
-def by_jaxnet(net: Any) -> Any:
+def by_jaxnet(problem: Any) -> Any:
     """`jn.gru` and `jn.dense`."""
     import jaxnet as jn
 
-    features, units, outputs, _ = net.sizes
-    return jn.chain(jn.gru(features, units, bias=False), jn.dense(units, outputs))
+    features, units, outputs, _ = problem.net.sizes
+    return jn.chain(jn.gru(features, units, bias=False), jn.dense(units, outputs)), drawn.arrays(problem.params)
 
 
 def by_jax(problem: Any) -> Any:
@@ -58,7 +60,7 @@ def by_jax(problem: Any) -> Any:
 
 
 def by_haiku(problem: Any) -> Any:
-    """`hk.dynamic_unroll` of a core of one's own."""
+    """`hk.dynamic_unroll` of a core."""
     import haiku as hk
     import jax
     import jax.numpy as jnp
@@ -139,7 +141,7 @@ def by_equinox(problem: Any) -> Any:
             _, states = lax.scan(step, jnp.zeros(units), x)
             return jax.vmap(self.head)(states)
 
-    return filled(Recurrent(), jax.tree.leaves(problem.params)), problem.x
+    return filled(Recurrent(), drawn.arrays(problem.params)), problem.x
 
 
 def by_torch(problem: Any) -> Any:
@@ -159,4 +161,4 @@ def by_torch(problem: Any) -> Any:
         def forward(self, x):
             return self.head(self.gru(x)[0])
 
-    return filled(Recurrent(), [array for layer in problem.params for array in layer]), problem.x
+    return filled(Recurrent(), drawn.arrays(problem.params)), problem.x

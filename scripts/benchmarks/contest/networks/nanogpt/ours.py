@@ -8,6 +8,8 @@ import numpy as np
 from benchmarks.contest.networks import drawn
 
 OF_TABLES = 0.02
+# Of a block: norm, queries, keys, values, out, norm, up, down.
+LAYERS = 8
 # How often an id is the one that follows the one before it, rather than any.
 RULED = 0.75
 
@@ -36,20 +38,21 @@ def draw(net: Any, rng: Any) -> Any:
 
 
 def products(net: Any) -> list[int]:
-    """2 m t i o for each, and 2 m t t d for the scores and for what is taken of the values; none in the first lookup."""
+    """2 m t i o for each, and 2 m t t d for the scores and for what is taken of the values; none of the ids."""
     ids, width, _, blocks, length = net.sizes
     block = [3 * width**2, length * width, length * width, width**2, 4 * width**2, 4 * width**2]
     return [0, *(2 * net.batch * length * n for n in (*block * blocks, ids * width))]
 
 
-def by_jaxnet(net: Any) -> Any:
-    """`jn.transformer`, its blocks as a chain."""
+def by_jaxnet(problem: Any) -> Any:
+    """`jn.transformer`, whose blocks are one scan, with their parameters stacked."""
     import jaxnet as jn
 
-    ids, width, heads, blocks, length = net.sizes
-    return jn.transformer(
-        ids, width=width, heads=heads, depth=blocks, length=length, tied=True, activation=jn.gelu, repeat=False
-    )
+    ids, width, heads, depth, length = problem.net.sizes
+    network = jn.transformer(ids, width=width, heads=heads, depth=depth, length=length, tied=True, activation=jn.gelu)
+    *tables, layers, last = *problem.params[:2], problem.params[2:-1], problem.params[-1]
+    blocks = [layers[k : k + LAYERS] for k in range(0, len(layers), LAYERS)]
+    return network, [*drawn.arrays(tables), *drawn.stacked(blocks), *last]
 
 
 def by_jax(problem: Any) -> Any:
@@ -57,7 +60,7 @@ def by_jax(problem: Any) -> Any:
     import jax
     import jax.numpy as jnp
 
-    _, width, heads, _, length = problem.net.sizes
+    heads = problem.net.sizes[2]
 
     def normed(x, gain, bias):
         return jax.nn.standardize(x, epsilon=1e-5) * gain + bias
@@ -83,5 +86,5 @@ def by_jax(problem: Any) -> Any:
 def blocks_of(problem: Any) -> list[Any]:
     """Of each block the norm's parameters, W of q, of k, of v and out, the other norm's, W up and down."""
     layers = problem.params[2:-1]
-    blocks = [layers[k : k + 8] for k in range(0, len(layers), 8)]
+    blocks = [layers[k : k + LAYERS] for k in range(0, len(layers), LAYERS)]
     return [[layer if len(layer) > 1 else layer[0] for layer in block] for block in blocks]

@@ -1,6 +1,6 @@
 """What is drawn for the residual network, what it costs, and how jaxnet and plain JAX build it."""
 
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -38,17 +38,21 @@ def products(net: Any) -> list[int]:
     return [2 * net.batch * n for n in (*counts, widths[-1] * outputs)]
 
 
-def by_jaxnet(net: Any) -> Any:
-    """`jn.resnet`, its blocks as a chain."""
+def by_jaxnet(problem: Any) -> Any:
+    """`jn.resnet`, whose blocks of a stage are one scan, with their parameters stacked."""
     import jaxnet as jn
 
-    side, channels, *widths, outputs = net.sizes
-    shape = side, side, channels
-    return jn.resnet(shape, outputs, channels=widths, depth=DEPTH, groups=GROUPS, repeat=False)
+    side, channels, *widths, outputs = problem.net.sizes
+    network = jn.resnet((side, side, channels), outputs, channels=widths, depth=DEPTH, groups=GROUPS)
+    layers, arrays = iter(problem.params), []
+    for stage in range(len(widths)):
+        arrays += drawn.arrays(islice(layers, 2 if stage else 1))
+        arrays += drawn.stacked([list(islice(layers, 4)) for _ in range(DEPTH)])
+    return network, [*arrays, *drawn.arrays(layers)]
 
 
 def by_jax(problem: Any) -> Any:
-    """`lax.conv_general_dilated`, `jax.nn.standardize` over the positions and channels of a group, and `jax.nn.relu`."""
+    """`lax.conv_general_dilated`, `jax.nn.standardize` over a group's positions and channels, `jax.nn.relu`."""
     import jax
     from jax import lax
 

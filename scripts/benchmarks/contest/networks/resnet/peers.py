@@ -140,7 +140,9 @@ def by_torch(problem: Any) -> Any:
         def forward(self, x):
             return self.head(self.layers(x).mean((2, 3)))
 
-    mirrored = [kernel_channels_first(W[:, ::-1, ::-1]) if W.ndim == 4 else W for layer in problem.params for W in layer]
+    mirrored = [
+        kernel_channels_first(W[:, ::-1, ::-1]) if W.ndim == 4 else W for layer in problem.params for W in layer
+    ]
     return filled(ResNet(), mirrored), channels_first(problem.x[:, :, ::-1, ::-1])
 
 
