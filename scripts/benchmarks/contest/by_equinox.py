@@ -40,4 +40,4 @@ def filled(model: Any, arrays: Sequence[np.ndarray]) -> Any:
     parts, rest = eqx.partition(model, eqx.is_array)
     places, structure = jax.tree.flatten(parts)
     given = [jnp.asarray(array).reshape(place.shape) for place, array in zip(places, arrays, strict=True)]
-    return eqx.combine(structure.unflatten(given), rest)
+    return eqx.combine(jax.tree.unflatten(structure, given), rest)

@@ -48,7 +48,7 @@ def _params(network, arrays):
     """The arrays in the layer's structure."""
     shapes, structure = jax.tree.flatten(jax.eval_shape(network.init, jax.random.key(0)))
     assert [array.shape for array in arrays] == [leaf.shape for leaf in shapes]
-    return structure.unflatten(map(jnp.asarray, arrays))
+    return jax.tree.unflatten(structure, map(jnp.asarray, arrays))
 
 
 def _decay(params):

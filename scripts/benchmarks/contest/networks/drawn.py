@@ -37,13 +37,13 @@ def inputs(rng: Any, shape: Sequence[int]) -> np.ndarray:
 
     With a deviation of 1 the largest network's loss would double in the first steps, and its rounding errors with it.
     """
-    return rng.standard_normal(shape, np.float32) / 2  # type: ignore[no-any-return]
+    return rng.standard_normal(shape, np.float32) / 2
 
 
 def labels(rng: Any, x: np.ndarray, outputs: int) -> np.ndarray:
     """Classes (...,) of x (..., i): the largest score of a linear map."""
     scores = x @ rng.standard_normal((x.shape[-1], outputs), np.float32)
-    return scores.argmax(axis=-1).astype(np.int32)  # type: ignore[no-any-return]
+    return scores.argmax(axis=-1).astype(np.int32)
 
 
 def channels_first(x: np.ndarray) -> np.ndarray:

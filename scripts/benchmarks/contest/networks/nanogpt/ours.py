@@ -50,9 +50,9 @@ def by_jaxnet(problem: Any) -> Any:
 
     ids, width, heads, depth, length = problem.net.sizes
     network = jn.transformer(ids, width=width, heads=heads, depth=depth, length=length, tied=True, activation=jn.gelu)
-    *tables, layers, last = *problem.params[:2], problem.params[2:-1], problem.params[-1]
+    (W,), (E,), *layers, last = problem.params
     blocks = [layers[k : k + LAYERS] for k in range(0, len(layers), LAYERS)]
-    return network, [*drawn.arrays(tables), *drawn.stacked(blocks), *last]
+    return network, [W, E, *drawn.stacked(blocks), *last]
 
 
 def by_jax(problem: Any) -> Any:

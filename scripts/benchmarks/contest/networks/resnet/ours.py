@@ -67,7 +67,8 @@ def by_jax(problem: Any) -> Any:
         layers = iter(params)
         for stage in range(len(problem.net.sizes) - 3):
             x = activated(x, *next(layers)) if stage else x
-            x = conv(x, *next(layers), 2 if stage else 1)
+            (W,) = next(layers)
+            x = conv(x, W, 2 if stage else 1)
             for _ in range(DEPTH):
                 a = conv(activated(x, *next(layers)), *next(layers))
                 x = x + conv(activated(a, *next(layers)), *next(layers))
