@@ -27,7 +27,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_page_content(html: str, page: Any, **_: Any) -> str:
-    """LaTeX becomes MathML. mkdocs is told of lines of code, so that it asks for each link to one whether it is there."""
+    """LaTeX becomes MathML. mkdocs is told of lines of code, and asks of each link to one whether it is there."""
     page.present_anchor_ids |= sources.lines_in(html)
     return mathematics.typeset(html)
 

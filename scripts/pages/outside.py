@@ -1,10 +1,10 @@
-"""What a built page would fetch from elsewhere when it is read: nothing, so that it reads the same without a network."""
+"""What a built page would fetch from elsewhere when it is read: nothing, so that no network is needed."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-# Tags that a browser fetches something for; <a> it follows only when told to, and the address of a page fetches nothing.
+# Tags that a browser fetches something for; an <a> it follows only when told to.
 FETCHING = re.compile(
     r"<(?:script|img|iframe|source|video|audio|embed|object|link(?![^>]*rel=[\"']?canonical))\b[^>]*?"
     r"(?:src|href|data)=[\"']?((?:https?:)?//[^\s\"'>]+)"

@@ -24,7 +24,10 @@ PAGES = {
 SHOWN = ("CHANGELOG.md", "CONTRIBUTING.md")
 FENCE = re.compile(r"(^(`{3,})[^\n]*\n.*?^\2[^\n]*$)", re.MULTILINE | re.DOTALL)
 # A link, with its target; or code that names a file, and in it a function.
-LINK_OR_POINTER = re.compile(r"(?P<text>\[[^\]\n]*\]\()(?P<target>[^)#\s]+)|`(?P<file>[\w./-]+\.py)(?:::(?P<name>\w+))?`")
+LINK_OR_POINTER = re.compile(
+    r"(?P<text>\[[^\]\n]*\]\()(?P<target>[^)#\s]+)"
+    r"|`(?P<file>[\w./-]+\.py)(?:::(?P<name>\w+))?`"
+)
 
 
 def source(place: str) -> str:
