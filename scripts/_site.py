@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pages import mathematics, outside, sources
+from pages import equations, mathematics, outside, sources
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -21,9 +21,11 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links to files of the repository lead to their pages."""
+    """Links to files of the repository lead to their pages, and equations are no markup."""
     place = page.file.src_uri
-    return markdown if place.startswith("source/") else sources.on_site(markdown, sources.source(place))
+    if place.startswith("source/"):
+        return markdown
+    return equations.in_page(sources.on_site(markdown, sources.source(place)))
 
 
 def on_page_content(html: str, page: Any, **_: Any) -> str:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import griffe
-from pages.docstrings import as_markdown
+from pages.equations import in_docstring
 
 
 class Docstrings(griffe.Extension):
@@ -12,4 +12,4 @@ class Docstrings(griffe.Extension):
     def on_instance(self, *, obj: Any, **_: Any) -> None:
         """Called by griffe with a module, class, function or attribute that it has read."""
         if obj.docstring is not None:
-            obj.docstring.value = as_markdown(obj.docstring.value)
+            obj.docstring.value = in_docstring(obj.docstring.value)

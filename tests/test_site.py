@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from pages import docstrings, mathematics, outside, sources
+from pages import equations, mathematics, outside, sources
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -153,9 +153,15 @@ def test_a_site_that_fetches_something_is_refused_by_its_page(tmp_path):
 def test_equations_of_a_docstring_are_no_markup():
     text = "<g_i, d> for `x < 0`: a * b * c.\n\n    code(*x) < 1\n\nArgs:\n  x: (m, *t)."
     expected = "&lt;g_i, d> for `x < 0`: a \\* b \\* c.\n\n    code(*x) < 1\n\nArgs:\n  x: (m, \\*t)."
-    assert docstrings.as_markdown(text) == expected
+    assert equations.in_docstring(text) == expected
 
 
 def test_an_example_of_a_docstring_stays_as_it_is():
     text = "One * line.\n\nExample:\n  >>> 2 * 3 < 7\n  True\n"
-    assert docstrings.as_markdown(text) == "One \\* line.\n\nExamples:\n  >>> 2 * 3 < 7\n  True\n"
+    assert equations.in_docstring(text) == "One \\* line.\n\nExamples:\n  >>> 2 * 3 < 7\n  True\n"
+
+
+def test_inner_products_of_a_page_are_no_tags():
+    text = "Of <dy_t, v_s> and <g, d> `<a, b>` <https://a.org> <b>:\n\n    <g_i, d>\n\n```\n<g_i, d>\n```\n<g_i, d>"
+    expected = text.replace("Of <dy_t", "Of &lt;dy_t").replace("<g, d> `", "&lt;g, d> `")
+    assert equations.in_page(text) == expected.removesuffix("<g_i, d>") + "&lt;g_i, d>"
