@@ -1,4 +1,15 @@
-"""jaxnet: feed-forward networks whose backward pass is derived by hand, and open to be read."""
+"""jaxnet: feed-forward networks whose backward pass is derived by hand, and open to be read.
+
+Example:
+  What all examples begin with.
+
+  >>> import jax
+  >>> import jax.numpy as jnp
+  >>> import optax
+  >>> import jaxnet as jn
+  >>> key = jax.random.key(0)
+  >>> jnp.set_printoptions(precision=2, suppress=True)
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

@@ -22,6 +22,11 @@ class Bend(NamedTuple):
     Attributes:
       S: columns (v, m, *f), in the structure of x.
       w: their weights (v, m), of either sign.
+
+    Example:
+      >>> bend = jn.Bend(S=jnp.ones((1, 5, 3)), w=-jnp.ones((1, 5)))  # of each example the matrix -1 1^T
+      >>> jn.log_softmax.second((), jnp.zeros((5, 3)), jnp.ones((5, 3))).S.shape
+      (4, 5, 3)
     """
 
     S: PyTree[Array]

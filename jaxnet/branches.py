@@ -46,6 +46,12 @@ def branches(*layers: Layer) -> Layer:
 
     Raises:
       ValueError: when there is no layer, or something is none.
+
+    Example:
+      >>> layer = jn.branches(jn.dense(3, 4), jn.dense(3, 2))
+      >>> wide, narrow = layer(layer.init(key), jnp.ones((5, 3)))
+      >>> wide.shape, narrow.shape
+      ((5, 4), (5, 2))
     """
     check_layers("branches", layers)
     functions = partial(branches_init, layers), partial(branches_forward, layers), partial(branches_backward, layers)

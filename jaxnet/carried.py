@@ -38,6 +38,12 @@ def carried(layer: Layer) -> Layer:
 
     Raises:
       ValueError: when f is no layer; when traced, if the input is no tuple.
+
+    Example:
+      >>> layer = jn.carried(jn.dense(3, 4))
+      >>> y, lengths = layer(layer.init(key), (jnp.ones((2, 5, 3)), jnp.array([5, 2])))
+      >>> y.shape, lengths
+      ((2, 5, 4), Array([5, 2], dtype=int32))
     """
     instance_of(Layer, "carried", "layer to be a Layer", layer, "jaxnet.dense(4, 4)")
     functions = layer.init, partial(carried_forward, layer), partial(carried_backward, layer)
@@ -80,6 +86,12 @@ def carried_residual(inner: Layer) -> Layer:
 
     Raises:
       ValueError: when f is no layer; when traced, if the input is no tuple, or f gives something else.
+
+    Example:
+      >>> layer = jn.carried_residual(jn.multi_head_attention(8, 2, lengths=True))
+      >>> y, lengths = layer(layer.init(key), (jnp.ones((2, 5, 8)), jnp.array([5, 2])))
+      >>> y.shape, lengths
+      ((2, 5, 8), Array([5, 2], dtype=int32))
     """
     instance_of(Layer, "carried_residual", "inner to be a Layer", inner, "jaxnet.pick(0)")
     functions = inner.init, partial(carried_residual_forward, inner), partial(carried_residual_backward, inner)

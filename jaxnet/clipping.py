@@ -55,6 +55,12 @@ def clipped_mean(
 
     Source: Abadi et al., Deep learning with differential privacy, 2016, algorithm 1; in factored form Lee and Kifer,
     Scaling up differentially private deep learning with fast per-example gradient clipping, 2020.
+
+    Example:
+      >>> grads = jn.per_example.clipped_mean(dparams, 1.0)
+      >>> length = jnp.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(grads)))
+      >>> bool(length <= 1)
+      True
     """
     check_max_norm("per_example.clipped_mean", max_norm)
     check_mask("per_example.clipped_mean", mask)
@@ -94,6 +100,12 @@ def clipped(
     Raises:
       ValueError: when C, B or the mask is out of its range; when called, if there is no example and no B, or if the
         weights are not one for each example.
+
+    Example:
+      >>> step = jn.value_and_grad(net, loss, read=jn.per_example.clipped(1.0))
+      >>> J, grads = step(params, x, y)
+      >>> bool(jnp.allclose(grads[0].W, jn.per_example.clipped_mean(dparams, 1.0)[0].W))
+      True
     """
     check_max_norm("per_example.clipped", max_norm)
     if batch_size is not None and not (hasattr(batch_size, "__float__") and batch_size >= 1):

@@ -49,6 +49,12 @@ def chain(*layers: Layer) -> Layer:
 
     Raises:
       ValueError: when something is no layer.
+
+    Example:
+      >>> net = jn.chain(jn.dense(3, 4), jn.tanh, jn.dense(4, 1))
+      >>> params = net.init(key)
+      >>> params[0].W.shape, net(params, jnp.ones((5, 3))).shape
+      ((4, 3), (5, 1))
     """
     for position, layer in enumerate(layers):
         instance_of(Layer, "chain", f"a Layer at position {position}", layer, "jaxnet.tanh")
@@ -68,6 +74,14 @@ def signals(net: Layer, params: Any, cache: Any, dy: PyTree[Array]) -> tuple[PyT
       lesson's network `chain(dense(3, 4), tanh, dense(4, 1), sigmoid)` and the lesson's loss: (dX, dZ1, dA1, dZ2, dA2).
 
     Source: the lesson (docs/lesson.md), S9.
+
+    Example:
+      >>> net, loss = jn.chain(jn.dense(3, 4), jn.tanh, jn.dense(4, 1)), jn.losses.half_squared_error
+      >>> params, x = net.init(key), jnp.ones((5, 3))
+      >>> z, cache = net.forward(params, x)
+      >>> edges = jn.signals(net, params, cache, loss.backward(z, jnp.zeros((5, 1))))
+      >>> [edge.shape for edge in edges]
+      [(5, 3), (5, 4), (5, 4), (5, 1)]
     """
     if net.made is not None and net.made.func is chain:
         _, edges = _walk_back(net.made.args, params, cache, dy)
@@ -104,6 +118,11 @@ def residual(inner: Layer) -> Layer:
       ValueError: when f is no layer; when traced, if it changes the shape.
 
     Source: He et al., Deep Residual Learning for Image Recognition, 2015, equation 1.
+
+    Example:
+      >>> layer = jn.residual(jn.chain(jn.dense(3, 3), jn.relu))
+      >>> layer(layer.init(key), jnp.ones((5, 3))).shape
+      (5, 3)
     """
     instance_of(Layer, "residual", "inner to be a Layer", inner, "jaxnet.dense(4, 4)")
     functions = inner.init, partial(residual_forward, inner), partial(residual_backward, inner)

@@ -42,6 +42,17 @@ def decoder(net: Layer, length: SupportsIndex) -> Decoder:
     Raises:
       ValueError: when length is no positive integer; when a layer sees other positions and does not say how it goes
         on, or is bound to a key; when traced, if such a layer is used at several places, or has lengths beside x.
+
+    Example:
+      >>> from jaxnet.decoding import decoder
+      >>> net = jn.gru(3, 4)
+      >>> params, x = net.init(key), jax.random.normal(key, (2, 6, 3))
+      >>> goes_on = decoder(net, 6)
+      >>> state = goes_on.start(params, x)
+      >>> first, state = goes_on.step(params, state, x[:, :4])
+      >>> then, state = goes_on.step(params, state, x[:, 4:])
+      >>> bool(jnp.allclose(jnp.concatenate([first, then], 1), net(params, x), atol=1e-6))
+      True
     """
     instance_of(Layer, "decoder", "net to be a Layer", net, "jaxnet.transformer(...)")
     length = positive_integer("decoder", "length", length)

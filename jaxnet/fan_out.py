@@ -38,6 +38,11 @@ def fan_out(*layers: Layer) -> Layer:
 
     Raises:
       ValueError: when there is no layer, or something is none; when traced, if outputs differ in shape.
+
+    Example:
+      >>> layer = jn.fan_out(jn.identity, jn.dense(3, 3))  # what residual(dense(3, 3)) is
+      >>> layer(layer.init(key), jnp.ones((5, 3))).shape
+      (5, 3)
     """
     check_layers("fan_out", layers)
     functions = partial(branches_init, layers), partial(fan_out_forward, layers), partial(fan_out_backward, layers)

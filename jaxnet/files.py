@@ -26,6 +26,15 @@ def load(path: str | os.PathLike[str]) -> "Loaded":
 
     Raises:
       jaxnet.experiment.console.errors.BadInput: when there is no whole model; one line that says what to do.
+
+    Example:
+      >>> from jaxnet.experiment.commands import train
+      >>> metrics = train.main(["--data", "iris", "--epochs", "1", "--out", "iris-run", "--checkpoint-every", "0"])
+      device ...
+      written    iris-run/
+      >>> model = jn.load("iris-run")
+      >>> model.classes
+      ('setosa', 'versicolor', 'virginica')
     """
     from jaxnet.experiment.storage import loaded
 
@@ -44,6 +53,10 @@ def save(path: str | os.PathLike[str], params: Any) -> None:
     Raises:
       ValueError: when a leaf is no array.
       OSError: when the file cannot be written; what was there before is as it was.
+
+    Example:
+      >>> params = jn.dense(3, 4).init(key)
+      >>> jn.save("params.npz", params)
     """
     from jaxnet.experiment.storage import arrays
 
@@ -60,6 +73,13 @@ def restore(path: str | os.PathLike[str], like: Any) -> Any:
 
     Raises:
       ValueError: when the file is none of `save`, or holds other arrays; it says which.
+
+    Example:
+      >>> layer = jn.dense(3, 4)
+      >>> jn.save("params.npz", layer.init(key))
+      >>> params = jn.restore("params.npz", like=jax.eval_shape(layer.init, key))
+      >>> bool((params.W == layer.init(key).W).all())
+      True
     """
     from jaxnet.experiment.storage import arrays
 

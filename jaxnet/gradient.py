@@ -77,6 +77,17 @@ def value_and_grad(
         or there is none and no `read`, or weights are given and a metric does not take them.
 
     Source: the lesson (docs/lesson.md), S8 and S9.
+
+    Example:
+      >>> net, loss = jn.mlp((3, 4, 1)), jn.losses.half_squared_error
+      >>> params, x, y = net.init(key), jnp.ones((5, 3)), jnp.zeros((5, 1))
+      >>> J, grads = jn.value_and_grad(net, loss)(params, x, y)
+      >>> by_autodiff = jax.grad(lambda params: loss(net(params, x), y).mean())(params)
+      >>> bool(jnp.allclose(grads[0].W, by_autodiff[0].W))
+      True
+      >>> (J, more), grads = jn.value_and_grad(net, loss, metrics={"norms": jn.per_example.norms})(params, x, y)
+      >>> more["norms"].shape
+      (5,)
     """
     instance_of(Layer, "value_and_grad", "net to be a Layer", net, "jaxnet.mlp((3, 4, 1))")
     instance_of(Loss, "value_and_grad", "loss to be a Loss", loss, "jaxnet.losses.half_squared_error")
@@ -124,6 +135,14 @@ def with_hand_derived_vjp(net: Layer) -> Callable[[Any, Array], Array]:
       batches, as `net.apply` does: pass a single example as `x[None]`, under `jax.vmap` too. Integers in x have no
       cotangent, as for `jax.grad`. Reverse mode only, like every custom_vjp: where forward mode is needed, use
       `net.apply`.
+
+    Example:
+      >>> net = jn.mlp((3, 4, 1))
+      >>> params, x = net.init(key), jnp.ones((5, 3))
+      >>> f = jn.with_hand_derived_vjp(net)
+      >>> grads = jax.grad(lambda params: (f(params, x) ** 2).sum())(params)
+      >>> jax.tree.map(jnp.shape, grads)
+      (Dense(W=(4, 3), b=(4,)), (), Dense(W=(1, 4), b=(1,)))
     """
     instance_of(Layer, "with_hand_derived_vjp", "net to be a Layer", net, "jaxnet.mlp((3, 4, 1))")
 

@@ -71,6 +71,12 @@ class Layer(_Fields):
       decoder: `(length) -> Decoder`, how the layer goes on position by position, where there is room for so many;
         "positionwise" for a layer that sees each position by itself, as one with a `kind` is taken to do where this is
         None. Leave it out of combinators, and where later positions count. See `decoding`.
+
+    Example:
+      >>> twice = jn.Layer(lambda key: (), lambda params, x: (2 * x, ()), lambda params, cache, dy: (params, 2 * dy))
+      >>> net = jn.chain(jn.dense(3, 4), twice)
+      >>> net(net.init(key), jnp.ones((5, 3))).shape
+      (5, 4)
     """
 
     __slots__ = ()
@@ -121,6 +127,11 @@ def at_leaves(change: Callable[[Layer], Layer], net: Layer) -> Layer:
     Returns:
       The network made again of the changed layers. What they draw is drawn as before: the change goes on to what
       `bind` makes of them.
+
+    Example:
+      >>> net = jn.residual(jn.chain(jn.dense(3, 3), jn.relu))
+      >>> jn.at_leaves(lambda layer: jn.tanh if layer.name == "relu" else layer, net)
+      residual(chain(dense(3, 3), tanh))
     """
     if net.made is not None:
         return net.made.func(*(at_leaves(change, part) for part in net.made.args), **net.made.keywords)
@@ -140,6 +151,12 @@ def bind(net: Layer, key: jax.Array) -> Layer:
 
     Returns:
       A network with the same parameters; the net itself, where it draws nothing. Bound again, it draws by the new key.
+
+    Example:
+      >>> net = jn.chain(jn.dense(3, 3), jn.dropout(0.5))
+      >>> params, x = net.init(key), jnp.ones((1, 3))
+      >>> bool((net(params, x) == jn.bind(net, key)(params, x)).all())
+      False
     """
     if net.keyed is not None:
         return net.keyed(key)._replace(keyed=net.keyed)

@@ -55,6 +55,14 @@ def multi_head_attention(
       ValueError: when a number is not a positive integer, heads do not divide d, or kv_heads heads.
 
     Source: Vaswani et al., Attention Is All You Need, 2017, section 3.2.2.
+
+    Example:
+      >>> layer = jn.multi_head_attention(8, 2, causal=True)
+      >>> layer
+      chain(branches(dense(8, 8), dense(8, 8), dense(8, 8)), attention(2, causal=True), dense(8, 8))
+      >>> params = layer.init(key)
+      >>> layer(params, jnp.ones((2, 5, 8))).shape
+      (2, 5, 8)
     """
     where = "multi_head_attention"
     d, heads = positive_integer(where, "d", d), positive_integer(where, "heads", heads)

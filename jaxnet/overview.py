@@ -29,6 +29,15 @@ def summary(net: Layer, params: Any, x: PyTree[Array | jax.ShapeDtypeStruct]) ->
       Lines of text: for each layer its place, parameters, output's shape, what it keeps for backward, and how many
       bytes that is; then the sums. In a repeated layer the output is that of one round, and all else that of all.
       Under `jax.jit` XLA may keep less, by computing some of it again.
+
+    Example:
+      >>> net = jn.mlp((3, 4, 1), jn.tanh)
+      >>> print(jn.summary(net, net.init(key), jnp.ones((200, 3))))
+      layer      parameters        count  output    keeps for backward   memory
+      [0] dense  W (4, 3), b (4,)     16  (200, 4)  (200, 3)            2.3 KiB
+      [1] tanh   -                     0  (200, 4)  (200, 4)            3.1 KiB
+      [2] dense  W (1, 4), b (1,)      5  (200, 1)  (200, 4) of [1]         0 B
+      total      84 B of float32      21                                5.5 KiB
     """
     calls = calls_of(net, params, x)
     rows = [("layer", "parameters", "count", "output", "keeps for backward", "memory")]

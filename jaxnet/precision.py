@@ -81,6 +81,13 @@ def mixed_precision(net: Layer, dtype: DTypeLike = jnp.bfloat16) -> Layer:
 
     Source: Micikevicius et al., Mixed precision training, 2018; Kalamkar et al., A study of bfloat16 for deep learning
     training, 2019.
+
+    Example:
+      >>> net = jn.mixed_precision(jn.dense(3, 4))
+      >>> params = net.init(key)
+      >>> z, cache = net.forward(params, jnp.ones((5, 3)))
+      >>> params.W.dtype, z.dtype, jax.tree.leaves(cache)[0].dtype
+      (dtype('float32'), dtype('float32'), dtype(bfloat16))
     """
     instance_of(Layer, "mixed_precision", "net to be a Layer", net, "jaxnet.mlp((3, 4, 1))")
     if not jnp.issubdtype(dtype, jnp.floating):

@@ -44,6 +44,14 @@ def recompute(layer: Layer) -> Layer:
       ValueError: when f is no layer.
 
     Source: Chen et al., Training deep nets with sublinear memory cost, 2016; `jax.checkpoint` does it for autodiff.
+
+    Example:
+      >>> block = jn.chain(jn.dense(3, 3), jn.tanh, jn.dense(3, 3), jn.tanh)
+      >>> params, x = block.init(key), jnp.ones((5, 3))
+      >>> for layer in (block, jn.recompute(block)):
+      ...     print(jax.tree.map(jnp.shape, layer.forward(params, x)[1]))  # what is kept for backward
+      ((5, 3), (5, 3), (5, 3), (5, 3))
+      ((Dense(W=(3, 3), b=(3,)), (), Dense(W=(3, 3), b=(3,)), ()), (5, 3))
     """
     instance_of(Layer, "recompute", "layer to be a Layer", layer, "jaxnet.dense(4, 4)")
     functions = layer.init, partial(recompute_forward, layer), partial(recompute_backward, layer)

@@ -117,6 +117,12 @@ def recurrent(cell: Layer, start: Layer, *, last: bool = False) -> Layer:
 
     Source: Werbos, Backpropagation through time, 1990; masks for all times: Gal and Ghahramani, A theoretically
     grounded application of dropout in recurrent neural networks, 2016.
+
+    Example:
+      >>> cell = jn.chain(jn.concatenate, jn.dense(3 + 4, 4), jn.tanh, jn.branches(jn.identity, jn.identity))
+      >>> layer = jn.recurrent(cell, jn.initial_state(4))
+      >>> layer(layer.init(key), jnp.ones((2, 5, 3))).shape
+      (2, 5, 4)
     """
     for what, layer in (("cell", cell), ("start", start)):
         instance_of(Layer, "recurrent", f"{what} to be a Layer", layer, "jaxnet.initial_state(4)")

@@ -85,6 +85,12 @@ def repeat(layer: Layer, n: SupportsIndex, *, key: jax.Array | None = None) -> L
     Raises:
       ValueError: when f is no layer or n not a positive integer; when traced, if f changes the shape, or the parameters
         are not n.
+
+    Example:
+      >>> net = jn.repeat(jn.residual(jn.chain(jn.dense(3, 3), jn.tanh)), 8)
+      >>> params = net.init(key)
+      >>> params[0].W.shape, net(params, jnp.ones((5, 3))).shape
+      ((8, 3, 3), (5, 3))
     """
     instance_of(Layer, "repeat", "layer to be a Layer", layer, "jaxnet.dense(4, 4)")
     n = positive_integer("repeat", "n", n)

@@ -63,6 +63,12 @@ def tied(first: Layer, body: Layer, last: Layer) -> Layer:
       ValueError: when something is no layer; when traced, by `last`, if it takes other parameters than `first`.
 
     Source: Press and Wolf, Using the output embedding to improve language models, 2017.
+
+    Example:
+      >>> net = jn.tied(jn.embedding(10, 4), jn.tanh, jn.unembedding(10, 4))
+      >>> params = net.init(key)
+      >>> params[0].W.shape, net(params, jnp.array([[3, 7]])).shape
+      ((10, 4), (1, 2, 10))
     """
     for what, layer in (("first", first), ("body", body), ("last", last)):
         instance_of(Layer, "tied", f"{what} to be a Layer", layer, "jaxnet.dense(4, 4)")
@@ -112,6 +118,12 @@ def shared(layer: Layer, n: SupportsIndex, *, key: jax.Array | None = None) -> L
       ValueError: when f is no layer or n not a positive integer.
 
     Source: Lan et al., ALBERT: a lite BERT for self-supervised learning of language representations, 2020.
+
+    Example:
+      >>> net = jn.shared(jn.chain(jn.dense(3, 3), jn.tanh), 4)
+      >>> params = net.init(key)
+      >>> params[0].W.shape, net(params, jnp.ones((5, 3))).shape
+      ((3, 3), (5, 3))
     """
     instance_of(Layer, "shared", "layer to be a Layer", layer, "jaxnet.dense(4, 4)")
     n = positive_integer("shared", "n", n)

@@ -1,6 +1,13 @@
 """What to send back instead of the gradient, and what to read of it: Fisher, Gauss-Newton, Hessian, Jacobian.
 
 m examples x, y; the loss is their mean. Diagonals have the structure of the parameters, Kronecker factors too.
+
+Example:
+  What the examples of its functions begin with, after `help(jaxnet)`.
+
+  >>> net, loss = jn.mlp((3, 4, 2), jn.tanh), jn.losses.softmax_cross_entropy_with_integer_labels
+  >>> params, x, y = net.init(key), jax.random.normal(key, (6, 3)), jnp.array([0, 0, 1, 0, 0, 0])
+  >>> J, grads = jn.value_and_grad(net, loss)(params, x, y)
 """
 
 from jaxnet.curvature.columns import empirical, exact, sampled, send_back

@@ -32,6 +32,11 @@ def exact(loss: Loss) -> Columns:
     """`(z, y) -> S`: the root of each example's loss Hessian, v = the number of outputs.
 
     Source: Schraudolph, Fast curvature matrix-vector products for second-order gradient descent, 2002.
+
+    Example:
+      >>> z = net(params, x)
+      >>> jn.curvature.exact(loss)(z, y).shape
+      (2, 6, 2)
     """
     return loss.root_hessian
 
@@ -50,6 +55,11 @@ def sampled(loss: Loss, key: jax.Array, samples: int = 1) -> Columns:
 
     Source: Martens and Grosse, Optimizing neural networks with Kronecker-factored approximate curvature, 2015,
     section 5.
+
+    Example:
+      >>> z = net(params, x)
+      >>> jn.curvature.sampled(loss, key, samples=5)(z, y).shape
+      (5, 6, 2)
     """
     if samples < 1:
         raise ValueError(f"curvature.sampled: expected at least 1 sample, got {samples}")
@@ -71,6 +81,11 @@ def empirical(loss: Loss) -> Columns:
     """`(z, y) -> S`: the gradient's own signal, v = 1.
 
     Source: Kunstner et al., Limitations of the empirical Fisher approximation, 2019: it is not the Fisher matrix.
+
+    Example:
+      >>> z = net(params, x)
+      >>> jn.curvature.empirical(loss)(z, y).shape
+      (1, 6, 2)
     """
     return lambda z, y: loss.backward(z, y)[None]
 
@@ -92,6 +107,11 @@ def send_back(
       read: from one column's dparams to what is wanted. `Factored`'s methods sum over the columns when they are given
         `AXIS`, the name of their axis: before a product that all columns share.
       out_axes: None for what is summed over the columns; otherwise where they are in the outcome.
+
+    Example:
+      >>> norms = jn.curvature.send_back(net, jn.curvature.exact(loss), params, x, y, jn.per_example.norms, out_axes=0)
+      >>> norms.shape  # of each column, those of each example
+      (2, 6)
     """
     z, cache = net.forward(params, x)
 

@@ -43,6 +43,12 @@ def conjugate_gradients(
 
     Source: Hestenes and Stiefel, Methods of conjugate gradients for solving linear systems, 1952; for networks
     Martens, Deep learning via Hessian-free optimization, 2010.
+
+    Example:
+      >>> G = lambda v: jn.curvature.ggn_vector_product(net, loss, params, x, y, v)
+      >>> step = jn.curvature.conjugate_gradients(G, grads, damping=0.1)
+      >>> bool(jnp.allclose(G(step)[0].W + 0.1 * step[0].W, grads[0].W, atol=1e-5))
+      True
     """
     most = positive_integer("curvature.conjugate_gradients", "steps", steps)
     least = tolerance**2 * inner(grads, grads)

@@ -31,6 +31,12 @@ def diagonal(
 
     Raises:
       ValueError: when there is no example, or the weights are not one for each.
+
+    Example:
+      >>> columns = jn.curvature.empirical(loss)
+      >>> diagonal = jn.curvature.diagonal(net, columns, params, x, y)
+      >>> bool(jnp.allclose(diagonal[0].W, jn.curvature.fisher_diagonal(net, loss, params, x, y)[0].W))
+      True
     """
     return _diagonal("curvature.diagonal", net, columns, params, x, y, weights)
 
@@ -52,6 +58,10 @@ def ggn_diagonal(
       The structure and shapes of the parameters, not negative.
 
     Source: DiagGGNExact in Dangel et al., BackPACK: Packing more into backprop, 2020.
+
+    Example:
+      >>> jax.tree.map(jnp.shape, jn.curvature.ggn_diagonal(net, loss, params, x, y)[0])
+      Dense(W=(4, 3), b=(4,))
     """
     return _diagonal("curvature.ggn_diagonal", net, exact(loss), params, x, y, weights)
 
@@ -83,6 +93,11 @@ def ggn_diagonal_sampled(
       The structure and shapes of the parameters, not negative.
 
     Source: DiagGGNMC in Dangel et al., BackPACK, 2020.
+
+    Example:
+      >>> diagonal = jn.curvature.ggn_diagonal_sampled(net, loss, params, x, y, key, samples=2)
+      >>> jax.tree.map(jnp.shape, diagonal[0])
+      Dense(W=(4, 3), b=(4,))
     """
     return _diagonal("curvature.ggn_diagonal_sampled", net, sampled(loss, key, samples), params, x, y, weights)
 
@@ -99,6 +114,10 @@ def fisher_diagonal(
 
     Returns:
       The structure and shapes of the parameters, not negative.
+
+    Example:
+      >>> jax.tree.map(jnp.shape, jn.curvature.fisher_diagonal(net, loss, params, x, y)[0])
+      Dense(W=(4, 3), b=(4,))
     """
     return _diagonal("curvature.fisher_diagonal", net, empirical(loss), params, x, y, weights)
 
@@ -115,6 +134,10 @@ def ggn_diagonal_per_example(net: Layer, loss: Loss, params: Any, x: PyTree[Arra
       in memory.
 
     Source: BatchDiagGGNExact in BackPACK.
+
+    Example:
+      >>> jax.tree.map(jnp.shape, jn.curvature.ggn_diagonal_per_example(net, loss, params, x, y)[0])
+      Dense(W=(6, 4, 3), b=(6, 4))
     """
     require_examples("curvature.ggn_diagonal_per_example", x)
     return send_back(
@@ -135,6 +158,14 @@ def ggn_blocks(
     Returns:
       The structure of the parameters; at a parameter of p numbers the matrix (p, p) among them, in row-major order.
       Cost in memory: v m p + v p^2 numbers.
+
+    Example:
+      >>> blocks = jn.curvature.ggn_blocks(net, loss, params, x, y)
+      >>> jax.tree.map(jnp.shape, blocks[0])
+      Dense(W=(12, 12), b=(4, 4))
+      >>> diagonal = jn.curvature.ggn_diagonal(net, loss, params, x, y)
+      >>> bool(jnp.allclose(jnp.diagonal(blocks[0].W), diagonal[0].W.ravel()))
+      True
     """
     read = partial(_block_of, weights)
     return _read("curvature.ggn_blocks", read, net, exact(loss), params, x, y, weights)

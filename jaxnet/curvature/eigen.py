@@ -21,6 +21,12 @@ class Eigen(NamedTuple):
       bases: (Q_B, Q_A) at a weight, (Q_B,) at a bias: eigenvectors as columns; those of a `Diagonal` are unit vectors,
         whose matrix is a `Diagonal` too.
       values: the second moments along them, of the parameter's shape.
+
+    Example:
+      >>> factors = jn.curvature.kflr(net, loss, params, x, y)
+      >>> block = jn.curvature.eigen(factors, params)[0].b
+      >>> jax.tree.map(jnp.shape, block)
+      Eigen(bases=((4, 4),), values=(4,))
     """
 
     bases: tuple[Any, ...]
@@ -57,6 +63,11 @@ def ekfac(
       pass of all columns.
 
     Source: George et al., Fast approximate natural gradient descent in a Kronecker-factored eigenbasis, 2018.
+
+    Example:
+      >>> bases = jn.curvature.ekfac(net, loss, params, x, y)
+      >>> jax.tree.map(jnp.shape, jn.curvature.solve(bases, grads, 0.1)[0])
+      Dense(W=(4, 3), b=(4,))
     """
     columns = exact(loss) if key is None else sampled(loss, key, samples)
     read_factors = of_form("curvature.ekfac", positions)

@@ -95,6 +95,11 @@ def hessian_diagonal(
 
     Source: DiagHessian in Dangel et al., BackPACK: Packing more into backprop, 2020; the recursion of whole matrices is
     Botev et al., Practical Gauss-Newton optimisation for deep learning, 2017, equation 8.
+
+    Example:
+      >>> diagonal = jn.curvature.hessian_diagonal(net, loss, params, x, y)
+      >>> jax.tree.map(jnp.shape, diagonal[0])
+      Dense(W=(4, 3), b=(4,))
     """
     name = "curvature.hessian_diagonal"
     x, y = rows_that_count(name, weights, x, y)
@@ -119,6 +124,12 @@ def hessian_diagonal_per_example(net: Layer, loss: Loss, params: Any, x: PyTree[
       ValueError: as `hessian_diagonal`.
 
     Source: BatchDiagHessian in BackPACK.
+
+    Example:
+      >>> each = jn.curvature.hessian_diagonal_per_example(net, loss, params, x, y)
+      >>> mean = jn.curvature.hessian_diagonal(net, loss, params, x, y)
+      >>> bool(jnp.allclose(each[0].W.mean(0), mean[0].W, atol=1e-6))
+      True
     """
     name, instead = "curvature.hessian_diagonal_per_example", "ggn_diagonal_per_example"
     return _read(name, instead, lambda leaf, w: leaf.squares(AXIS, w), net, loss, params, x, y)

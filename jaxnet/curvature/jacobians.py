@@ -25,6 +25,10 @@ def jacobian(net: Layer, params: Any, x: PyTree[Array]) -> PyTree[Array]:
     Returns:
       The structure of the parameters; a leaf is (m, *outputs, *shape of the parameter), as `jax.jacobian` of
       `net.apply` has it. Cost: a backward pass and a product for each output, and the memory of the outcome.
+
+    Example:
+      >>> jax.tree.map(jnp.shape, jn.curvature.jacobian(net, params, x)[0])
+      Dense(W=(6, 2, 4, 3), b=(6, 2, 4))
     """
     require_examples("curvature.jacobian", x)
     outputs = _outputs(net, params, x)
@@ -53,6 +57,10 @@ def neural_tangent_kernel(
 
     Source: Jacot et al., Neural tangent kernel: convergence and generalization in neural networks, 2018, equation 5;
     Novak et al., Fast finite width neural tangent kernel, 2022.
+
+    Example:
+      >>> jn.curvature.neural_tangent_kernel(net, params, x).shape
+      (6, 6, 2, 2)
     """
     x2 = x1 if x2 is None else x2
     for x in (x1, x2):

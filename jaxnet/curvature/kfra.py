@@ -85,6 +85,11 @@ def kfra(
       ValueError: where paths meet; when traced, naming a layer that takes or gives a tuple; and as `kronecker`.
 
     Source: Botev et al., Practical Gauss-Newton optimisation for deep learning, 2017, where it is KFRA.
+
+    Example:
+      >>> factors = jn.curvature.kfra(net, loss, params, x, y)
+      >>> jax.tree.map(jnp.shape, factors[0])
+      Dense(W=((4, 4), (3, 3)), b=((4, 4),))
     """
     require_examples("curvature.kfra", x)
     reduce = reduces("curvature.kfra", positions)

@@ -74,6 +74,11 @@ def kronecker(
     with positions Eschenhagen et al., Kronecker-factored approximate curvature for modern neural network
     architectures, 2023, sections 3.2 and 3.3; of convolutions Grosse and Martens, A Kronecker-factored approximate
     Fisher matrix for convolution layers, 2016.
+
+    Example:
+      >>> factors = jn.curvature.kronecker(net, jn.curvature.empirical(loss), params, x, y)
+      >>> jax.tree.map(jnp.shape, factors[0])
+      Dense(W=((4, 4), (3, 3)), b=((4, 4),))
     """
     return factors_by(
         of_form("curvature.kronecker", positions), "curvature.kronecker", net, columns, params, x, y, weights
@@ -103,6 +108,11 @@ def kflr(
       As `kronecker` returns them.
 
     Source: Botev et al., Practical Gauss-Newton optimisation for deep learning, 2017, where it is KFLR.
+
+    Example:
+      >>> factors = jn.curvature.kflr(net, loss, params, x, y)
+      >>> jax.tree.map(jnp.shape, factors[0])
+      Dense(W=((4, 4), (3, 3)), b=((4, 4),))
     """
     return factors_by(of_form("curvature.kflr", positions), "curvature.kflr", net, exact(loss), params, x, y, weights)
 
@@ -136,6 +146,11 @@ def kfac(
       As `kronecker` returns them.
 
     Source: Martens and Grosse, 2015, sections 3 and 5.
+
+    Example:
+      >>> factors = jn.curvature.kfac(net, loss, params, x, y, key)
+      >>> jax.tree.map(jnp.shape, factors[0])
+      Dense(W=((4, 4), (3, 3)), b=((4, 4),))
     """
     columns = sampled(loss, key, samples)
     return factors_by(of_form("curvature.kfac", positions), "curvature.kfac", net, columns, params, x, y, weights)

@@ -37,6 +37,11 @@ def ggn_vector_product(
       G v, the structure and shapes of the parameters.
 
     Source: Schraudolph, Fast curvature matrix-vector products for second-order gradient descent, 2002.
+
+    Example:
+      >>> product = jn.curvature.ggn_vector_product(net, loss, params, x, y, grads)
+      >>> bool(sum((leaf * v).sum() for leaf, v in zip(jax.tree.leaves(product), jax.tree.leaves(grads))) > 0)
+      True
     """
     require_examples("curvature.ggn_vector_product", x)
     x, y = rows_that_count("curvature.ggn_vector_product", weights, x, y)
@@ -67,6 +72,11 @@ def hessian_vector_product(
       H v, the structure and shapes of the parameters.
 
     Source: Pearlmutter, Fast exact multiplication by the Hessian, 1994.
+
+    Example:
+      >>> product = jn.curvature.hessian_vector_product(net, loss, params, x, y, grads)
+      >>> jax.tree.map(jnp.shape, product[0])
+      Dense(W=(4, 3), b=(4,))
     """
     require_examples("curvature.hessian_vector_product", x)
     x, y = rows_that_count("curvature.hessian_vector_product", weights, x, y)
@@ -102,6 +112,11 @@ def fisher_vector_product(
 
     Returns:
       F v, the structure and shapes of the parameters.
+
+    Example:
+      >>> product = jn.curvature.fisher_vector_product(net, loss, params, x, y, grads)
+      >>> jax.tree.map(jnp.shape, product[0])
+      Dense(W=(4, 3), b=(4,))
     """
     require_examples("curvature.fisher_vector_product", x)
     x, y = rows_that_count("curvature.fisher_vector_product", weights, x, y)

@@ -28,6 +28,11 @@ class Spectrum(NamedTuple):
       values: theta (samples, steps), ascending for each start; the outermost come near the extreme eigenvalues first.
       weights: w (samples, steps), at least 0, which add up to 1 for each start: the share of all eigenvalues that each
         stands for.
+
+    Example:
+      >>> spectrum = jn.curvature.Spectrum(values=jnp.array([[1.0, 3.0]]), weights=jnp.array([[0.5, 0.5]]))
+      >>> (spectrum.weights * spectrum.values).sum(1)  # the mean of the eigenvalues
+      Array([2.], dtype=float32)
     """
 
     values: Float[Array, "samples steps"]
@@ -61,6 +66,11 @@ def trace(
 
     Source: Hutchinson, A stochastic estimator of the trace of the influence matrix for Laplacian smoothing splines,
     1989.
+
+    Example:
+      >>> G = lambda v: jn.curvature.ggn_vector_product(net, loss, params, x, y, v)
+      >>> jn.curvature.trace(G, params, key, samples=4).shape
+      ()
     """
     samples = positive_integer("curvature.trace", "samples", samples)
 
@@ -99,6 +109,12 @@ def spectrum(
 
     Source: Lanczos, 1950; Golub and Welsch, Calculation of Gauss quadrature rules, 1969; for networks Ghorbani et al.,
     An investigation into neural net optimization via Hessian eigenvalue density, 2019, algorithm 1.
+
+    Example:
+      >>> G = lambda v: jn.curvature.ggn_vector_product(net, loss, params, x, y, v)
+      >>> spectrum = jn.curvature.spectrum(G, params, key, steps=4, samples=2)
+      >>> type(spectrum).__name__, spectrum.values.shape, bool(jnp.allclose(spectrum.weights.sum(1), 1, atol=1e-5))
+      ('Spectrum', (2, 4), True)
     """
     steps = positive_integer("curvature.spectrum", "steps", steps)
     samples = positive_integer("curvature.spectrum", "samples", samples)

@@ -34,5 +34,11 @@ def draw(net: Layer, params: Any, x: PyTree[Array | jax.ShapeDtypeStruct], *, lo
 
     Raises:
       ValueError: when the shapes that a layer sends back are not those of its input and its parameters.
+
+    Example:
+      >>> net = jn.mlp((3, 4, 1), jn.tanh)
+      >>> drawing = jn.draw(net, net.init(key), jnp.ones((5, 3)), loss=jn.losses.sigmoid_binary_cross_entropy)
+      >>> drawing[:4], "(5, 4)" in drawing
+      ('<svg', True)
     """
     return picture(plan_of(net, params, x, loss))

@@ -15,6 +15,10 @@ class Diagonal:
 
     Attributes:
       values: (n,), with a leading axis for each that the parameter is stacked by.
+
+    Example:
+      >>> jn.curvature.Diagonal(jnp.array([2.0, 3.0])).values
+      Array([2., 3.], dtype=float32)
     """
 
     values: Float[Array, "*stack n"]

@@ -24,6 +24,11 @@ class Each(Factored):
       g: (m, ..., *shape of the parameter); the axes between are positions, and are gone once it is made.
       ndim: how many axes the parameter has: 1 for a bias or a gain, 0 for a scalar.
       dtype: of what is read; None for that of g.
+
+    Example:
+      >>> form = jn.per_example.Each(jnp.ones((6, 5, 4)))  # of a bias (4,), at 5 positions
+      >>> form.g.shape, form.g[0]
+      ((6, 4), Array([5., 5., 5., 5.], dtype=float32))
     """
 
     g: Float[Array, "m ..."]

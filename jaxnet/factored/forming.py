@@ -35,6 +35,11 @@ def formed(dparams: PyTree[Any], budget: int = BUDGET, *, moments: bool = False)
 
     Returns:
       The structure of dparams.
+
+    Example:
+      >>> formed = jn.per_example.formed(dparams)
+      >>> type(formed[0].W).__name__  # as it is: without positions the factors are cheaper
+      'Outer'
     """
     left = budget
 
@@ -68,6 +73,12 @@ class Reading:
     Attributes:
       read: `(dparams, weights) -> grads`.
       leaf: the change of every leaf, see `at_leaves`, under which the backward pass is made.
+
+    Example:
+      >>> reading = jn.per_example.Reading(jn.per_example.total)
+      >>> J, grads = jn.value_and_grad(net, loss, read=reading)(params, x, y)
+      >>> jax.tree.map(jnp.shape, grads[0])
+      Dense(W=(4, 3), b=(4,))
     """
 
     read: Callable[[Any, Float[Array, " m"] | None], Any]

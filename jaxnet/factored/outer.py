@@ -31,6 +31,11 @@ class Outer(Factored):
       dtype: of what is read; None for that of the factors. The sum over examples takes the factors as they are.
       uses_first: whether the factors are what a scan stacked, turned round: the sum over examples and positions then
         takes them as they were stacked, where XLA would copy them.
+
+    Example:
+      >>> form = jn.per_example.Outer(jnp.ones((6, 4)), jnp.ones((6, 3)))
+      >>> form.total(None).shape, form.each().shape
+      ((4, 3), (6, 4, 3))
     """
 
     dz: Float[Array, "m *t o"]

@@ -32,6 +32,14 @@ class Rows(Factored):
       size: how many rows the table has.
       sharding: how the table is laid out over devices, `jax.typeof(W).sharding`, as for `Outer`.
       dtype: of what is read; None for that of dz.
+
+    Example:
+      >>> form = jn.per_example.Rows(jnp.ones((1, 3, 2)), jnp.array([[1, 1, 0]]), 4)
+      >>> form.each()[0]
+      Array([[1., 1.],
+             [2., 2.],
+             [0., 0.],
+             [0., 0.]], dtype=float32)
     """
 
     dz: Float[Array, "m *t d"]

@@ -30,6 +30,17 @@ class Sum(Factored):
 
     Attributes:
       forms: of unlike kinds; `add` merges those that are alike.
+
+    Example:
+      >>> rows = jn.per_example.Rows(jnp.ones((1, 3, 2)), jnp.array([[1, 1, 0]]), 4)
+      >>> form = jn.per_example.add(rows, jn.per_example.Outer(jnp.ones((1, 4)), jnp.ones((1, 2))))
+      >>> type(form).__name__, isinstance(form, jn.per_example.Factored)
+      ('Sum', True)
+      >>> form.each()[0]
+      Array([[2., 2.],
+             [3., 3.],
+             [1., 1.],
+             [1., 1.]], dtype=float32)
     """
 
     forms: tuple[Factored, ...]

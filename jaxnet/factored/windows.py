@@ -36,6 +36,14 @@ class Windows(Factored):
       groups: outputs and inputs are so many parts, each mapped by itself.
       sharding, dtype: as for `Outer`.
       spreads: dz is what went forward and x what came back, as in `conv_transpose`, whose outputs are the last axis.
+
+    Example:
+      >>> layer = jn.conv(1, 2, (3, 3))
+      >>> params = layer.init(key)
+      >>> z, cache = layer.forward(params, jnp.ones((2, 4, 4, 1)))
+      >>> dparams, dx = layer.backward(params, cache, z)
+      >>> type(dparams.W).__name__, dparams.W.dz.shape, dparams.W.x.shape
+      ('Windows', (2, 4, 4, 2), (2, 4, 4, 1))
     """
 
     dz: Float[Array, "m *p o"]

@@ -3,6 +3,13 @@
 The brain has no way to know a synapse's weight when it sends a signal the other way. What learns without? Each function
 here makes a `backward` for `value_and_grad(net, loss, backward=...)`, or for use in place of `net.backward`: forward
 and loss stay as they are, and so does what is read off.
+
+Example:
+  What the examples of its functions begin with, after `help(jaxnet)`.
+
+  >>> net, loss = jn.mlp((3, 4, 2), jn.tanh), jn.losses.softmax_cross_entropy_with_integer_labels
+  >>> params, x, y = net.init(key), jax.random.normal(key, (6, 3)), jnp.array([0, 0, 1, 0, 0, 0])
+  >>> J, grads = jn.value_and_grad(net, loss)(params, x, y)
 """
 
 from jaxnet.feedback.angles import angle

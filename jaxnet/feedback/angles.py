@@ -15,6 +15,10 @@ def angle(update: PyTree[Array], gradient: PyTree[Array]) -> Float[Array, ""]:
 
     Args:
       update, gradient: the structure of the parameters.
+
+    Example:
+      >>> round(float(jn.feedback.angle({"W": jnp.array([1.0, 0.0])}, {"W": jnp.array([1.0, 1.0])})), 1)
+      45.0
     """
     unit, other = _unit(update), _unit(gradient)
     apart, together = (_norm(jax.tree.map(combine, unit, other)) for combine in (jnp.subtract, jnp.add))

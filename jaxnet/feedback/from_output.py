@@ -30,6 +30,11 @@ def direct_weights(net: Layer, params: PyTree[Any], x: Array | jax.ShapeDtypeStr
 
     Raises:
       ValueError: when a layer that needs a B takes several arrays, or has another layer's parameters, as by `tied`.
+
+    Example:
+      >>> weights = jn.feedback.direct_weights(net, params, x, key)
+      >>> jax.tree.map(jnp.shape, weights)
+      ((), (), (2, 4))
     """
     instance_of(Layer, "feedback.direct_weights", "net to be a Layer", net, "jaxnet.mlp((3, 4, 1))")
     # What nothing that learns has touched.
@@ -95,6 +100,12 @@ def direct(net: Layer, weights: PyTree[Array]) -> Backward:
         than the network's output.
 
     Source: Nokland, Direct feedback alignment provides learning in deep neural networks, 2016.
+
+    Example:
+      >>> backward = jn.feedback.direct(net, jn.feedback.direct_weights(net, params, x, key))
+      >>> J, update = jn.value_and_grad(net, loss, backward=backward)(params, x, y)
+      >>> jax.tree.map(jnp.shape, update[0])
+      Dense(W=(4, 3), b=(4,))
     """
     instance_of(Layer, "feedback.direct", "net to be a Layer", net, "jaxnet.mlp((3, 4, 1))")
     structure, directed = structure_by_layer(net), at_leaves(_directed, net)

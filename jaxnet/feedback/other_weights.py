@@ -25,6 +25,12 @@ def alignment(net: Layer, weights: PyTree[Array]) -> Backward:
       `(params, cache, dy) -> (dparams, dx)`.
 
     Source: Lillicrap et al., Random synaptic feedback weights support error backpropagation for deep learning, 2016.
+
+    Example:
+      >>> backward: jn.feedback.Backward = jn.feedback.alignment(net, net.init(jax.random.key(1)))
+      >>> J, update = jn.value_and_grad(net, loss, backward=backward)(params, x, y)
+      >>> bool(jnp.allclose(update[2].W, grads[2].W)), bool(jnp.allclose(update[0].W, grads[0].W))
+      (True, False)
     """
     instance_of(Layer, "feedback.alignment", "net to be a Layer", net, "jaxnet.mlp((3, 4, 1))")
     return lambda params, cache, dy: net.backward(weights, cache, dy)
@@ -43,6 +49,12 @@ def sign_symmetry(net: Layer) -> Backward:
       `(params, cache, dy) -> (dparams, dx)`.
 
     Source: Liao et al., How important is weight symmetry in backpropagation?, 2016.
+
+    Example:
+      >>> backward = jn.feedback.sign_symmetry(net)
+      >>> J, update = jn.value_and_grad(net, loss, backward=backward)(params, x, y)
+      >>> bool(jn.feedback.angle(update, grads) < 90)
+      True
     """
     instance_of(Layer, "feedback.sign_symmetry", "net to be a Layer", net, "jaxnet.mlp((3, 4, 1))")
 
@@ -91,6 +103,13 @@ def mirror(
       stack are each fed noise of their own.
 
     Source: Akrout et al., Deep learning without weight transport, 2019, section 4.
+
+    Example:
+      >>> weights = net.init(jax.random.key(1))
+      >>> for k in range(20):
+      ...     weights = jn.feedback.mirror(net, weights, params, x, jax.random.key(k), rate=0.3, decay=0.3)
+      >>> bool(jn.feedback.angle(weights[2].W, params[2].W) < 20)  # the way back has learnt the way forward
+      True
     """
     instance_of(Layer, "feedback.mirror", "net to be a Layer", net, "jaxnet.mlp((3, 4, 1))")
     leaves, structure = jax.tree.flatten(params)

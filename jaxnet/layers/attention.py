@@ -188,6 +188,12 @@ def attention(
 
     Source: Vaswani et al., Attention Is All You Need, 2017; Ainslie et al., GQA, 2023; Beltagy et al., Longformer,
     2020; Dao et al., FlashAttention, 2022, for blocks.
+
+    Example:
+      >>> q, k, v = jax.random.normal(key, (3, 2, 5, 8))
+      >>> y = jn.attention(2, causal=True)((), (q, k, v))
+      >>> y.shape, bool(jnp.allclose(y[:, 0], v[:, 0]))  # the first position sees itself alone
+      ((2, 5, 8), True)
     """
     heads = positive_integer("attention", "heads", heads)
     # Those that are given, which are then what is printed.

@@ -101,6 +101,14 @@ def random_shift(most: SupportsIndex) -> Layer:
       ValueError: when `most` is no positive integer; when traced, if x has no axis of positions.
 
     Source: Simard et al., Best practices for convolutional neural networks applied to visual document analysis, 2003.
+
+    Example:
+      >>> image = jnp.arange(9.0).reshape(1, 3, 3, 1)
+      >>> layer = jn.bind(jn.random_shift(1), key)
+      >>> layer((), image)[0, :, :, 0]
+      Array([[0., 0., 1.],
+             [0., 3., 4.],
+             [0., 6., 7.]], dtype=float32)
     """
     number = positive_integer("random_shift", "most", most)
     return _drawing(partial(random_shift_forward, number), random_shift_backward)
@@ -124,6 +132,14 @@ def random_crop(margin: SupportsIndex) -> Layer:
       ValueError: when `margin` is no positive integer; when traced, if x has no axis of positions, or too few of them.
 
     Source: He et al., Deep residual learning for image recognition, 2016, section 4.2, who pad with zeros.
+
+    Example:
+      >>> image = jnp.arange(9.0).reshape(1, 3, 3, 1)
+      >>> layer = jn.bind(jn.random_crop(1), key)
+      >>> layer((), image)[0, :, :, 0]
+      Array([[1., 0., 1.],
+             [4., 3., 4.],
+             [7., 6., 7.]], dtype=float32)
     """
     number = positive_integer("random_crop", "margin", margin)
     return _drawing(partial(random_crop_forward, number), random_crop_backward)

@@ -85,6 +85,12 @@ def avg_pool(
       ValueError: as `max_pool` does.
 
     Source: LeCun et al., Gradient-based learning applied to document recognition, 1998, section II.B.
+
+    Example:
+      >>> x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+      >>> jn.avg_pool((2, 2))((), x)[0, :, :, 0]
+      Array([[ 2.5,  4.5],
+             [10.5, 12.5]], dtype=float32)
     """
     options = pooling_options("avg_pool", window, stride, padding)
     functions = partial(avg_pool_forward, **options), partial(avg_pool_backward, **options)

@@ -133,6 +133,14 @@ def conv(
     Source: LeCun et al., Backpropagation applied to handwritten zip code recognition, 1989; groups: Krizhevsky et al.,
     ImageNet classification with deep convolutional neural networks, 2012; dilation: Yu and Koltun, Multi-scale context
     aggregation by dilated convolutions, 2016.
+
+    Example:
+      >>> layer = jn.conv(1, 8, (3, 3), stride=2)
+      >>> params = layer.init(key)
+      >>> jax.tree.map(jnp.shape, params)
+      Conv(W=(8, 3, 3, 1), b=(8,))
+      >>> layer(params, jnp.ones((2, 6, 6, 1))).shape
+      (2, 3, 3, 8)
     """
     asked = convolution("conv", (inputs, outputs), window, stride, padding, dilation, groups, bias)
     return Layer(

@@ -136,6 +136,14 @@ def conv_transpose(
 
     Source: Zeiler et al., Deconvolutional networks, 2010; Dumoulin and Visin, A guide to convolution arithmetic for
     deep learning, 2016, section 4.
+
+    Example:
+      >>> layer = jn.conv_transpose(8, 1, (3, 3), stride=2)
+      >>> params = layer.init(key)
+      >>> jax.tree.map(jnp.shape, params)
+      ConvTranspose(W=(8, 3, 3, 1), b=(1,))
+      >>> layer(params, jnp.ones((2, 3, 3, 8))).shape
+      (2, 6, 6, 1)
     """
     asked = convolution("conv_transpose", (inputs, outputs), window, stride, padding, dilation, groups, bias)
     return Layer(

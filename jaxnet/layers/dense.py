@@ -93,6 +93,16 @@ def dense(
         sizes, or x has another number of features or another dtype than W.
 
     Source: the lesson (docs/lesson.md), S2 and S3.
+
+    Example:
+      >>> layer = jn.dense(3, 4)
+      >>> params = layer.init(key)
+      >>> jax.tree.map(jnp.shape, params)
+      Dense(W=(4, 3), b=(4,))
+      >>> z, cache = layer.forward(params, jnp.ones((5, 3)))
+      >>> dparams, dx = layer.backward(params, cache, jnp.ones((5, 4)))
+      >>> z.shape, dx.shape, jn.per_example.norms(dparams).shape
+      ((5, 4), (5, 3), (5,))
     """
     sizes = positive_integer("dense", "inputs", inputs), positive_integer("dense", "outputs", outputs)
     forward, backward = partial(dense_forward, *sizes), partial(dense_backward, *sizes)

@@ -73,6 +73,13 @@ def dropout(rate: float) -> Layer:
       ValueError: when the rate is not in [0, 1); when traced, if x has no axis of examples.
 
     Source: Srivastava et al., Dropout: A Simple Way to Prevent Neural Networks from Overfitting, 2014.
+
+    Example:
+      >>> layer = jn.dropout(0.5)
+      >>> layer((), jnp.ones((1, 4)))
+      Array([[1., 1., 1., 1.]], dtype=float32)
+      >>> jn.bind(layer, key)((), jnp.ones((1, 4)))
+      Array([[0., 0., 2., 2.]], dtype=float32)
     """
     return _masking(dropout_forward, _checked("dropout", rate))
 
@@ -90,6 +97,14 @@ def drop_path(rate: float) -> Layer:
       ValueError: when the rate is not in [0, 1); when traced, if x has no axis of examples.
 
     Source: Huang et al., Deep Networks with Stochastic Depth, 2016.
+
+    Example:
+      >>> layer = jn.bind(jn.drop_path(0.5), key)
+      >>> layer((), jnp.ones((4, 2)))
+      Array([[0., 0.],
+             [0., 0.],
+             [2., 2.],
+             [2., 2.]], dtype=float32)
     """
     return _masking(drop_path_forward, _checked("drop_path", rate))
 

@@ -129,6 +129,16 @@ def embedding(
         parameters are of other sizes, or x holds no whole numbers.
 
     Source: Bengio et al., A neural probabilistic language model, 2003.
+
+    Example:
+      >>> table = jn.embedding(10, 4, padding=0)
+      >>> params = table.init(key)
+      >>> jax.tree.map(jnp.shape, params)
+      Embedding(W=(10, 4))
+      >>> z, cache = table.forward(params, jnp.array([[3, 7, 0]]))
+      >>> dparams, dx = table.backward(params, cache, z)
+      >>> z.shape, type(dparams.W).__name__, dx
+      ((1, 3, 4), 'Rows', None)
     """
     sizes = positive_integer("embedding", "rows", rows), positive_integer("embedding", "d", d)
     pads: dict[str, Any] = {} if padding is None else {"padding": whole_number("embedding", "padding", padding)}
@@ -160,6 +170,14 @@ def unembedding(
         sizes, or x has another number of features or another dtype than W.
 
     Source: Press and Wolf, Using the output embedding to improve language models, 2017.
+
+    Example:
+      >>> head = jn.unembedding(10, 4)
+      >>> params = head.init(key)
+      >>> jax.tree.map(jnp.shape, params)
+      Embedding(W=(10, 4))
+      >>> head(params, jnp.ones((2, 3, 4))).shape
+      (2, 3, 10)
     """
     sizes = positive_integer("unembedding", "rows", rows), positive_integer("unembedding", "d", d)
     functions = partial(unembedding_forward, *sizes), partial(unembedding_backward, *sizes)

@@ -179,6 +179,14 @@ def group_norm(groups: SupportsIndex, channels: SupportsIndex, *, epsilon: float
         features or another dtype than they, or a group has a single number.
 
     Source: Wu and He, Group normalization, 2018, equation 7.
+
+    Example:
+      >>> norm = jn.group_norm(2, 4)
+      >>> params = norm.init(key)
+      >>> jax.tree.map(jnp.shape, params)
+      GroupNorm(gain=(4,), bias=(4,))
+      >>> norm(params, jnp.array([[1.0, 3.0, 10.0, 30.0]]))
+      Array([[-1.,  1., -1.,  1.]], dtype=float32)
     """
     groups = positive_integer("group_norm", "groups", groups)
     channels = positive_integer("group_norm", "channels", channels)
@@ -205,6 +213,12 @@ def instance_norm(channels: SupportsIndex, *, epsilon: float = EPSILON, bias: bo
       ValueError: as `group_norm` does; x without positions, too.
 
     Source: Ulyanov, Vedaldi and Lempitsky, Instance normalization, 2016, equation 2.
+
+    Example:
+      >>> norm = jn.instance_norm(1)
+      >>> y = norm(norm.init(key), jnp.array([1.0, 3.0]).reshape(1, 2, 1))
+      >>> y[0, :, 0]
+      Array([-1.,  1.], dtype=float32)
     """
     channels = positive_integer("instance_norm", "channels", channels)
     options, of_both = _options("instance_norm", epsilon, bias)

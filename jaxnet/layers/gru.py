@@ -185,6 +185,14 @@ def gru(
 
     Source: Cho et al., Learning phrase representations using RNN encoder-decoder, 2014, with r after the product, as
     PyTorch's and cuDNN's `GRU` have it.
+
+    Example:
+      >>> layer = jn.gru(3, 4, last=True)
+      >>> params = layer.init(key)
+      >>> jax.tree.map(jnp.shape, params)
+      GRU(W=(12, 3), U=(12, 4), b=(12,), b_n=(4,))
+      >>> layer(params, jnp.ones((2, 5, 3))).shape
+      (2, 4)
     """
     sizes = sizes_of("gru", inputs, hidden)
     # Those that are given, which are then what is printed.

@@ -82,6 +82,14 @@ def initial_state(size: SupportsIndex, *, learnt: bool = False) -> Layer:
 
     Raises:
       ValueError: when size is not a positive integer; when traced, if the parameters are another layer's.
+
+    Example:
+      >>> start = jn.initial_state(4, learnt=True)
+      >>> params = start.init(key)
+      >>> jax.tree.map(jnp.shape, params)
+      InitialState(s=(4,))
+      >>> start(params, jnp.ones((2, 5, 3))).shape
+      (2, 4)
     """
     size = positive_integer("initial_state", "size", size)
     options: dict[str, Any] = {"learnt": True} if learnt else {}

@@ -100,6 +100,14 @@ def layer_norm(d: SupportsIndex, *, epsilon: float = EPSILON, bias: bool = True)
         the parameters are of another size, or x has another number of features or another dtype than they.
 
     Source: Ba, Kiros and Hinton, Layer normalization, 2016, equation 4.
+
+    Example:
+      >>> norm = jn.layer_norm(4)
+      >>> params = norm.init(key)
+      >>> jax.tree.map(jnp.shape, params)
+      LayerNorm(gain=(4,), bias=(4,))
+      >>> norm(params, jnp.array([[1.0, 2.0, 3.0, 6.0]]))
+      Array([[-1.07, -0.53,  0.  ,  1.6 ]], dtype=float32)
     """
     d = positive_integer("layer_norm", "d", d)
     epsilon = positive_number("layer_norm", "epsilon", epsilon)

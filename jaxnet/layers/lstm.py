@@ -193,6 +193,15 @@ def lstm(
 
     Source: Hochreiter and Schmidhuber, Long short-term memory, 1997; Gers et al., Learning to forget, 2000; the bias of
     f: Jozefowicz et al., An empirical exploration of recurrent network architectures, 2015; as PyTorch's `LSTM`.
+
+    Example:
+      >>> layer = jn.lstm(3, 4)
+      >>> params = layer.init(key)
+      >>> jax.tree.map(jnp.shape, params)
+      LSTM(W=(16, 3), U=(16, 4), b=(16,))
+      >>> states, lengths = layer(params, (jnp.ones((2, 5, 3)), jnp.array([5, 2])))
+      >>> bool((states[1, 2] == states[1, 1]).all())  # held from the example's length on
+      True
     """
     sizes = sizes_of("lstm", inputs, hidden)
     # Those that are given, which are then what is printed.

@@ -108,6 +108,12 @@ def max_pool(
         of positions or fewer positions than a window, or is not floating.
 
     Source: Zhou and Chellappa, Computation of optical flow using a neural network, 1988.
+
+    Example:
+      >>> x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+      >>> jn.max_pool((2, 2))((), x)[0, :, :, 0]
+      Array([[ 5.,  7.],
+             [13., 15.]], dtype=float32)
     """
     options = pooling_options("max_pool", window, stride, padding)
     functions = partial(max_pool_forward, **options), partial(max_pool_backward, **options)

@@ -86,6 +86,12 @@ def pad(widths: Sequence[Sequence[int]], *, value: float = 0.0) -> Layer:
 
     Raises:
       ValueError: when widths are no pairs of numbers; and, when the layer is traced, if x has too few axes.
+
+    Example:
+      >>> jn.pad(((1, 1), (1, 1)))((), jnp.ones((1, 1, 1, 1)))[0, :, :, 0]
+      Array([[0., 0., 0.],
+             [0., 1., 0.],
+             [0., 0., 0.]], dtype=float32)
     """
     pairs = [integers(pair) for pair in widths] if hasattr(widths, "__iter__") else [None]
     if not all(pair is not None and len(pair) == 2 and min(pair) >= 0 for pair in pairs):
@@ -110,6 +116,10 @@ def take(part: SupportsIndex | slice, *, axis: SupportsIndex = 1) -> Layer:
     Raises:
       ValueError: when part is neither, or the axis is 0 or no integer; and, when the layer is traced, if x does not
         have the part.
+
+    Example:
+      >>> jn.take(-1)((), jnp.ones((5, 7, 3))).shape
+      (5, 3)
     """
     (number,) = integers((axis,)) or (0,)
     if number == 0:

@@ -52,6 +52,10 @@ def pick(number: SupportsIndex) -> Layer:
 
     Raises:
       ValueError: when the number is no integer of at least 0; when traced, if x is no tuple or has too few parts.
+
+    Example:
+      >>> jn.pick(1)((), (jnp.ones((5, 3)), jnp.zeros((5, 2)))).shape
+      (5, 2)
     """
     (known,) = integers((number,)) or (-1,)
     if known < 0:

@@ -92,6 +92,14 @@ def position_table(
         sizes, or x has more positions, another number of features, or another dtype than E.
 
     Source: Gehring et al., Convolutional sequence to sequence learning, 2017, section 3.1.
+
+    Example:
+      >>> positions = jn.position_table(16, 4)
+      >>> params = positions.init(key)
+      >>> jax.tree.map(jnp.shape, params)
+      PositionTable(E=(16, 4))
+      >>> positions(params, jnp.ones((2, 5, 4))).shape
+      (2, 5, 4)
     """
     sizes = positive_integer("position_table", "length", length), positive_integer("position_table", "d", d)
     functions = partial(position_table_forward, *sizes), partial(position_table_backward, *sizes)

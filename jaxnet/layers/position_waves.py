@@ -83,6 +83,12 @@ def sinusoidal(*, base: float = 10000.0) -> Layer:
       ValueError: when the base is not larger than 1; when traced, if x has other axes, or an odd number of features.
 
     Source: Vaswani et al., Attention is all you need, 2017, section 3.5.
+
+    Example:
+      >>> jn.sinusoidal()((), jnp.zeros((1, 3, 2)))[0]
+      Array([[ 0.  ,  1.  ],
+             [ 0.84,  0.54],
+             [ 0.91, -0.42]], dtype=float32)
     """
     forward = partial(sinusoidal_forward, _base("sinusoidal", base))
     return Layer(
@@ -113,6 +119,14 @@ def rotary(heads: SupportsIndex = 1, *, base: float = 10000.0) -> Layer:
         or its features do not make pairs in each head.
 
     Source: Su et al., RoFormer: enhanced transformer with rotary position embedding, 2021, equation 34.
+
+    Example:
+      >>> q = jn.rotary()((), jnp.ones((1, 4, 2)))
+      >>> q[0] @ q[0].T  # a score depends on the distance alone
+      Array([[ 2.  ,  1.08, -0.83, -1.98],
+             [ 1.08,  2.  ,  1.08, -0.83],
+             [-0.83,  1.08,  2.  ,  1.08],
+             [-1.98, -0.83,  1.08,  2.  ]], dtype=float32)
     """
     options = positive_integer("rotary", "heads", heads), _base("rotary", base)
     forward, backward = partial(rotary_forward, *options), partial(rotary_backward, *options)

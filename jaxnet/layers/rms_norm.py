@@ -86,6 +86,14 @@ def rms_norm(d: SupportsIndex, *, epsilon: float = EPSILON) -> Layer:
         the parameters are of another size, or x has another number of features or another dtype than they.
 
     Source: Zhang and Sennrich, Root mean square layer normalization, 2019, equation 4.
+
+    Example:
+      >>> norm = jn.rms_norm(2)
+      >>> params = norm.init(key)
+      >>> jax.tree.map(jnp.shape, params)
+      RMSNorm(gain=(2,))
+      >>> norm(params, jnp.array([[3.0, 4.0]]))
+      Array([[0.85, 1.13]], dtype=float32)
     """
     d = positive_integer("rms_norm", "d", d)
     epsilon = positive_number("rms_norm", "epsilon", epsilon)

@@ -166,6 +166,14 @@ def rnn(
         sizes, or x has another shape or another dtype than W.
 
     Source: Elman, Finding structure in time, 1990; Werbos, Backpropagation through time, 1990; as PyTorch's `RNN`.
+
+    Example:
+      >>> layer = jn.rnn(3, 4)
+      >>> params = layer.init(key)
+      >>> jax.tree.map(jnp.shape, params)
+      RNN(W=(4, 3), U=(4, 4), b=(4,))
+      >>> layer(params, jnp.ones((2, 5, 3))).shape
+      (2, 5, 4)
     """
     sizes = sizes_of("rnn", inputs, hidden)
     if activation not in ("tanh", "relu"):

@@ -84,6 +84,10 @@ def reshape(shape: Sequence[int]) -> Layer:
     Raises:
       ValueError: when shape is no sequence of positive lengths with at most one -1; and, when the layer is traced, if
         an example has another number of numbers.
+
+    Example:
+      >>> jn.reshape((2, -1))((), jnp.ones((5, 6))).shape
+      (5, 2, 3)
     """
     lengths = integers(shape)
     if lengths is None or any(n < 1 and n != -1 for n in lengths) or lengths.count(-1) > 1:
@@ -103,6 +107,10 @@ def transpose(axes: Sequence[int]) -> Layer:
 
     Raises:
       ValueError: when axes are not the numbers 1 to n; and, when the layer is traced, if x has another number of axes.
+
+    Example:
+      >>> jn.transpose((2, 1))((), jnp.ones((5, 2, 3))).shape
+      (5, 3, 2)
     """
     order = integers(axes)
     if order is None or sorted(order) != list(range(1, len(order) + 1)):

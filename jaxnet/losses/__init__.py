@@ -6,6 +6,11 @@ it, the signal sent back is the same: dZ = A - Y.
 
 Positions are summed; `masked` and `cross_entropy` leave some of them out, or take the mean. What a loss does not have,
 as one that is no log-likelihood has no `sample`, is refused by its name.
+
+Example:
+  What the examples of its functions begin with, after `help(jaxnet)`.
+
+  >>> z = jnp.array([[2.0, 0.0], [0.0, 1.0]])
 """
 
 from jaxnet.losses.binary import binary_cross_entropy, sigmoid_binary_cross_entropy

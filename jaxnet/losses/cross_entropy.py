@@ -102,6 +102,14 @@ def cross_entropy(
 
     Source: Szegedy et al., Rethinking the inception architecture for computer vision, 2015, section 7 (smoothing);
     `torch.nn.CrossEntropyLoss` with reduction="none", summed over positions.
+
+    Example:
+      >>> loss = jn.losses.cross_entropy(label_smoothing=0.1, ignore=-1)
+      >>> loss(z, jnp.array([0, -1]))
+      Array([0.23, 0.  ], dtype=float32)
+      >>> loss.backward(z, jnp.array([0, -1]))
+      Array([[-0.07,  0.07],
+             [ 0.  ,  0.  ]], dtype=float32)
     """
     options = _required(label_smoothing, class_weights, ignore, over_positions)
     parts = cross_entropy_forward, cross_entropy_backward, cross_entropy_root_hessian

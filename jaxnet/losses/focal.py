@@ -59,6 +59,11 @@ def sigmoid_focal_loss(*, alpha: float | None = None, gamma: float = 2.0) -> Los
 
     Source: Lin et al., Focal loss for dense object detection, 2017, equation 5; the sum over outputs of
     `optax.losses.sigmoid_focal_loss`.
+
+    Example:
+      >>> loss = jn.losses.sigmoid_focal_loss(gamma=2.0)
+      >>> loss(z, jnp.array([[1.0, 0.0], [0.0, 1.0]]))
+      Array([0.18, 0.2 ], dtype=float32)
     """
     options: dict[str, Any] = {}
     if alpha is not None:

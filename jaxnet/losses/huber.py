@@ -60,6 +60,16 @@ def huber_loss(*, delta: float = 1.0) -> Loss:
       ValueError: when delta is not a positive number.
 
     Source: Huber, Robust estimation of a location parameter, 1964; the sum over outputs of `optax.losses.huber_loss`.
+
+    Example:
+      >>> loss = jn.losses.huber_loss(delta=1.0)
+      >>> loss(z, jnp.zeros((2, 2)))
+      Array([1.5, 0.5], dtype=float32)
+      >>> loss.backward(z, jnp.zeros((2, 2)))
+      Array([[1., 0.],
+             [0., 1.]], dtype=float32)
+      >>> type(loss.sample).__name__
+      'partial'
     """
     delta = positive_number("huber_loss", "delta", delta)
     options: dict[str, Any] = {} if delta == 1 else {"delta": delta}

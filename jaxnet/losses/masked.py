@@ -79,6 +79,11 @@ def masked(loss: Loss, *, over_positions: str = "sum") -> Loss:
 
     Raises:
       ValueError: when the loss is none, or over_positions something else; when traced, if the targets are no such pair.
+
+    Example:
+      >>> loss = jn.losses.masked(jn.losses.half_squared_error)
+      >>> loss(z, (jnp.zeros((2, 2)), jnp.array([True, False])))
+      Array([2., 0.], dtype=float32)
     """
     instance_of(Loss, "masked", "loss to be a Loss", loss, "jaxnet.losses.half_squared_error")
     mean = takes_mean("masked", over_positions)

@@ -55,6 +55,14 @@ def cnn(
     Source: LeCun et al., Gradient-based learning applied to document recognition, 1998; max pooling and ReLU:
     Krizhevsky et al., ImageNet classification with deep convolutional neural networks, 2012; norms: Wu and He, Group
     normalization, 2018.
+
+    Example:
+      >>> net = jn.cnn((8, 8, 1), 10, channels=(8,), hidden=())
+      >>> net
+      chain(conv(1, 8, (3, 3)), relu, max_pool(window=(2, 2)), flatten, dense(128, 10))
+      >>> params = jax.eval_shape(net.init, key)
+      >>> jax.eval_shape(net.apply, params, jnp.ones((2, 8, 8, 1))).shape
+      (2, 10)
     """
     *positions, inputs = shape_of_example("cnn", shape)
     widths, neurons = numbers_of("cnn", "channels", channels, 1), numbers_of("cnn", "hidden", hidden, 0)

@@ -47,6 +47,12 @@ def encoder(
       ValueError: as `transformer` does.
 
     Source: Devlin et al., BERT, 2018, with the mean in place of a class token; the rest as for `transformer`.
+
+    Example:
+      >>> net = jn.encoder(65, 3, width=16, heads=2, depth=2, length=8, lengths=True)
+      >>> params = jax.eval_shape(net.init, key)
+      >>> jax.eval_shape(net.apply, params, (jnp.zeros((2, 8), int), jnp.array([8, 5]))).shape
+      (2, 3)
     """
     v, d = positive_integer("encoder", "vocabulary", vocabulary), positive_integer("encoder", "width", width)
     o = positive_integer("encoder", "classes", classes)

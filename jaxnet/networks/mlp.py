@@ -42,6 +42,13 @@ def mlp(
       ValueError: when sizes are fewer than two or not positive integers, or an activation is no layer.
 
     Source: the lesson (docs/lesson.md), S1, S3, S5 and S13.
+
+    Example:
+      >>> net = jn.mlp((3, 4, 1), jn.tanh)
+      >>> net
+      chain(dense(3, 4), tanh, dense(4, 1))
+      >>> net(net.init(key), jnp.ones((5, 3))).shape
+      (5, 1)
     """
     if not hasattr(sizes, "__len__"):
         raise ValueError(f"mlp: expected sizes such as (3, 4, 1), got {shown(sizes)}")

@@ -57,6 +57,12 @@ def resnet(
     Source: He et al., Identity mappings in deep residual networks, 2016, figure 4e; norms: Wu and He, Group
     normalization, 2018; convolutions between stages, outside of skip connections: Liu et al., A ConvNet for the 2020s,
     2022, section 2.6.
+
+    Example:
+      >>> net = jn.resnet((8, 8, 3), 10, channels=(8, 16), depth=1)
+      >>> params = jax.eval_shape(net.init, key)
+      >>> jax.eval_shape(net.apply, params, jnp.ones((2, 8, 8, 3))).shape
+      (2, 10)
     """
     *positions, inputs = shape_of_example("resnet", shape)
     widths, depth = numbers_of("resnet", "channels", channels, 1), positive_integer("resnet", "depth", depth)

@@ -56,6 +56,12 @@ def transformer(
     Source: Radford et al., Language models are unsupervised multitask learners, 2019 (GPT-2); norms: Xiong et al., On
     layer normalization in the transformer architecture, 2020; rotary: Su et al., RoFormer, 2021; tied: Press and Wolf,
     Using the output embedding to improve language models, 2017.
+
+    Example:
+      >>> net = jn.transformer(65, width=16, heads=2, depth=2, length=8)
+      >>> params = jax.eval_shape(net.init, key)
+      >>> jax.eval_shape(net.apply, params, jnp.zeros((2, 8), int)).shape
+      (2, 8, 65)
     """
     v, d = positive_integer("transformer", "vocabulary", vocabulary), positive_integer("transformer", "width", width)
     body = pre_norm_blocks(

@@ -132,6 +132,17 @@ def kfac(
     A Kronecker-factored approximate Fisher matrix for convolution layers, 2016; for positions and several uses
     Eschenhagen et al., Kronecker-factored approximate curvature for modern neural network architectures, 2023; for a
     matrix that is no weight Ren and Goldfarb, Tensor normal training for deep learning models, 2021, section 3.
+
+    Example:
+      >>> optimizer = jn.optimizers.kfac(net, loss)
+      >>> state, step = jn.TrainState.create(params, optimizer), jn.make_step(net, loss, optimizer)
+      >>> type(state.opt_state).__name__
+      'KfacState'
+      >>> state, first = step(state, x, y)
+      >>> for _ in range(10):
+      ...     state, metrics = step(state, x, y)
+      >>> bool(metrics["loss"] < first["loss"])
+      True
     """
     _check(net, loss, learning_rate, damping, least_damping, momentum, decay)
     numbers = {"interval": interval, "factor_interval": factor_interval, "samples": samples}

@@ -46,6 +46,15 @@ def private_noise(
 
     Source: Abadi et al., Deep learning with differential privacy, 2016, algorithm 1; for sums of draws, Holohan and
     Braghin, Secure random sampling in differential privacy, 2021.
+
+    Example:
+      >>> C, B = 1.0, 6
+      >>> optimizer = optax.chain(jn.optimizers.private_noise(C, 1.1, B, key), optax.sgd(0.1))
+      >>> gradient = jn.value_and_grad(net, loss, read=jn.per_example.clipped(C, B, drop_not_finite=True))
+      >>> J, grads = gradient(params, x, y)
+      >>> updates, opt_state = optimizer.update(grads, optimizer.init(params))
+      >>> jax.tree.map(jnp.shape, updates[0])
+      Dense(W=(4, 3), b=(4,))
     """
     if not 0 < max_norm < math.inf or not 0 <= noise_multiplier < math.inf or batch_size < 1:
         raise ValueError(

@@ -7,6 +7,14 @@ together. A reading contracts the factors; only `each` forms the gradients. Read
 With m examples and P parameters the gradient takes about 6 m P operations. Where a reading's cost is given it comes on
 top, for weights without positions; T positions make it T times as much, T^2 where they are paired (see `Outer`). So
 with positions gradients are formed before they are read where that is cheaper (see `formed`).
+
+Example:
+  What the examples of its functions begin with, after `help(jaxnet)`.
+
+  >>> net, loss = jn.mlp((3, 4, 2), jn.tanh), jn.losses.softmax_cross_entropy_with_integer_labels
+  >>> params, x, y = net.init(key), jax.random.normal(key, (6, 3)), jnp.array([0, 0, 1, 0, 0, 0])
+  >>> z, cache = net.forward(params, x)
+  >>> dparams, dx = net.backward(params, cache, loss.backward(z, y))
 """
 
 from jaxnet.clipping import clipped, clipped_mean

@@ -26,6 +26,13 @@ def even_norms(max_norm: float, params: PyTree[Any]) -> PyTree[float]:
       ValueError: when C is out of its range, or there are no parameters.
 
     Source: McMahan et al., Learning differentially private recurrent language models, 2018, section 3.3.
+
+    Example:
+      >>> bounds = jn.per_example.even_norms(1.0, params)  # four parameters
+      >>> bounds[0]
+      Dense(W=0.5, b=0.5)
+      >>> jax.tree.map(jnp.shape, jn.per_example.clipped_mean(dparams, bounds)[0])
+      Dense(W=(4, 3), b=(4,))
     """
     check_max_norm("per_example.even_norms", max_norm)
     require_parameters("even_norms", params)

@@ -28,6 +28,10 @@ def norms(dparams: PyTree[Any]) -> Float[Array, " m"]:
 
     Source: Goodfellow, Efficient per-example gradient computations, 2015; with positions Rochette et al., Efficient
     per-example gradient computations in convolutional neural networks, 2019.
+
+    Example:
+      >>> jn.per_example.norms(dparams)
+      Array([2.89, 1.9 , 1.8 , 3.29, 0.64, 2.36], dtype=float32)
     """
     return norms_of("norms", dparams)
 
@@ -46,6 +50,10 @@ def squared_norms(dparams: PyTree[Any]) -> Float[Array, " m"]:
       ValueError: when there are no parameters.
 
     Source: as for `norms`.
+
+    Example:
+      >>> jn.per_example.squared_norms(dparams)
+      Array([ 8.35,  3.61,  3.25, 10.86,  0.41,  5.55], dtype=float32)
     """
     return norms_of("squared_norms", dparams) ** 2
 
@@ -57,6 +65,13 @@ def squared_norms_by_leaf(dparams: PyTree[Any]) -> PyTree[Float[Array, " m"]]:
       dparams: what `backward` returned.
 
     Source: as for `squared_norms`, which is their sum.
+
+    Example:
+      >>> by_leaf = jn.per_example.squared_norms_by_leaf(dparams)
+      >>> jax.tree.map(jnp.shape, by_leaf[0])
+      Dense(W=(6,), b=(6,))
+      >>> bool(jnp.allclose(sum(jax.tree.leaves(by_leaf)), jn.per_example.squared_norms(dparams)))
+      True
     """
     return map_leaves(lambda leaf: leaf.long().norms() ** 2, dparams)
 

@@ -30,6 +30,10 @@ def second_moment(
       The structure and shapes of the parameters.
 
     Source: SumGradSquared in Dangel et al., BackPACK, 2020, whose values for a mean loss are 1/m of these.
+
+    Example:
+      >>> jax.tree.map(jnp.shape, jn.per_example.second_moment(dparams)[0])
+      Dense(W=(4, 3), b=(4,))
     """
     if weights is not None:
         shares = shares_of("second_moment", dparams, weights)
@@ -55,6 +59,11 @@ def variance(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None, bu
       The structure and shapes of the parameters; times m / (m - 1) it is the unbiased estimate.
 
     Source: Variance in Dangel et al., BackPACK, 2020, whose values for a mean loss are 1/m^2 of these.
+
+    Example:
+      >>> variance = jn.per_example.variance(dparams)[0].W
+      >>> bool(jnp.allclose(variance, jn.per_example.each(dparams)[0].W.var(0), atol=1e-6))
+      True
     """
     require_some("per_example.variance", number_of_examples(dparams))
     dparams = formed(dparams, budget, moments=True)
@@ -76,6 +85,10 @@ def signal_to_noise(
       The structure and shapes of the parameters; infinite where all examples agree, NaN where all are 0.
 
     Source: Liu et al., Understanding why neural networks generalize well through GSNR of parameters, 2020, equation 2.
+
+    Example:
+      >>> jax.tree.map(jnp.shape, jn.per_example.signal_to_noise(dparams)[0])
+      Dense(W=(4, 3), b=(4,))
     """
     require_some("per_example.signal_to_noise", number_of_examples(dparams))
     dparams = formed(dparams, budget, moments=True)
@@ -105,6 +118,10 @@ def noise_scale(
       ValueError: when there are fewer than two examples, or the weights are not one for each.
 
     Source: McCandlish et al., An empirical model of large-batch training, 2018, equation 2.9 and appendix A.1.
+
+    Example:
+      >>> round(float(jn.per_example.noise_scale(dparams)), 1)
+      4.9
     """
     examples = number_of_examples(dparams)
     if examples < 2:

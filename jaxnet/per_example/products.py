@@ -26,6 +26,11 @@ def dot(dparams: PyTree[Any], direction: PyTree[Array]) -> Float[Array, "m ..."]
 
     Raises:
       ValueError: when there are no parameters, or a direction has another shape than they have.
+
+    Example:
+      >>> grads = jn.per_example.mean(dparams)
+      >>> jn.per_example.dot(dparams, grads)  # a step along -grads makes the third example's loss larger
+      Array([ 3.42,  1.83, -0.39,  2.82,  0.12,  2.1 ], dtype=float32)
     """
     leaves = jax.tree.leaves(map_leaves(_many, dparams, direction))
     if len(set(leaves)) > 1:
@@ -64,6 +69,11 @@ def gram(dparams: PyTree[Any], other: PyTree[Any] | None = None) -> Float[Array,
       ValueError: when there are no parameters.
 
     Source: BatchDotGrad in Dangel et al., BackPACK, 2020.
+
+    Example:
+      >>> K = jn.per_example.gram(dparams)
+      >>> K.shape, bool(jnp.allclose(jnp.diagonal(K), jn.per_example.squared_norms(dparams)))
+      ((6, 6), True)
     """
     inner = map_leaves(
         lambda leaf, leaf_of_other: leaf.inner(leaf_of_other), dparams, dparams if other is None else other

@@ -24,6 +24,11 @@ def total(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None) -> Py
       ValueError: when the weights are not one for each example.
 
     Source: the lesson (docs/lesson.md), S9: dW = (1/m) dZ^T A is the total with weights 1/m.
+
+    Example:
+      >>> grads = jn.per_example.total(dparams, jnp.array([1.0, 0.0, 0.0, 0.0, 0.0, 0.0]))  # the first example's
+      >>> bool(jnp.allclose(grads[0].W, jn.per_example.each(dparams)[0].W[0]))
+      True
     """
     if weights is None or not forms_of(dparams):
         return map_leaves(lambda leaf: leaf.total(None), dparams)
@@ -46,6 +51,11 @@ def mean(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None) -> PyT
       ValueError: when there is no example to average over, or the weights are not one for each example.
 
     Source: the lesson (docs/lesson.md), S9.
+
+    Example:
+      >>> grads = jn.per_example.mean(dparams)
+      >>> jax.tree.map(jnp.shape, grads[0])
+      Dense(W=(4, 3), b=(4,))
     """
     if weights is not None:
         return total(dparams, shares_of("mean", dparams, weights))
@@ -64,6 +74,10 @@ def each(dparams: PyTree[Any]) -> PyTree[Array]:
 
     Source: BatchGrad in Dangel et al., BackPACK: Packing more into backprop, 2020, whose values for a mean loss are 1/m
     of these.
+
+    Example:
+      >>> jax.tree.map(jnp.shape, jn.per_example.each(dparams)[0])
+      Dense(W=(6, 4, 3), b=(6, 4))
     """
     return map_leaves(lambda leaf: leaf.each(), dparams)
 
@@ -77,6 +91,11 @@ def add(dparams: PyTree[Any], other: PyTree[Any]) -> PyTree[Any]:
     Returns:
       Factored gradients whose every reading is that of g_i + g'_i, none of them formed; outer products gain positions,
       and uses of unlike forms become a `Sum`.
+
+    Example:
+      >>> twice = jn.per_example.add(dparams, dparams)
+      >>> bool(jnp.allclose(jn.per_example.norms(twice), 2 * jn.per_example.norms(dparams)))
+      True
     """
     # What was read of each use already, such as its total, is a number for each.
     return map_leaves(lambda leaf, more: leaf.add(more) if hasattr(leaf, "add") else leaf + more, dparams, other)

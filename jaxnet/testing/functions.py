@@ -47,6 +47,13 @@ def check_vjp(
       AssertionError: with argument, leaf, worst index, both values, relative error and, where one fits, the kind of
         mistake: a constant factor such as 1/m, a flipped sign, a transpose.
       ValueError: for a short type of another name; for complex numbers, or where no argument is floating.
+
+    Example:
+      >>> rule = lambda x: (x**2, lambda dy: (x * dy,))  # a factor of 2 is missing
+      >>> jn.testing.check_vjp(lambda x: x**2, rule, jnp.array([0.5, 1.5]), key=key, short_types=())
+      Traceback (most recent call last):
+          ...
+      AssertionError: check_vjp: ...off by a factor of 1/2...
     """
     name = f"check_vjp: {getattr(f, '__name__', 'function')}"
     short_types = required_short_types("check_vjp", short_types)

@@ -50,6 +50,9 @@ def check_layer(
     Raises:
       AssertionError: as `check_vjp` does.
       ValueError: for a short type of another name.
+
+    Example:
+      >>> jn.testing.check_layer(jn.dense(3, 2), jnp.ones((2, 3)), key, short_types=())  # no message: it is right
     """
     name = f"check_layer: {layer.name}"
     short_types = required_short_types("check_layer", short_types)

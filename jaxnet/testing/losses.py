@@ -44,6 +44,10 @@ def check_loss(
     Raises:
       AssertionError: with the quantity, the worst index, both values and the relative error.
       ValueError: for a short type of another name.
+
+    Example:
+      >>> z, y = jnp.array([[0.5, -1.0]]), jnp.array([[0.0, 1.0]])
+      >>> jn.testing.check_loss(jn.losses.half_squared_error, z, y, short_types=())
     """
     name = f"check_loss: {name_of(loss.forward)}"
     short_types = required_short_types("check_loss", short_types)

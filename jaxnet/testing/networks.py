@@ -44,6 +44,11 @@ def check_network(
     Raises:
       AssertionError: as `check_vjp` does.
       ValueError: for a short type of another name.
+
+    Example:
+      >>> net, loss = jn.dense(3, 1), jn.losses.half_squared_error
+      >>> params, x, y = net.init(key), jax.random.normal(key, (4, 3)), jnp.ones((4, 1))
+      >>> jn.testing.check_network(net, loss, params, x, y, short_types=())
     """
     value_and_grad, apply = gradient.value_and_grad(net, loss), gradient.with_hand_derived_vjp(net)
     # Weights that meet the examples in the reading, and not at the output, show examples that were mixed up.

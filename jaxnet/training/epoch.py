@@ -48,6 +48,14 @@ def make_epoch(
     Raises:
       ValueError: as for `make_step`; when the batch size is not a positive integer; and when traced, if a batch is
         filled up and a metric does not take weights.
+
+    Example:
+      >>> net, optimizer = jn.mlp((3, 4, 1)), optax.sgd(0.1)
+      >>> state = jn.TrainState.create(net.init(key), optimizer)
+      >>> epoch = jn.make_epoch(net, jn.losses.half_squared_error, optimizer, batch_size=4)
+      >>> state, metrics = epoch(state, jnp.ones((10, 3)), jnp.zeros((10, 1)))
+      >>> int(state.epoch), int(state.step)  # batches of 4, 4 and 2 examples
+      (1, 3)
     """
     check_parts("make_epoch", net, loss, optimizer, value_and_grad, metrics)
     size = None if batch_size is None else positive_integer("make_epoch", "batch_size", batch_size)

@@ -36,6 +36,11 @@ def poisson_batches(
 
     Source: Abadi et al., Deep learning with differential privacy, 2016, section 3.1; for rows that find no room, Chua
     et al., Scalable DP-SGD: shuffling vs. Poisson subsampling, 2024.
+
+    Example:
+      >>> rows, weights = jn.poisson_batches(key, jnp.arange(3), examples=100, rate=0.05, size=16)
+      >>> rows.shape, (weights > 0).sum(1)  # how many examples each of the three batches has
+      ((3, 16), Array([ 8, 10,  3], dtype=int32))
     """
     examples = positive_integer("poisson_batches", "examples", examples)
     size = positive_integer("poisson_batches", "size", size)

@@ -20,6 +20,12 @@ class TrainState(NamedTuple):
         into it.
       epoch: how many epochs `make_epoch` has done.
       step: how many updates were made.
+
+    Example:
+      >>> net, optimizer = jn.mlp((3, 4, 1)), optax.sgd(0.1)
+      >>> state = jn.TrainState.create(net.init(key), optimizer)
+      >>> int(state.epoch), int(state.step)
+      (0, 0)
     """
 
     params: Any

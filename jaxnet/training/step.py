@@ -56,6 +56,16 @@ def make_step(
         number of examples or have none, or the state is not of this optimizer.
 
     Source: the lesson (docs/lesson.md), S10 and S11.
+
+    Example:
+      >>> net, optimizer = jn.mlp((3, 4, 1)), optax.sgd(0.1)
+      >>> state = jn.TrainState.create(net.init(key), optimizer)
+      >>> step = jn.make_step(net, jn.losses.half_squared_error, optimizer)
+      >>> x, y = jnp.ones((5, 3)), jnp.zeros((5, 1))
+      >>> for _ in range(20):
+      ...     state, metrics = step(state, x, y)
+      >>> bool(metrics["loss"] < 0.01), int(state.step)
+      (True, 20)
     """
     check_parts("make_step", net, loss, optimizer, value_and_grad, metrics)
     labels = Labels(loss, axes=1)

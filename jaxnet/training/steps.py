@@ -42,6 +42,14 @@ def make_steps(
     Raises:
       ValueError: as for `make_step`; when traced, if the weights are not one for each example of each batch, or a
         metric does not take them.
+
+    Example:
+      >>> net, optimizer = jn.mlp((3, 4, 1)), optax.sgd(0.1)
+      >>> state = jn.TrainState.create(net.init(key), optimizer)
+      >>> steps = jn.make_steps(net, jn.losses.half_squared_error, optimizer)
+      >>> state, metrics = steps(state, jnp.ones((3, 4, 3)), jnp.zeros((3, 4, 1)))
+      >>> metrics["loss"].shape, int(state.step)
+      ((3,), 3)
     """
     check_parts("make_steps", net, loss, optimizer, value_and_grad, metrics)
     labels = Labels(loss, axes=2)

@@ -36,6 +36,11 @@ class Classifier(ClassifierMixin, NetworkEstimator):
       net_, params_, scaling_: the network, its parameters, and how features are scaled before it.
       n_iter_: epochs so far; loss_curve_: the mean loss of each.
       validation_loss_curve_, kept_epoch_: with early stopping; the epoch whose parameters are kept, from 1 on.
+
+    Example:
+      >>> model = jn.estimator.Classifier(hidden=(8,), epochs=20, random_state=0).fit(X, y)
+      >>> model.predict_proba(X).shape, bool(model.score(X, y) > 0.8)
+      ((150, 3), False)
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "Classifier":

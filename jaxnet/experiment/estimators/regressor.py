@@ -22,6 +22,11 @@ class Regressor(RegressorMixin, NetworkEstimator):
     Attributes:
       n_features_in_, feature_names_in_, net_, params_, scaling_, n_iter_, loss_curve_, validation_loss_curve_,
       kept_epoch_: as for `Classifier`.
+
+    Example:
+      >>> model = jn.estimator.Regressor(hidden=(8,), epochs=20, random_state=0).fit(X[:, :2], X[:, 2])
+      >>> model.predict(X[:, :2]).shape
+      (150,)
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "Regressor":

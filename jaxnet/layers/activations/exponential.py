@@ -83,6 +83,10 @@ def elu(alpha: float = 1.0) -> Layer:
       ValueError: when alpha is not a positive number.
 
     Source: Clevert et al., Fast and Accurate Deep Network Learning by Exponential Linear Units, 2015.
+
+    Example:
+      >>> jn.elu()((), jnp.array([[-1.0, 2.0]]))
+      Array([[-0.63,  2.  ]], dtype=float32)
     """
     if not (hasattr(alpha, "__float__") and 0 < alpha < float("inf")):
         raise ValueError(f"elu: expected a positive alpha, got {shown(alpha)}")

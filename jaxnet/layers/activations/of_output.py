@@ -122,6 +122,10 @@ def leaky_relu(slope: float = 0.01) -> Layer:
       ValueError: when the slope is not in (0, 1).
 
     Source: the lesson (docs/lesson.md), S4, where the slope is called lambda.
+
+    Example:
+      >>> jn.leaky_relu(0.1)((), jnp.array([[-1.0, 2.0]]))
+      Array([[-0.1,  2. ]], dtype=float32)
     """
     if not (hasattr(slope, "__float__") and 0 < slope < 1):
         raise ValueError(f"leaky_relu: expected a slope in (0, 1), got {slope!r}")
