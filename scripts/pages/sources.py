@@ -53,7 +53,12 @@ def shown(file: str) -> str:
 def led_to(text: str, file: str) -> set[str]:
     """Which files of the repository a page of Markdown leads to that are no pages themselves."""
     found: set[str] = set()
-    _each_link(text, file, lambda match, target: found.add(target) or match[0])
+
+    def note(match, target):
+        found.add(target)
+        return match[0]
+
+    _each_link(text, file, note)
     return {target for target in found if place(target).startswith("source/")}
 
 
