@@ -14,6 +14,9 @@ Example:
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from jaxnet import ctrl_c as ctrl_c
+
+# isort: split
 from jaxnet import curvature, feedback, initializers, losses, optimizers, per_example, testing
 from jaxnet.bend import Bend
 from jaxnet.branches import branches

@@ -1,5 +1,6 @@
 """The command `jaxnet`, and `python -m jaxnet`."""
 
+import signal
 import subprocess
 import sys
 import tomllib
@@ -79,6 +80,40 @@ def test_a_command_does_what_its_script_does(run, tmp_path, monkeypatch):
 def test_python_runs_the_package():
     command = [sys.executable, "-m", "jaxnet", "--version"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"jaxnet {jn.__version__}\n"
+
+
+# As pip writes the command; and what presses Ctrl-C in the place of JAX.
+COMMAND = """
+import sys
+from jaxnet.__main__ import main
+sys.exit(main())
+"""
+PRESSED = """
+import os, signal
+os.kill(os.getpid(), signal.SIGINT)
+"""
+# A shell that runs the tests in its background has them, and their children, ignore Ctrl-C.
+HEED = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+
+
+def ctrl_c_instead_of_jax(where, *arguments):
+    (where / "jax").mkdir()
+    (where / "jax" / "__init__.py").write_text(PRESSED)
+    (where / "jaxnet").write_text(COMMAND)
+    line = [sys.executable, "-c", HEED, sys.executable, *arguments]
+    return subprocess.run(line, cwd=where, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("arguments", [("jaxnet", "train"), ("-X", "utf8", "-m", "jaxnet", "train", "--epochs", "3")])
+def test_ctrl_c_while_jax_is_imported_is_one_line_and_a_status(arguments, tmp_path):
+    done = ctrl_c_instead_of_jax(tmp_path, *arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted: nothing was written\n")
+
+
+def test_in_another_program_that_imports_jaxnet_ctrl_c_is_what_it_was(tmp_path):
+    done = ctrl_c_instead_of_jax(tmp_path, "-c", "import jaxnet", "jaxnet")
+    assert done.returncode == -signal.SIGINT
+    assert done.stderr.endswith("\nKeyboardInterrupt\n")
 
 
 def test_the_command_is_installed_under_the_package_s_name():
