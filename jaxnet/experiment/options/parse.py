@@ -2,9 +2,11 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from jaxnet.experiment.console.errors import BadInput
+from jaxnet.experiment.options import paragraphs
 
 Config = TypeVar("Config")
 
@@ -24,14 +26,21 @@ def parse(config: type[Config], arguments: Sequence[str] | None = None, default:
     """
     import tyro
 
-    default = tyro.MISSING_NONPROP if default is None else default
-    read, rest = tyro.cli(config, args=arguments, default=default, return_unknown_args=True)
+    cli = partial(
+        tyro.cli,
+        config,
+        args=arguments,
+        default=tyro.MISSING_NONPROP if default is None else default,
+        description=paragraphs.description(config),
+        registry=paragraphs.registry(),
+    )
+    read, rest = cli(return_unknown_args=True)
     if rest and not rest[0].startswith("-"):
         word, meant = rest[0], getattr(config, "WORD", None)
         likely = "" if meant is None else f"; did you mean {meant} {shlex.quote(word)}?"
         raise BadInput(f"{word!r}: is no option's{likely}; --help lists the options")
     # A second time where there is more, for what it says of an option that it does not know.
-    return tyro.cli(config, args=arguments, default=default) if rest else read
+    return cli() if rest else read
 
 
 def require_types(config: type, values: Mapping[str, Any]) -> None:
