@@ -22,11 +22,12 @@ class Interval(NamedTuple):
     @classmethod
     def of(cls, values: np.ndarray) -> "Interval":
         """mean +- t(0.975, n - 1) s / sqrt(n), with Student's t for n values of standard deviation s."""
-        from scipy.stats import t
+        # It is `scipy.stats.t.ppf`, whose package takes long to import.
+        from scipy.special import stdtrit
 
         values = np.asarray(values, np.float64)
         mean = float(values.mean())
-        half = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+        half = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / np.sqrt(len(values)))
         return cls(mean, mean - half, mean + half)
 
     def text(self, form: str = ".3g") -> str:

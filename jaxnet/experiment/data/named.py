@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from jaxnet.experiment.console.errors import BadInput, did_you_mean
-from jaxnet.experiment.data import delimited, files, idx, lines, pictures
+from jaxnet.experiment.data import delimited, files, idx, lines, pictures, shipped
 from jaxnet.experiment.data.delimited import ALL, Selection
 from jaxnet.experiment.data.image_form import ANY, ImageForm
 from jaxnet.experiment.data.source import InMemory
@@ -112,21 +111,6 @@ def _read_file(source, path, targets, selection, with_target):
     raise BadInput(f"--data {source}: {expected}, got {''.join(path.suffixes[-2:]) or path}")
 
 
-def _shipped(name: str) -> Table:
-    import sklearn.datasets
-
-    bunch: Any = getattr(sklearn.datasets, f"load_{name}")()
-    features = tuple(str(feature) for feature in bunch.feature_names)
-    if name in ("diabetes", "linnerud"):
-        y = np.asarray(bunch.target, np.float64).reshape(len(bunch.data), -1)
-        names = tuple(bunch.target_names) if name == "linnerud" else ("disease progression",)
-        return Table(name, InMemory(np.asarray(bunch.data, np.float64)), y, features, names)
-    classes = np.asarray(bunch.target_names).astype(str)
-    image = name == "digits"
-    x = InMemory(np.asarray(bunch.images if image else bunch.data, np.float64))
-    return Table(name, x, classes[bunch.target], features, ("class",), image=image)
-
-
 def _drawn(name: str) -> Table:
     """1,000 points in the plane, always the same."""
     import sklearn.datasets
@@ -151,6 +135,8 @@ def _spirals(points: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 NAMES: dict[str, Callable[[str], Table]] = {
-    **dict.fromkeys(("digits", "breast_cancer", "iris", "wine", "diabetes", "linnerud"), _shipped),
+    "digits": shipped.digits,
+    **dict.fromkeys(("breast_cancer", "iris", "wine"), shipped.of_classes),
+    **dict.fromkeys(("diabetes", "linnerud"), shipped.of_values),
     **dict.fromkeys(("moons", "circles", "spirals"), _drawn),
 }

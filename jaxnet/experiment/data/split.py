@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from jaxnet.experiment.console.errors import BadInput
+from jaxnet.experiment.data import stratified
 from jaxnet.experiment.data.encoding import Treatment, encoded, treatments_of
 from jaxnet.experiment.data.grouped import draw
 from jaxnet.experiment.data.problem import Problem, scaled_to
@@ -172,8 +173,6 @@ def rows_of(table: Table, problem: Problem, seed: int, fractions: Fractions = FR
 
 def _drawn(table, problem, rows, share, seed):
     """The rows without those of a part, and these."""
-    from sklearn.model_selection import train_test_split
-
     count, classes = max(round(share * len(table.x)), 1), len(problem.classes)
     labels = table.y[rows] if classes else np.zeros(len(rows), int)
     if table.groups is not None:
@@ -189,7 +188,12 @@ def _drawn(table, problem, rows, share, seed):
         )
     if count >= len(rows):
         raise BadInput(f"--data {table.name}: {len(rows)} rows are too few for the parts; expected more rows")
-    return train_test_split(rows, test_size=count, stratify=labels if classes else None, random_state=seed)
+    if classes and (held := np.bincount(labels)).min() == 1:
+        raise BadInput(
+            f"--data {table.name}: of class {problem.classes[held.argmin()]!r} one row is left for two parts; expected "
+            "more rows of it"
+        )
+    return stratified.draw(rows, count, labels if classes else None, seed)
 
 
 def _balancing(table, rows, problem):

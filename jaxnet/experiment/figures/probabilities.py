@@ -16,6 +16,7 @@ from jaxnet.experiment.figures.canvas import (
     save,
     short_names,
 )
+from jaxnet.experiment.training import ranking
 
 # Of more classes those with the least AUC have a colour and a name, and the others are grey.
 MOST_NAMED = 8
@@ -44,14 +45,12 @@ def draw_roc(
       problem: what was learnt.
       weights: (m,), what each example counts; None where all count alike.
     """
-    from sklearn.metrics import auc, roc_curve
-
     curves = []
     for question in _questions(predicted, y, problem):
         counted = question.has if weights is None else question.has[weights > 0]
         if counted.any() and not counted.all():
-            alarms, found, _ = roc_curve(question.has, question.probability, sample_weight=weights)
-            curves.append((question.name, alarms, found, auc(alarms, found)))
+            alarms, found = ranking.roc(question.has, question.probability, weights)
+            curves.append((question.name, alarms, found, ranking.area(alarms, found)))
     few = len(curves) <= MOST_NAMED
     # The least last: drawn over the others, and beside each other in the legend.
     curves.sort(key=lambda curve: curve[3], reverse=True)

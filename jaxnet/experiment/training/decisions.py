@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxnet.experiment.data.problem import LIKELY
+from jaxnet.experiment.training import ranking
 
 Weights = np.ndarray | None
 
@@ -52,11 +53,9 @@ def of_labels(predicted: np.ndarray, y: np.ndarray, weights: Weights, labels: tu
 
 
 def _each(has, decided, predicted, weights, names):
-    from sklearn.metrics import precision_recall_fscore_support
-
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        has, decided, average=None, sample_weight=weights, zero_division=0
-    )
+    counts = 1 if weights is None else weights[:, None]
+    right, of_decided, of_has = ((counts * rows).sum(axis=0) for rows in (has & decided, decided, has))
+    precision, recall, f1 = _share(right, of_decided), _share(right, of_has), _share(2 * right, of_decided + of_has)
     scores = {}
     for k, name in enumerate(names):
         scores[name] = {
@@ -69,13 +68,16 @@ def _each(has, decided, predicted, weights, names):
     return scores
 
 
-def _auc(has, probability, weights):
-    from sklearn.metrics import roc_auc_score
+def _share(part, whole):
+    """0 where there is nothing that it would be a share of."""
+    return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
 
+
+def _auc(has, probability, weights):
     counted = has if weights is None else has[weights > 0]
     if counted.all() or not counted.any():
         return None
-    return float(roc_auc_score(has, probability, sample_weight=weights))
+    return ranking.area(*ranking.roc(has, probability, weights))
 
 
 def _macro(each):

@@ -69,7 +69,8 @@ def scores(problem: Problem, predicted: np.ndarray, y: np.ndarray, weights: np.n
 
 
 def _r2(predicted, y, weights):
-    """1 - residual over total sum of squares, for each target; see scikit-learn's for targets that do not vary."""
-    from sklearn.metrics import r2_score
-
-    return np.asarray(r2_score(y, predicted, sample_weight=weights, multioutput="raw_values"))
+    """1 - residual over total sum of squares, for each target; of one that does not vary 0, or 1 where it is met."""
+    counts = 1 if weights is None else weights[:, None]
+    residual = (counts * (y - predicted) ** 2).sum(axis=0)
+    total = (counts * (y - np.average(y, axis=0, weights=weights)) ** 2).sum(axis=0)
+    return 1 - np.divide(residual, total, out=(residual > 0).astype(float), where=total > 0)

@@ -9,7 +9,7 @@ from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.data import named
 from jaxnet.experiment.data.posing import pose
 from jaxnet.experiment.data.source import InMemory
-from jaxnet.experiment.data.split import split
+from jaxnet.experiment.data.split import Fractions, split
 from jaxnet.experiment.data.table import Table
 
 
@@ -40,6 +40,16 @@ def test_classes_are_stratified():
     parts, _ = parts_of(numbered(4, 200))
     for part, count in ((parts.train, 35), (parts.validation, 5), (parts.test, 10)):
         assert np.bincount(part.y).tolist() == [count] * 4
+
+
+def test_a_class_of_which_one_row_is_left_for_two_parts_is_named():
+    table = numbered(2, 40)
+    table.y[:] = 1
+    table.y[[0, 10, 20]] = 0
+    problem, table = pose(table)
+    with pytest.raises(BadInput) as error:
+        split(table, problem, 0, fractions=Fractions(0.1, 0.6))
+    assert str(error.value) == "--data t: of class '0' one row is left for two parts; expected more rows of it"
 
 
 def test_features_are_scaled_by_the_training_part_only():
