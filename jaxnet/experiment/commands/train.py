@@ -18,6 +18,7 @@ from jaxnet.experiment.commands.recording import Kept, train_and_record
 from jaxnet.experiment.console import packages
 from jaxnet.experiment.console.errors import BadInput, Failure, first_line
 from jaxnet.experiment.console.screen import say
+from jaxnet.experiment.data.named import NAMES
 from jaxnet.experiment.devices import processes
 from jaxnet.experiment.devices.cache import use_compilation_cache
 from jaxnet.experiment.devices.mesh import make_layout, require_split
@@ -159,7 +160,12 @@ def _require_fit(recipe, examples):
 def _require_packages(config):
     """Asks for all that the run will need, some of it at its end."""
     with_checkpoints = config.resume is not None or Cadence.read(config.checkpoint_every).every
-    packages.require("sklearn", "matplotlib", "filelock", "rich", *(["orbax.checkpoint"] if with_checkpoints else []))
+    shipped = NAMES.keys() & {config.data, config.validation, config.test}
+    packages.require(
+        *(["sklearn"] if shipped else []),
+        *("matplotlib", "filelock", "rich"),
+        *(["orbax.checkpoint"] if with_checkpoints else []),
+    )
     if config.tensorboard and not packages.is_there("tensorboardX"):
         raise Failure(f"--tensorboard: {packages.missing('tensorboardX')}")
     if config.private_epsilon is not None and not packages.is_there("dp_accounting"):

@@ -69,8 +69,14 @@ def short_names(names: Sequence[str], most: int = 18) -> list[str]:
 
 def save(plt: Any, figure: Any, path: Path) -> None:
     """Writes a figure into a file, and lets go of it."""
+    kind = path.suffix[1:].lower()
     with letters_as_boxes():
-        durable.write(path, picture(figure, path.suffix[1:].lower()))
+        if kind == "png" and (layout := figure.get_layout_engine()) is not None:
+            # Laid out here, it is drawn once: savefig draws it once more to lay it out.
+            figure.set_dpi(plt.rcParams["savefig.dpi"])
+            layout.execute(figure)
+            figure.set_layout_engine(None)
+        durable.write(path, picture(figure, kind))
     plt.close(figure)
 
 

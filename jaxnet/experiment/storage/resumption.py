@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxnet.experiment.console.errors import BadInput, Failure
 from jaxnet.experiment.console.screen import say
 from jaxnet.experiment.devices import processes
 from jaxnet.experiment.storage import checkpoint, standing
-from jaxnet.experiment.training.faults import all_finite
+from jaxnet.experiment.training.faults import not_finite
 from jaxnet.experiment.training.position import Epoch, Position
 
 
@@ -25,10 +24,8 @@ def save(
     Raises:
       Failure: when it cannot be written, or there are parameters that are not finite: no run is to go on from those.
     """
-    for path, leaf in jax.tree_util.tree_flatten_with_path(position.state.params)[0]:
-        if not all_finite(leaf):
-            name = jax.tree_util.keystr(path)
-            raise Failure(f"parameters{name} are no longer finite after step {position.step}; no checkpoint is written")
+    if wrong := not_finite(position.state.params):
+        raise Failure(f"parameters{wrong[0]} are no longer finite after step {position.step}; no checkpoint is written")
     told = {
         "losses": len(position.losses),
         "epochs": [list(epoch) for epoch in position.epochs],

@@ -125,9 +125,22 @@ def all_finite(tree: Any) -> bool:
     return bool(_all_finite(tree))
 
 
+def not_finite(tree: Any) -> list[str]:
+    """Where arrays of a pytree with numbers that are not finite are, as in "[0].W"."""
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
+    finite = jax.device_get(_each_finite(jax.tree.leaves(tree)))
+    return [jax.tree_util.keystr(path) for path, sound in zip(paths, finite, strict=True) if not sound]
+
+
 @jax.jit
 def _all_finite(tree):
-    return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
+    return jnp.all(jnp.array(_each_finite(jax.tree.leaves(tree))))
+
+
+# One program for all arrays: for each its own would take longer to compile than a checkpoint to write.
+@jax.jit
+def _each_finite(leaves):
+    return [jnp.isfinite(leaf).all() for leaf in leaves]
 
 
 def _sound(before, after, metrics):

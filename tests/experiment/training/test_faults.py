@@ -392,3 +392,9 @@ def first_targets_of_batches(config):
         key = objective_of(config, problem, 10, config.batch_size, layout).order_key
         order = Batches(parts.train, problem, config.batch_size, "float32", layout, key).order(0)
     return problem.encode(parts.train.y, "float64")[order[:, 0]]
+
+
+def test_what_is_not_finite_is_named_by_its_place():
+    tree = [{"W": jnp.ones((2, 2)), "b": jnp.array([1.0, jnp.nan])}, jnp.array([jnp.inf]), jnp.arange(3)]
+    assert faults.not_finite(tree) == ["[0]['b']", "[1]"]
+    assert faults.not_finite(tree[0]["W"]) == []
