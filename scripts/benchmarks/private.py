@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks import report
 from benchmarks.report import Spread
 from jaxnet.experiment.commands import reading
-from jaxnet.experiment.commands.train import with_budget
+from jaxnet.experiment.commands.beforehand import with_budget
 from jaxnet.experiment.console import packages, screen
 from jaxnet.experiment.data import texts
 from jaxnet.experiment.data.problem import loss_of

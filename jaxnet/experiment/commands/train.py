@@ -11,30 +11,24 @@ from typing import Any
 
 import jax
 
-from jaxnet.experiment.commands import ending, reading, text_runs
+from jaxnet.experiment.commands import beforehand, ending, reading, text_runs
 from jaxnet.experiment.commands.announcement import print_plan, print_result
 from jaxnet.experiment.commands.cut_short import telling
 from jaxnet.experiment.commands.recording import Kept, train_and_record
-from jaxnet.experiment.console import packages
-from jaxnet.experiment.console.errors import BadInput, Failure, first_line
+from jaxnet.experiment.console.errors import Failure, first_line
 from jaxnet.experiment.console.screen import say
-from jaxnet.experiment.data.named import NAMES
 from jaxnet.experiment.devices import processes
 from jaxnet.experiment.devices.cache import use_compilation_cache
 from jaxnet.experiment.devices.mesh import make_layout, require_split
 from jaxnet.experiment.devices.processes import Joining
 from jaxnet.experiment.figures import canvas
 from jaxnet.experiment.networks.options import suited
-from jaxnet.experiment.options.cadence import Cadence
 from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.options.resumed import require_same, restored
 from jaxnet.experiment.options.train_config import TrainConfig
-from jaxnet.experiment.storage import exports, folder, model, standing
+from jaxnet.experiment.storage import exports, folder, model
 from jaxnet.experiment.storage.samples import Samples
 from jaxnet.experiment.training import rates, updates
-from jaxnet.experiment.training.batches import batches_in
-from jaxnet.experiment.training.budget import budget_of
-from jaxnet.experiment.training.recipe import Recipe, recipe_of
 from jaxnet.experiment.training.seeds import best_of, of_seed
 
 
@@ -85,11 +79,11 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
       Failure: when training cannot go on.
     """
     started = time.perf_counter()
-    _require_packages(config)
+    beforehand.require_packages(config)
     # First of all: what the processes tell one another goes through JAX too.
     found = device()
-    processes.by_first(lambda: _check_folder(config))
-    config = _with_end_of_decay(config)
+    processes.by_first(lambda: beforehand.check_folder(config))
+    config = beforehand.with_end_of_decay(config)
     layout = processes.together(
         lambda: make_layout(config.mesh, distributed=config.distributed, shard_state=config.shard_state)
     )
@@ -97,12 +91,12 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
         stack.enter_context(processes.alone_heard())
         stack.enter_context(jax.enable_x64(config.dtype == "float64"))
         examples = reading.prepared(config)
-        recipe = processes.together(lambda: with_budget(config, examples.parts.train.examples))
+        recipe = processes.together(lambda: beforehand.with_budget(config, examples.parts.train.examples))
         if recipe.budget is not None:
             # A gradient's length has to be right, which shorter factors of products would not let it be.
             stack.enter_context(jax.default_matmul_precision("highest"))
         problem = examples.problem
-        processes.together(lambda: _require_fit(recipe, examples))
+        processes.together(lambda: beforehand.require_fit(recipe, examples))
         network = config.network(examples.parts.train.x.shape[1:], problem.outputs, problem.output_activation)
         examples = examples._replace(parts=examples.parts.shaped(network.shape))
         processes.together(lambda: require_split(layout, network, recipe.parameters_dtype))
@@ -118,65 +112,6 @@ def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -
         for line in exports.stale(out):
             say(line)
     return result
-
-
-def with_budget(config: TrainConfig, examples: int) -> Recipe:
-    """The recipe; that of a private run has a budget, for so many training examples, and noise by that.
-
-    Raises:
-      BadInput: when delta is too large for them.
-    """
-    recipe = recipe_of(config)
-    if config.private_epsilon is None:
-        return recipe
-    epsilon, delta, batch_size = config.private_epsilon, config.private_delta, min(recipe.batch_size, examples)
-    multiplier = None
-    if config.resume is not None:
-        multiplier = folder.read_resolved(Path(config.resume), "noise_multiplier")
-    spends = budget_of(epsilon, delta, examples, batch_size, recipe.epochs, multiplier)
-    return recipe._replace(budget=spends, noise_multiplier=spends.noise_multiplier)
-
-
-def _with_end_of_decay(config):
-    """Where the learning rate's schedule ends is decided at the start: a run that goes on has that of its start."""
-    if config.schedule == "constant" or config.decay_epochs is not None:
-        return config
-    last = config.epochs
-    if config.resume is not None:
-        last = folder.read_options(Path(config.resume), restored).decay_epochs
-    return dataclasses.replace(config, decay_epochs=last)
-
-
-def _require_fit(recipe, examples):
-    """Refuses what of the options does not go with the data."""
-    rates.require_updates(recipe, batches_in(examples.parts.train.examples, recipe.batch_size))
-    if recipe.label_smoothing and not examples.problem.classes:
-        raise BadInput(
-            f"--label-smoothing {recipe.label_smoothing:g}: is for classes, and --data {examples.name} has numbers to "
-            "learn; leave it out"
-        )
-
-
-def _require_packages(config):
-    """Asks for all that the run will need, some of it at its end."""
-    with_checkpoints = config.resume is not None or Cadence.read(config.checkpoint_every).every
-    shipped = NAMES.keys() & {config.data, config.validation, config.test}
-    packages.require(
-        *(["sklearn"] if shipped else []),
-        *("matplotlib", "filelock", "rich"),
-        *(["orbax.checkpoint"] if with_checkpoints else []),
-    )
-    if config.tensorboard and not packages.is_there("tensorboardX"):
-        raise Failure(f"--tensorboard: {packages.missing('tensorboardX')}")
-    if config.private_epsilon is not None and not packages.is_there("dp_accounting"):
-        raise Failure(f"--private-epsilon: {packages.missing('dp_accounting')}")
-
-
-def _check_folder(config):
-    if config.out is not None and config.resume is None:
-        folder.check(config.out, overwrite=config.overwrite)
-    if config.resume is not None and config.private_epsilon is not None:
-        standing.require_unspent(Path(config.resume))
 
 
 def _open_folder(config, recipe, examples, network, stack):

@@ -11,8 +11,10 @@ from jaxnet.experiment.console.packages import missing
 from jaxnet.experiment.data.source import InMemory
 from jaxnet.experiment.data.table import Table
 
-CELL = ("radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity", "concave points")
-CELL = (*CELL, "symmetry", "fractal dimension")
+CELL = (
+    "radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity", "concave points", "symmetry",
+    "fractal dimension",
+)  # fmt: skip
 # What the files do not say.
 FEATURES = {
     "iris": ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"),

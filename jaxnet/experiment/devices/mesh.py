@@ -22,7 +22,7 @@ from jaxtyping import PyTree
 
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.networks.network import Network
-from jaxnet.experiment.options.train_config import read_mesh
+from jaxnet.experiment.options.mesh_sizes import read_mesh
 from jaxnet.layer import Layer
 from jaxnet.parameters import Sides, seen_by_layer, sides_of, structure_by_layer
 from jaxnet.training import TrainState

@@ -22,7 +22,7 @@ def registry() -> Any:
 
     @rules.struct_rule
     def of_dataclass(info):
-        if not dataclasses.is_dataclass(info.type):
+        if not (isinstance(info.type, type) and dataclasses.is_dataclass(info.type)):
             return None
         kinds = get_type_hints(info.type, include_extras=True)
         fields = (

@@ -1,16 +1,14 @@
 """The options of `jaxnet train`."""
 
 import dataclasses
-import re
 from typing import ClassVar, Literal
 
 from jaxnet.experiment.console.errors import BadInput, option
-from jaxnet.experiment.networks.architecture import architecture_of
 from jaxnet.experiment.networks.options import NetworkOptions
 from jaxnet.experiment.options.cadence import Cadence
+from jaxnet.experiment.options.combinations import check_combinations, check_seeds
 from jaxnet.experiment.options.optimizer_options import LARGEST, OptimizerOptions
 from jaxnet.experiment.options.parts import PartOptions
-from jaxnet.experiment.options.private import check_private
 
 OutputActivation = Literal["auto", "identity", "sigmoid", "tanh", "relu", "leaky_relu", "softplus"]
 LossName = Literal[
@@ -173,75 +171,6 @@ class TrainConfig(OptimizerOptions, NetworkOptions, PartOptions, DataOptions):
                 f"--label-smoothing: expected a number of at least 0 and below 1, got {self.label_smoothing}"
             )
         Cadence.read(self.checkpoint_every)
-        self._check_combinations()
+        check_combinations(self)
         if self.seeds > 1:
-            self._check_seeds()
-
-    def _check_seeds(self) -> None:
-        if self.seed + self.seeds > 2**32:
-            raise BadInput(f"--seeds {self.seeds}: with --seed {self.seed} the last one is not below 2^32")
-        alone = {
-            "--mesh": self.mesh is not None,
-            "--distributed": self.distributed,
-            "--stream": self.stream,
-            f"--model {self.model}, whose samples and figures follow one network": architecture_of(self.model).ids,
-            "--optimizer kfac": self.optimizer == "kfac",
-            "--private-epsilon": self.private_epsilon is not None,
-            f"--on-nan {self.on_nan}": self.on_nan != "stop",
-        }
-        for name in (name for name, is_given in alone.items() if is_given):
-            raise BadInput(f"--seeds {self.seeds}: does not go with {name}; start a run for each --seed")
-
-    def _check_combinations(self) -> None:
-        if self.on_nan == "rollback" and not Cadence.read(self.checkpoint_every).every:
-            raise BadInput("--on-nan rollback: goes back to checkpoints, and --checkpoint-every 0 writes none")
-        for name in ("coordinator", "processes", "process_id"):
-            if getattr(self, name) is not None and not self.distributed:
-                raise BadInput(f"{option(name)}: is for a run of several processes; add --distributed")
-        read_mesh(self.mesh, 1)
-        count, number = self.processes, self.process_id
-        if count is not None and count < 1:
-            raise BadInput(f"--processes: expected an integer of at least 1, got {count}")
-        if number is not None and not 0 <= number < (count or 2**31):
-            raise BadInput(f"--process-id: expected an integer from 0 to --processes - 1, got {number}")
-        if self.coordinator is not None and not re.fullmatch(r"\S+:\d{1,5}", self.coordinator):
-            raise BadInput(f"--coordinator: expected HOST:PORT, as 10.0.0.1:1234; got {self.coordinator!r}")
-        check_private(self)
-        if self.noise_multiplier and self.clip_examples is None:
-            raise BadInput("--noise-multiplier: is in units of --clip-examples, which is missing")
-        if self.noise_multiplier and self.optimizer == "kfac":
-            raise BadInput("--noise-multiplier: kfac sees the examples beside the noise; use another --optimizer")
-        self._check_kfac()
-        last = self.decay_epochs
-        if last is not None and self.epochs > last and not self.final_learning_rate:
-            raise BadInput(
-                f"--epochs {self.epochs}: the learning rate is 0 after epoch {last}, and nothing is learnt from there "
-                "on; start a run with a --final-learning-rate or more --decay-epochs"
-            )
-        if self.backward == "autodiff" and self.feedback != "transpose":
-            raise BadInput(f"--feedback {self.feedback}: needs --backward hand; jax.grad knows only the transpose")
-        if self.backward == "autodiff" and self.clip_examples is not None:
-            raise BadInput("--clip-examples: needs --backward hand; jax.grad gives no example's gradient")
-
-    def _check_kfac(self) -> None:
-        if self.optimizer == "kfac" and self.loss == "sigmoid_focal_loss":
-            raise BadInput("--loss sigmoid_focal_loss: gives kfac no labels to draw; use another --loss or --optimizer")
-        if self.kfac_positions == "reduce" and self.model == "mlp":
-            raise BadInput("--kfac-positions reduce: is for convolutions, as of --model cnn; mlp has no positions")
-
-
-def read_mesh(text: str | None, devices: int) -> tuple[int, int]:
-    """From 'data=4,model=2', in any order, either left out, to (4, 2); from None to (devices, 1).
-
-    Raises:
-      BadInput: when it is something else.
-    """
-    if text is None:
-        return devices, 1
-    sizes = {}
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(data|model)\s*=\s*([1-9]\d{0,5})\s*", part)
-        if match is None or match[1] in sizes:
-            raise BadInput(f"--mesh: expected numbers of devices, as data=4,model=2; got {text!r}")
-        sizes[match[1]] = int(match[2])
-    return sizes.get("data", 1), sizes.get("model", 1)
+            check_seeds(self)

@@ -4,28 +4,19 @@ A checkpoint is a folder `checkpoints/step-000001234` with `arrays/`, `model.npz
 under another name, has reached the disk when it is renamed, and is verified, file by file, before it is used.
 """
 
-import contextlib
-import errno
-import logging
-import os
 import shutil
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from jaxnet.experiment.console.errors import NONSENSE, BadInput, Failure, first_line
+from jaxnet.experiment.console.errors import NONSENSE, BadInput, Failure
 from jaxnet.experiment.devices.processes import by_first
-from jaxnet.experiment.storage import durable, manifest
+from jaxnet.experiment.storage import by_orbax, durable, manifest
 from jaxnet.experiment.storage.manifest import Damaged
 
 FOLDER, ARRAYS = "checkpoints", "arrays"
-# What is wrong with a disk that takes no more, of which Orbax tells in sentences of its own.
-OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 class Checkpoint(NamedTuple):
@@ -60,8 +51,6 @@ def save(
     Raises:
       Failure: when it cannot be written; the earlier ones are as they were.
     """
-    import orbax.checkpoint as ocp
-
     root, final = run / FOLDER, folder(run, step)
     beside = final.with_name(durable.beside_name(final.name))
 
@@ -72,10 +61,8 @@ def save(
 
     try:
         by_first(make_ready)
-        plain = jax.tree.map(_plain, arrays)
-        # Every process writes what its devices hold.
-        with _quiet(), ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save((beside / ARRAYS).resolve(), plain)
+        plain = jax.tree.map(by_orbax.plain, arrays)
+        by_orbax.write(beside / ARRAYS, plain)
         by_first(lambda: _seal(beside, final, step, plain, about, files))
     except jax.errors.JaxRuntimeError:
         # Not the disk: memory, or another process of the run that is gone.
@@ -84,7 +71,7 @@ def save(
         shutil.rmtree(beside, ignore_errors=True)
         others = found(run)
         left = f"{others[0]} is as it was" if others else "there is no earlier one"
-        raise Failure(f"{final}: the checkpoint cannot be written ({_reason(error)}); {left}") from None
+        raise Failure(f"{final}: the checkpoint cannot be written ({by_orbax.reason(error)}); {left}") from None
     by_first(lambda: _remove(found(run)[keep:]))
     return final
 
@@ -92,39 +79,6 @@ def save(
 def folder(run: Path, step: int) -> Path:
     """Where the checkpoint after so many updates is."""
     return run / FOLDER / f"step-{step:09d}"
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Orbax raises what goes wrong; what is told besides, a trace for each thread and task of its, is not heard."""
-    logger, tasks, hook = logging.getLogger("absl"), logging.getLogger("asyncio"), sys.unraisablehook
-    level = logger.level
-
-    def told(unraisable):
-        if unraisable.exc_type is not RuntimeError or str(unraisable.exc_value) != "Event loop is closed":
-            hook(unraisable)
-
-    logger.setLevel(logging.CRITICAL + 1)
-    tasks.addFilter(_is_of_no_task)
-    sys.unraisablehook = told
-    try:
-        yield
-        # Where a write fails, others that were begun may end later, and find nobody who waits: then these two stay.
-        sys.unraisablehook = hook
-        tasks.removeFilter(_is_of_no_task)
-    finally:
-        logger.setLevel(level)
-
-
-def _is_of_no_task(record):
-    """Whether a line of asyncio's is about something else than a task that failed unseen."""
-    return "exception was never retrieved" not in record.getMessage()
-
-
-def _reason(error):
-    told = first_line(error)
-    known = [text for text in map(os.strerror, OF_THE_DISK) if text in told]
-    return getattr(error, "strerror", None) or (known or [told])[0]
 
 
 def _seal(beside, final, step, plain, about, files):
@@ -175,8 +129,8 @@ def restore(run: Path, like: Callable[[dict[str, Any]], Any]) -> Checkpoint:
     path = Path(chosen)
     about = manifest.read(path)
     expected = like(about)
-    _require_alike(path, about["arrays"], manifest.described(jax.tree.map(_plain, expected)))
-    return Checkpoint(path, _load(path / ARRAYS, expected), about, tuple(passed_over))
+    _require_alike(path, about["arrays"], manifest.described(jax.tree.map(by_orbax.plain, expected)))
+    return Checkpoint(path, by_orbax.read(path / ARRAYS, expected), about, tuple(passed_over))
 
 
 def newest_with(run: Path, name: str) -> tuple[Path | None, tuple[str, ...]]:
@@ -208,42 +162,6 @@ def _require_like(about, like):
         like(about)
     except NONSENSE:
         raise Damaged(f"{manifest.FILE} tells of no run of this version of jaxnet") from None
-
-
-def _load(path, like):
-    import orbax.checkpoint as ocp
-
-    # Whatever devices they were on, they come back to where this run has them.
-    blank = jax.tree.map(_blank, jax.tree.map(_plain, like))
-    try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            arrays = checkpointer.restore(path.resolve(), blank)
-    except jax.errors.JaxRuntimeError:
-        # Not the checkpoint: memory, or another process of the run that is gone.
-        raise
-    except Exception as error:  # Orbax has exceptions of many kinds for what it does not understand
-        remedy = f"remove {path.parent} to go on from the one before, if there is one"
-        raise BadInput(f"{path}: cannot be read ({first_line(error)}); {remedy}") from None
-    return jax.tree.map(_as, arrays, like)
-
-
-def _blank(leaf):
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))
-
-
-def _plain(leaf):
-    """A random key as its numbers; any other array as it is."""
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
-
-
-def _as(array, like):
-    if _is_key(like):
-        return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like))
-    return np.asarray(array) if isinstance(like, np.ndarray) else jnp.asarray(array)
-
-
-def _is_key(leaf):
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _require_alike(path, held, expected):

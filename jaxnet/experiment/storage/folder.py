@@ -1,25 +1,15 @@
 """A run's folder: its name, what it may replace, and the options that are kept in it."""
 
 import json
-import os
-import platform
-import re
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
-import jax
-import numpy as np
-import optax
-
-import jaxnet
 from jaxnet.arguments import positive_number
 from jaxnet.experiment.console.errors import NONSENSE, BadInput
-from jaxnet.experiment.data.named import NAMES
-from jaxnet.experiment.data.texts import PYTHON_DOCS
-from jaxnet.experiment.storage import durable
+from jaxnet.experiment.storage import durable, kept_options, place
 from jaxnet.experiment.storage.checkpoint import FOLDER as CHECKPOINTS
 from jaxnet.experiment.storage.exports import FILE as EXPORTS
 from jaxnet.experiment.storage.model_file import FILE as MODEL
@@ -27,14 +17,14 @@ from jaxnet.experiment.storage.samples import FILE as SAMPLES
 from jaxnet.experiment.storage.tensorboard import FOLDER as TENSORBOARD
 
 Options = TypeVar("Options")
-CONFIG, METRICS, RESULT, FIGURES, LOCK = "config.json", "metrics.jsonl", "result.json", "figures", ".lock"
+CONFIG, METRICS, RESULT, FIGURES = "config.json", "metrics.jsonl", "result.json", "figures"
 PROFILE, SEEDS = "profile", "seeds"
 # What config.json holds beside the options.
 RESOLVED, VERSIONS = "resolved", "versions"
 BESIDE = {RESOLVED, VERSIONS}
 CONTENTS = {CONFIG, METRICS, RESULT, MODEL, EXPORTS, FIGURES, CHECKPOINTS, PROFILE, SAMPLES, SEEDS, TENSORBOARD}
 # A process that is killed leaves these.
-LEFT_BEHIND = {LOCK, *map(durable.beside_name, CONTENTS)}
+LEFT_BEHIND = {place.LOCK, *map(durable.beside_name, CONTENTS)}
 
 
 def check(out: str, *, overwrite: bool) -> None:
@@ -81,19 +71,21 @@ def make(options: Mapping[str, Any], resolved: dict[str, Any], stack: ExitStack)
     folder = Path(options["out"]) if options["out"] is not None else None
     try:
         if folder is None:
-            folder = _make_numbered(options["data"])
-            _lock(folder, stack)
+            folder = place.make_numbered(options["data"])
+            place.lock(folder, stack)
         elif folder.is_dir() and any(path.name not in LEFT_BEHIND for path in folder.iterdir()):
-            _lock(folder, stack)
+            place.lock(folder, stack)
             folder = _beside(folder)
             if folder.exists():
                 shutil.rmtree(folder)
             folder.mkdir()
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            _lock(folder, stack)
+            place.lock(folder, stack)
         (folder / FIGURES).mkdir(exist_ok=True)
-        write_json(folder / CONFIG, _kept(options) | {RESOLVED: resolved, VERSIONS: _versions()})
+        write_json(
+            folder / CONFIG, kept_options.kept(options) | {RESOLVED: resolved, VERSIONS: kept_options.versions()}
+        )
     except OSError as error:
         raise _cannot(folder, error) from None
     return folder
@@ -110,7 +102,7 @@ def again(folder: Path, stack: ExitStack) -> Path:
       BadInput: when another process writes there.
     """
     try:
-        _lock(folder, stack)
+        place.lock(folder, stack)
     except OSError as error:
         raise _cannot(folder, error, "--resume") from None
     return folder
@@ -126,7 +118,7 @@ def go_on(folder: Path, options: Mapping[str, Any]) -> None:
         (folder / FIGURES).mkdir(exist_ok=True)
         before = json.loads((folder / CONFIG).read_text())
         of_the_start = {"resume": None, "out": before["out"], RESOLVED: before.get(RESOLVED)}
-        write_json(folder / CONFIG, _kept(options) | of_the_start | {VERSIONS: _versions()})
+        write_json(folder / CONFIG, kept_options.kept(options) | of_the_start | {VERSIONS: kept_options.versions()})
     except OSError as error:
         raise _cannot(folder, error, "--resume") from None
 
@@ -173,7 +165,7 @@ def finish(written: Path, out: str | None) -> Path:
     if out is None or written == Path(out):
         return written
     final = Path(out)
-    for name in CONTENTS | LEFT_BEHIND - {LOCK}:
+    for name in CONTENTS | LEFT_BEHIND - {place.LOCK}:
         old = final / name
         if old.is_dir():
             shutil.rmtree(old)
@@ -188,59 +180,6 @@ def finish(written: Path, out: str | None) -> Path:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes a JSON file that a person can read."""
     durable.write(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
-
-
-def _kept(options):
-    """The options as config.json has them: data on disk by the whole path, which any working directory finds."""
-    sources = {name: options[name] for name in ("data", "validation", "test") if options[name] is not None}
-    known = (*NAMES, PYTHON_DOCS)
-    return {**options} | {name: at if at in known else os.path.abspath(at) for name, at in sources.items()}
-
-
-def _versions():
-    """Of what computes a run's numbers, as it goes on with them."""
-    return {
-        "jaxnet": jaxnet.__version__,
-        "jax": jax.__version__,
-        "optax": optax.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def _lock(folder, stack):
-    """Keeps other runs out until the stack ends; the system lets go of it when the process ends, however that is."""
-    from filelock import FileLock, Timeout
-
-    try:
-        stack.enter_context(FileLock(folder / LOCK, timeout=0))
-    except Timeout:
-        raise BadInput(f"{folder}: another run is writing there; wait for its end, or choose another folder") from None
-    stack.callback(_remove_lock, folder / LOCK)
-
-
-def _remove_lock(path):
-    """Removes the file while its lock is still held: no lock but ours can be on what has this name.
-
-    Whoever opened it before, and locks it afterwards, holds a file without a name; filelock sees that, and does not
-    count it. Removed after the lock was let go, as filelock itself did before 3.30, it could be another run's.
-    """
-    with suppress(OSError):
-        path.unlink()
-
-
-def _make_numbered(data):
-    """The first free runs/NAME-1, runs/NAME-2, ...; made at once, so that two runs never share one."""
-    stem = re.sub(r"[^\w.-]+", "-", Path(data).stem)[:50] or "run"
-    number = 1
-    while True:
-        folder = Path("runs", f"{stem}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        else:
-            return folder
 
 
 def _beside(folder):
