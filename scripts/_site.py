@@ -3,17 +3,21 @@
 from pathlib import Path
 from typing import Any
 
-from pages import equations, mathematics, outside, sources
+from pages import equations, mathematics, notebooks, outside, sources
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Adds the pages that lie outside of docs/, and one for each file of the repository that some page leads to."""
+    """Adds pages of notebooks, of what lies outside of docs/, and of each file of the repository that a page leads to."""
     from mkdocs.structure.files import File, InclusionLevel
 
     pages = [sources.source(file.src_uri) for file in files.documentation_pages()]
     for file in sources.SHOWN:
         text = (sources.ROOT / file).read_text(encoding="utf-8")
         files.append(File.generated(config, sources.place(file), content=text))
+    for file in notebooks.FILES:
+        page = notebooks.shown(file)
+        for there, content in {sources.place(file): page.text, **page.pictures}.items():
+            files.append(File.generated(config, there, content=content))
     for file in sorted(sources.pages_led_to([*pages, *sources.SHOWN])):
         aside = InclusionLevel.NOT_IN_NAV
         files.append(File.generated(config, sources.place(file), content=sources.shown(file), inclusion=aside))

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from pages import equations, mathematics, outside, sources
+from pages import equations, mathematics, notebooks, outside, sources
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -37,7 +37,21 @@ def test_the_navigation_names_each_page_once_and_none_that_is_not_there():
     assert len(NAV) == len(set(NAV))
     made = {sources.place(file) for file in sources.pages_led_to([f"docs/{page}" for page in PAGES])}
     shown = {sources.place(file) for file in sources.SHOWN}
-    assert [place for place in NAV if place not in {*PAGES, *made, *shown}] == []
+    of_notebooks = {sources.place(file) for file in notebooks.FILES}
+    assert [place for place in NAV if place not in {*PAGES, *made, *shown, *of_notebooks}] == []
+
+
+def test_every_notebook_is_a_page_in_the_navigation_with_what_it_printed_and_drew():
+    assert len(notebooks.FILES) >= 2
+    for file in notebooks.FILES:
+        assert sources.place(file) in NAV
+        text, pictures = notebooks.shown(file)
+        assert text.startswith("# ")
+        assert "```text\n" in text
+        assert all(content.startswith(b"\x89PNG") for content in pictures.values())
+        assert [f"({name.rsplit('/')[-1]})" in text for name in pictures] == [True] * text.count("![") != []
+    there = sources.on_site("[b](a-day-with-per-example-gradients.ipynb)", "docs/notebooks/backpropagation-by-hand.md")
+    assert there == "[b](a-day-with-per-example-gradients.md)"
 
 
 def test_every_example_is_shown_and_listed():

@@ -38,6 +38,7 @@ def source(place: str) -> str:
 
 def place(file: str) -> str:
     """Where a file or folder of the repository is on the site."""
+    file = file.replace(".ipynb", ".md")
     return PAGES.get(file) or (file.removeprefix("docs/") if file.startswith("docs/") else f"source/{file}.md")
 
 
