@@ -68,6 +68,11 @@ NETWORKS = {
     "fan out, repeated": (jn.repeat(add_all(jn.residual(BLOCK), jn.relu), 4), (5, 3)),
     "fan out, repeated and computed again": (jn.repeat(jn.recompute(add_all(BLOCK, jn.relu)), 4), (5, 3)),
     "activations of one Z": (jn.chain(jn.dense(3, 3), add_all(jn.tanh, jn.relu, jn.sigmoid, jn.softplus)), (5, 3)),
+    "attention": (
+        jn.repeat(jn.recompute(jn.residual(jn.chain(jn.layer_norm(4), jn.multi_head_attention(4, 2)))), 4),
+        (5, 7, 4),
+    ),
+    "parameters at both ends": (jn.tied(jn.dense(3, 3), jn.chain(BLOCK, BLOCK, BLOCK), jn.dense(3, 3)), (5, 3)),
     "mean": (jn.chain(mean_of(BLOCK, jn.dense(3, 3)), jn.dense(3, 1)), (5, 3)),
 }
 
@@ -95,25 +100,56 @@ def test_the_lessons_network_has_every_intermediate_above_and_its_derivative_bel
     assert places["dZ1 (200, 4)"] > places["Z1 (200, 4)"]
 
 
+def lines_of(element):
+    """The straight parts of a line or a path, as boxes without a height or a width."""
+    if element.tag == f"{{{SVG}}}line":
+        x, to, y = (float(element.get(name)) for name in ("x1", "x2", "y1"))
+        yield min(x, to), y, max(x, to), y
+        return
+    _, x, y, *moves = element.get("d").split()
+    x, y = float(x), float(y)
+    for move, end in zip(moves[::2], map(float, moves[1::2]), strict=True):
+        to = (end, y) if move == "H" else (x, end)
+        yield min(x, to[0]), min(y, to[1]), max(x, to[0]), max(y, to[1])
+        x, y = to
+
+
+def meet(one, other):
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def place(element):
+    left, top, width, height = (float(element.get(name)) for name in ("x", "y", "width", "height"))
+    return left, top, left + width, top + height
+
+
 @pytest.mark.parametrize("name", NETWORKS)
-def test_no_text_lies_on_another_or_outside(name, key):
+def test_no_text_lies_on_another_or_on_a_line_or_outside_nor_a_line_on_a_box(name, key):
     net, shape = NETWORKS[name]
     root = ET.fromstring(draw(net, net.init(key), jnp.zeros(shape), loss=jn.losses.half_squared_error))
-    boxes = []
+    texts = []
     for element in root.iter(f"{{{SVG}}}text"):
         x, y, half = float(element.get("x")), float(element.get("y")), CHARACTER * len(element.text) / 2
-        boxes.append((x - half, y - SIZE, x + half, y + 3))
-    assert all(left >= 0 and right <= float(root.get("width")) for left, _, right, _ in boxes)
-    assert all(top >= 0 and bottom <= float(root.get("height")) for _, top, _, bottom in boxes)
-    for k, (left, top, right, bottom) in enumerate(boxes):
-        for other in boxes[:k]:
-            assert left >= other[2] or other[0] >= right or top >= other[3] or other[1] >= bottom
-    for element in root.iter(f"{{{SVG}}}path"):
-        if element.get("marker-end"):
-            _, start, high, _, low, _, end, _, to = element.get("d").split()
-            for x, y in ((float(start), float(high)), (float(end), float(to))):
-                under = [box for box in boxes if box[0] < x < box[2]]
-                assert not any(bottom > y and top < float(low) for _, top, _, bottom in under)
+        texts.append((x - half, y - SIZE, x + half, y + 3))
+    width, height = (float(root.get(name)) for name in ("width", "height"))
+    rects = [element for element in root.iter(f"{{{SVG}}}rect") if element.get("x")]
+    frames = [place(element) for element in rects if element.get("stroke-dasharray")]
+    boxes = [place(element) for element in rects if not element.get("stroke-dasharray")]
+    drawn = [element for element in root.iter() if element.get("marker-end")]
+    lines = [part for element in drawn for part in lines_of(element)]
+    for left, top, right, bottom in (*texts, *frames, *boxes, *lines):
+        assert 0 <= left <= right <= width
+        assert 0 <= top <= bottom <= height
+    for k, text in enumerate(texts):
+        assert not any(meet(text, other) for other in (*texts[:k], *lines))
+        assert not any(meet(text, box) and not inside(text, box) for box in (*boxes, *frames))
+    assert not any(meet(line, box) for line in lines for box in boxes)
+    # In print as wide as a page, letters are 10 pixels high.
+    assert width <= 1040
+
+
+def inside(one, other):
+    return other[0] <= one[0] and one[2] <= other[2] and other[1] <= one[1] and one[3] <= other[3]
 
 
 def test_a_residual_layer_is_drawn_with_its_bypass(key):
@@ -168,27 +204,24 @@ def drawn(name, key):
 
 
 def frames(drawing):
-    """The title of each frame, and the titles of the boxes in it."""
+    """The title of each frame, and the titles of the boxes in it, in the order of reading."""
     root = ET.fromstring(drawing)
-
-    bold = [(*place_of(element), element.text) for element in root.iter(f"{{{SVG}}}text") if is_bold(element)]
+    rects = [element for element in root.iter(f"{{{SVG}}}rect") if element.get("x")]
+    boxes = [place(element) for element in rects if not element.get("stroke-dasharray")]
+    bold = [element for element in root.iter(f"{{{SVG}}}text") if element.get("font-weight") == "bold"]
+    places = [(float(text.get("y")), float(text.get("x")), text.text) for text in bold]
     found = {}
-    for element in root.iter(f"{{{SVG}}}rect"):
+    for element in rects:
         if element.get("stroke-dasharray"):
-            left, top, width, height = (float(element.get(name)) for name in ("x", "y", "width", "height"))
-            inside = [(y, text) for x, y, text in bold if left < x < left + width and top < y < top + height]
-            # The title stands on top; boxes of other frames inside have theirs above the row of boxes.
-            (_, title), *boxes = sorted(inside, key=lambda of: of[0])
-            row = max(y for y, _ in boxes)
-            found[title] = [text for x, y, text in bold if left < x < left + width and y == row]
+            left, top, right, bottom = place(element)
+            within = sorted((y, x, text) for y, x, text in places if left < x < right and top < y < bottom)
+            # The title stands on top; those of frames inside are in no box.
+            of_boxes = [text for y, x, text in within if any(box[1] < y < box[3] for box in boxes)]
+            found[within[0][2]] = of_boxes
     return found
 
 
-def place_of(element):
-    return float(element.get("x")), float(element.get("y"))
-
-
-def is_bold(element):
+def is_box(element):
     return element.get("font-weight") == "bold"
 
 
@@ -209,7 +242,8 @@ def test_what_forks_and_what_is_added_is_drawn_whatever_the_combinator(key):
         "Z1, and dZ1 on the way back",
         "Z3, and dY6 on the way back",
     ]
-    assert found.count("<path d=") == 4 + 2
+    # Two heads of arrows, and an edge that goes on in the next row and comes back.
+    assert found.count("<path d=") == 4 + 2 + 2
     assert frames(found) == {}
 
 
@@ -217,6 +251,24 @@ def test_a_combinator_that_does_more_than_to_add_is_a_box_of_its_name_in_a_frame
     found = drawn("mean", key)
     assert frames(found) == {"mean of": ["dense", "tanh", "dense", "mean of"]}
     assert {"dX = dZ1 W1", "dX += dZ2 W2", "dZ2, dA1: backward of dY4", "dY4 = dZ3 W3"} <= equations(found)
+
+
+def test_a_frame_without_room_in_a_row_has_rows_of_its_own_and_is_drawn_once(key):
+    found = drawn("attention", key)
+    inside = ["layer norm", "dense", "dense", "dense", "attention", "dense", "+"]
+    assert frames(found) == {"repeat, 4 times": inside, "recompute": inside}
+    rows = {float(element.get("y")) for element in ET.fromstring(found).iter(f"{{{SVG}}}text") if is_box(element)}
+    # Of boxes, and of titles.
+    assert len(rows) == 4 + 2
+
+
+def test_parameters_that_layers_share_have_one_name_and_say_so(key):
+    found = texts(drawn("parameters at both ends", key))
+    assert [text for text in found if text.startswith("shared")] == ["shared b1 (3,)", "shared W1 (3, 3)"] * 2
+    assert {"dW1 = (1/m) dZ1ᵀ X", "dW1 += (1/m) dZ5ᵀ A4", "db1 += (1/m) Σ dZ5", "dA4 = dZ5 W1"} <= set(found)
+    again = jn.shared(jn.chain(jn.dense(3, 3), jn.tanh), 2)
+    found = texts(draw(again, again.init(key), jnp.zeros((5, 3))))
+    assert {"dW1 = (1/m) dZ1ᵀ X", "dW1 += (1/m) dZ2ᵀ A1"} <= set(found)
 
 
 def test_every_edge_has_a_name_of_its_own(key):

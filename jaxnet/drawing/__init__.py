@@ -18,10 +18,11 @@ def draw(net: Layer, params: Any, x: PyTree[Array | jax.ShapeDtypeStruct], *, lo
     """The network's computational graph, with the shape of every intermediate value, and of the derivative of each.
 
     Above each edge stands what flows forward, below it what flows back (per example, without 1/m), and below each box
-    by which equation. Layers stand in the order of forward. A line below leads to where a value is taken further
-    on: the bypass of a residual layer, or another branch. A frame is around layers that are repeated, around those that
-    are computed again on the way back, and around those whose combinator does more than to hand on and to add. Nothing
-    is computed.
+    by which equation. Layers stand in the order of forward, in rows that can be read at a width of 800 pixels. A line
+    below leads to where a value is taken further on: the bypass of a residual layer, or another branch. A frame is
+    around layers that are repeated, around those that are computed again on the way back, and around those whose
+    combinator does more than to hand on and to add. Parameters that several layers share have one name, and say that
+    they are shared. Nothing is computed.
 
     Args:
       net: any layer or network.

@@ -1,12 +1,13 @@
 """The picture of a plan, as SVG."""
 
 import xml.etree.ElementTree as ET
-from typing import NamedTuple
 
-from jaxnet.drawing.plan import Frame, Plan
+from jaxnet.drawing.heights import BOX, Heights, heights_of
+from jaxnet.drawing.placing import Places, Segment, places_in
+from jaxnet.drawing.plan import Plan
+from jaxnet.drawing.rows import above, ahead_text, back_text, inset
 from jaxnet.drawing.svg import (
     BACK,
-    BOX,
     FORWARD,
     GAP,
     INK,
@@ -14,179 +15,135 @@ from jaxnet.drawing.svg import (
     PADDING,
     SIZE,
     SVG,
+    TINT,
     Drawing,
     add_arrow,
     add_arrowheads,
+    add_path,
     add_text,
     width_of,
 )
+from jaxnet.drawing.wires import levels_of
 
-
-class _Wire(NamedTuple):
-    """A line below everything else: from where an edge is drawn to where it is taken again."""
-
-    start: float
-    end: float
-    to: float
-    text: str
-
-    @property
-    def span(self) -> tuple[float, float]:
-        """What the line takes of the width, with the text, wherever that stands."""
-        half = width_of(self.text) / 2
-        middle = max((self.start + self.end) / 2, PADDING + half)
-        return min(self.start, middle - half), max(self.end, middle + half)
-
-    def text_at(self, crossing: list[float]) -> float:
-        """The middle of the text: as near to that of the line as no other line goes through the text, from below."""
-        half = width_of(self.text) / 2
-        left, right = self.span
-        middle = (left + right) / 2
-        steps = int((right - left) / 2 - half) // 4
-        places = [middle + 4 * sign * step for step in range(steps + 1) for sign in (-1, 1)]
-        free = (place for place in places if not any(abs(place - x) < half + 3 for x in crossing))
-        return next(free, middle)
+# Between lines beside one another in a margin, and between frames around whole rows.
+LANE, FRAME = 9, 8
 
 
 def picture(plan: Plan) -> Drawing:
-    """Boxes in a row, edges between them; parameters above, derivatives and equations below."""
+    """Boxes in rows, edges between them; parameters above, derivatives and equations below."""
     svg = ET.Element(
         "svg", {"xmlns": SVG, "font-family": "DejaVu Sans Mono, Menlo, Consolas, monospace", "font-size": f"{SIZE}"}
     )
     ET.SubElement(svg, "title").text = " → ".join(box.title for box in plan.boxes) or "no layers"
     add_arrowheads(svg)
     background = ET.SubElement(svg, "rect", {"fill": "white"})
-    row = _Row(svg, plan)
-    right = row.draw()
-    lowest = row.below + GAP
-    levels = _levels(row.wires)
-    for wire, level in zip(row.wires, levels, strict=True):
-        bottom = lowest + level * (LINE + 10)
-        _wire(svg, wire, row.middle + LINE + 10, bottom)
-        lower = [other for other, its_level in zip(row.wires, levels, strict=True) if its_level >= level]
-        crossing = [x for other in lower for x in (other.start, other.end)]
-        add_text(svg, wire.text_at(crossing), bottom - 6, wire.text, FORWARD)
-        right = max(right, wire.span[1])
-    height = lowest + (GAP + LINE + max(levels) * (LINE + 10) if levels else 0)
-    size = {"width": f"{right + PADDING:.0f}", "height": f"{height:.0f}"}
+    places = places_in(plan)
+    page = _Page(svg, plan, places, heights_of(plan, places))
+    page.draw()
+    size = {"width": f"{page.width:.0f}", "height": f"{page.heights.end:.0f}"}
     background.attrib.update(size)
     svg.attrib.update({**size, "viewBox": f"0 0 {size['width']} {size['height']}"})
     ET.indent(svg)
     return Drawing(ET.tostring(svg, encoding="unicode") + "\n")
 
 
-class _Row:
-    """Boxes from left to right, and what has to be known of them for the lines below."""
+class _Page:
+    """The picture, with its margins: outermost frames, then lines that lead from row to row."""
 
-    def __init__(self, svg, plan):
-        self.svg, self.plan = svg, plan
-        deepest = max((frame.depth + 1 for frame in plan.frames), default=0)
-        learnt = max((len(box.learnt) for box in plan.boxes), default=0)
-        self.top = PADDING + LINE * 2 * learnt + GAP + (LINE + 8) * deepest
-        self.height = 2 * LINE + PADDING
-        self.middle = self.top + self.height / 2
-        formulas = max((len(box.formulas) for box in plan.boxes), default=0)
-        self.below = self.top + self.height + PADDING + LINE * formulas + 8 * deepest
-        self.centres: dict[int, float] = {}
-        self.wires: list[_Wire] = []
+    def __init__(self, svg, plan, places: Places, heights: Heights):
+        self.svg, self.plan, self.places, self.heights = svg, plan, places, heights
+        of_rows = [border.frame.depth + 1 for border in places.borders if border.ends is None]
+        frames = FRAME * max(of_rows, default=0)
+        self.far = [wire for wire in places.wires if wire.row != wire.to]
+        between = [sorted((float(wire.row), float(wire.to))) for wire in self.far]
+        self.levels = levels_of([(first, last) for first, last in between], apart=1)
+        lanes = LANE * (max(self.levels) + 1 if self.levels else 0)
+        self.turns = 3 * LANE if any(segment.goes_on for segment in places.segments) else 0
+        self.start = float(PADDING + frames + lanes + self.turns)
+        self.end = self.start + max([places.right, *(run.span[1] for run in heights.runs)])
+        self.width = self.end + self.turns + frames + PADDING
 
     def draw(self):
-        """Returns where the row ends."""
-        left, closing, before = float(PADDING), 0.0, self.plan.inputs
-        starts: dict[Frame, float] = {}
-        for number, box in enumerate(self.plan.boxes):
-            opening = [frame for frame in self.plan.frames if frame.first == number]
-            follows = any(edge in before for edge in box.takes)
-            left = self.segment(before, left, closing, PADDING * len(opening) if follows else 0)
-            left += 0 if follows else 2 * GAP + PADDING * len(opening)
-            starts |= {frame: left - PADDING * (len(opening) - k - 0.5) for k, frame in enumerate(opening)}
-            left, closing = self.box(box, left, before), 0.0
-            for frame in sorted(self.plan.frames, key=lambda frame: -frame.depth):
-                if frame.end == number + 1:
-                    end = max(left + closing + PADDING / 2, starts[frame] + width_of(frame.title) + 2 * PADDING)
-                    self.frame(frame, starts[frame], end)
-                    closing = end - left + PADDING / 2
-            before = box.gives
-        left = self.segment(before, left, closing, 0)
-        if not set(self.plan.outputs) <= set(before):
-            left += 2 * GAP
-            start = left
-            left = self.segment(self.plan.outputs, left, 0, 0, again=True)
-            self.wire_up(self.plan.outputs, (start + left) / 2, 0, self.middle + LINE + 10, "")
-        return left
+        self.frames()
+        for segment in self.places.segments:
+            self.segment(segment)
+        for spot in self.places.spots:
+            self.box(spot)
+        for number, _ in enumerate(self.places.wires):
+            self.wire(number)
 
-    def segment(self, numbers, left, closing, opening, *, again=False):
-        """An edge between two boxes, with place for the lines of frames; returns where it ends."""
-        if not numbers:
-            return left + closing + opening
-        edges = [self.plan.edges[number] for number in numbers]
-        forward, back = ", ".join(f"{edge.name} {edge.shape}" for edge in edges), _back(edges)
-        width = max(width_of(forward), width_of(back)) + 2 * PADDING
-        centre, right = left + closing + width / 2, left + closing + width + opening
-        if not again:
-            self.centres |= dict.fromkeys(numbers, centre)
-        add_text(self.svg, centre, self.middle - LINE / 2 - 4, forward, FORWARD)
-        add_text(self.svg, centre, self.middle + LINE + 4, back, BACK)
-        add_arrow(self.svg, left + 2, right - 2, self.middle - 4, FORWARD, "forward")
-        if any(edge.differentiable for edge in edges):
-            add_arrow(self.svg, right - 2, left + 2, self.middle + 5, BACK, "back")
-        return right
+    def frames(self):
+        for border in sorted(self.places.borders, key=lambda border: border.frame.depth):
+            top, bottom = self.heights.frames[border.frame]
+            outside = PADDING / 2 + FRAME * border.frame.depth
+            left, right = outside, self.width - outside
+            if border.ends is not None:
+                left, right = (self.start + end for end in border.ends)
+            place = {"x": f"{left:.1f}", "y": f"{top:.1f}", "width": f"{right - left:.1f}"}
+            look = {"rx": "8", "fill": "none", "stroke": INK, "stroke-width": "1.2", "stroke-dasharray": "2 3"}
+            ET.SubElement(self.svg, "rect", {**place, "height": f"{bottom - top:.1f}", **look})
+            # Right of the lines in the margin.
+            left = max(left, self.start - PADDING)
+            title = border.frame.title
+            add_text(self.svg, left + PADDING + width_of(title) / 2, top + LINE - 2, title, INK, weight="bold")
 
-    def box(self, box, left, before):
-        """A box with its parameters above and its equations below; returns where it ends."""
-        svg, top, height = self.svg, self.top, self.height
-        above = [text for edge in box.learnt for text in (f"{edge.name} {edge.shape}", f"d{edge.name} {edge.shape}")]
-        width = max(map(width_of, (box.title, *above, *box.formulas))) + 2 * PADDING
-        # Lines come in from below, beside the equations; the one from nearby first, so that they do not cross.
-        wired = sorted((edge for edge in box.takes if edge not in before), key=lambda edge: -self.centres[edge])
-        inset = PADDING * (len(wired) + 1) if wired else 0
-        width += inset
-        centre = left + width / 2
-        frame = {"x": f"{left:.1f}", "y": f"{top:.1f}", "width": f"{width:.1f}", "height": f"{height:.1f}", "rx": "6"}
-        ET.SubElement(svg, "rect", {**frame, "fill": BOX, "stroke": INK, "stroke-width": "1.2"})
-        add_text(svg, centre, top + height / 2 + SIZE / 3, box.title, INK, weight="bold")
-        for line, text in enumerate(reversed(above)):
+    def segment(self, segment: Segment):
+        """An edge between two boxes; at the end of a row it goes on to the next."""
+        edges = [self.plan.edges[number] for number in segment.numbers]
+        middle, centre = self.heights.bands[segment.row].middle, self.start + segment.centre
+        left, right = self.start + segment.left + 2, self.start + segment.right - 2
+        add_text(self.svg, centre, middle - LINE / 2 - 4, ahead_text(edges), FORWARD)
+        add_text(self.svg, centre, middle + LINE + 4, back_text(edges), BACK)
+        differentiable = any(edge.differentiable for edge in edges)
+        if segment.goes_on:
+            self.turn(segment.row, left, differentiable)
+            return
+        add_arrow(self.svg, left, right, middle - 4, FORWARD, "forward")
+        if differentiable:
+            add_arrow(self.svg, right, left, middle + 5, BACK, "back")
+
+    def turn(self, row, left, differentiable):
+        """From the end of a row around to the beginning of the next, and what comes back inside of it."""
+        band, below = self.heights.bands[row], self.heights.bands[row + 1]
+        first = next(spot for spot in self.places.spots if spot.row == row + 1)
+        to = self.start + first.left - 2
+        right, turned = self.end + 2 * LANE, self.start - 2 * LANE
+        ahead = f"M {left:.1f} {band.middle - 4:.1f} H {right:.1f} V {band.turn + 9:.1f} H {turned + LANE:.1f} "
+        add_path(self.svg, f"{ahead}V {below.middle - 4:.1f} H {to:.1f}", FORWARD, "forward")
+        if differentiable:
+            back = f"M {to:.1f} {below.middle + 5:.1f} H {turned:.1f} V {band.turn:.1f} H {right - LANE:.1f} "
+            add_path(self.svg, f"{back}V {band.middle + 5:.1f} H {left:.1f}", BACK, "back")
+
+    def box(self, spot):
+        """A box with its parameters above and its equations below."""
+        svg, box, top = self.svg, self.plan.boxes[spot.number], self.heights.bands[spot.row].top
+        left = self.start + spot.left
+        centre, beside = left + spot.width / 2, inset(self.plan, spot.number)
+        place = {"x": f"{left:.1f}", "y": f"{top:.1f}", "width": f"{spot.width:.1f}", "height": f"{BOX:.1f}", "rx": "6"}
+        ET.SubElement(svg, "rect", {**place, "fill": TINT, "stroke": INK, "stroke-width": "1.2"})
+        add_text(svg, centre, top + BOX / 2 + SIZE / 3, box.title, INK, weight="bold")
+        for line, text in enumerate(reversed(above(box))):
             back = line % 2 == 0
             add_text(svg, centre, top - GAP / 2 - LINE * line, text, BACK if back else FORWARD)
         for line, text in enumerate(box.formulas, start=1):
-            add_text(svg, centre + inset / 2, top + height + PADDING / 2 + LINE * line - 4, text, BACK)
-        of_sum = self.plan.edges[box.gives[0]].name if box.title == "+" else ""
-        self.wire_up(wired, left + PADDING, PADDING, top + height, of_sum)
-        return left + width
+            add_text(svg, centre + beside / 2, top + BOX + PADDING / 2 + LINE * line - 4, text, BACK)
 
-    def wire_up(self, numbers, end, apart, to, of_sum):
-        """Lines to one place, from where these edges are drawn."""
-        for position, number in enumerate(numbers):
-            edge = self.plan.edges[number]
-            back = f", and d{of_sum or edge.name} on the way back" if edge.differentiable else ""
-            self.wires.append(_Wire(self.centres[number], end + apart * position, to, f"{edge.name}{back}"))
-
-    def frame(self, frame, left, right):
-        top, bottom = PADDING / 2 + (LINE + 8) * frame.depth, self.below - 8 * frame.depth
-        place = {"x": f"{left:.1f}", "y": f"{top:.1f}", "width": f"{right - left:.1f}", "height": f"{bottom - top:.1f}"}
-        look = {"rx": "8", "fill": "none", "stroke": INK, "stroke-width": "1.2", "stroke-dasharray": "2 3"}
-        ET.SubElement(self.svg, "rect", {**place, **look})
-        add_text(self.svg, left + PADDING + width_of(frame.title) / 2, top + LINE - 2, frame.title, INK, weight="bold")
-
-
-def _back(edges):
-    """What flows back: the loss is where derivatives begin, and integers have none."""
-    shapes = [f"d{edge.name} {edge.shape}" for edge in edges if edge.differentiable]
-    return "1 per example" if edges[0].name == "L" else ", ".join(shapes) or "no derivative"
-
-
-def _levels(wires):
-    """For each line how far below: the shorter the nearer, and none on another."""
-    levels: dict[int, int] = {}
-    for number in sorted(range(len(wires)), key=lambda number: wires[number].span[1] - wires[number].span[0]):
-        left, right = wires[number].span
-        taken = {levels[k] for k in levels if left < wires[k].span[1] + PADDING and wires[k].span[0] < right + PADDING}
-        levels[number] = min(set(range(len(wires))) - taken)
-    return [levels[number] for number in range(len(wires))]
-
-
-def _wire(svg, wire, start, bottom):
-    """A line from an edge, below everything else, to where it is taken again."""
-    path = f"M {wire.start:.1f} {start:.1f} V {bottom:.1f} H {wire.end:.1f} V {wire.to:.1f}"
-    line = {"fill": "none", "stroke": FORWARD, "stroke-width": "1.6", "marker-end": "url(#forward)"}
-    ET.SubElement(svg, "path", {"d": path, **line})
+    def wire(self, number):
+        """A line from an edge, below all else in its row, to where it is taken again."""
+        wire, bands = self.places.wires[number], self.heights.bands
+        lines = list(zip(self.heights.runs, self.heights.of_runs, strict=True))
+        runs = [(run, y) for run, y in lines if run.wire == number]
+        (run, low), (_, to) = runs[0], runs[-1]
+        start, end = self.start + wire.start, self.start + wire.end
+        # To an arrow, where the outputs are drawn once more; else to a box.
+        is_box = any(
+            spot.row == wire.to and spot.left < wire.end < spot.left + spot.width for spot in self.places.spots
+        )
+        upper = bands[wire.to].top + BOX if is_box else bands[wire.to].middle + LINE + 10
+        path = f"M {start:.1f} {bands[wire.row].middle + LINE + 10:.1f} V {low:.1f} "
+        if wire.row != wire.to:
+            margin = self.start - self.turns - LANE * (self.levels[self.far.index(wire)] + 0.5)
+            path += f"H {margin:.1f} V {to:.1f} "
+        add_path(self.svg, f"{path}H {end:.1f} V {upper:.1f}", FORWARD, "forward")
+        crossing = [x for other, y in lines if other.row == run.row and y >= low for x in other.uprights]
+        add_text(self.svg, self.start + run.text_at(crossing), low - 6, wire.text, FORWARD)

@@ -4,6 +4,7 @@ Names and shapes come from the network itself: its layers are traced, forward as
 itself both ways.
 """
 
+from collections import Counter
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,11 +21,15 @@ from jaxnet.places import combinator_of
 
 
 class Edge(NamedTuple):
-    """What flows between boxes: its name, the shape that it and its derivative have, and whether it has one."""
+    """What flows between boxes: its name, the shape that it and its derivative have, and whether it has one.
+
+    Or a parameter, and whether other boxes have it too.
+    """
 
     name: str
     shape: tuple[int, ...]
     differentiable: bool = True
+    shared: bool = False
 
 
 class Box(NamedTuple):
@@ -73,6 +78,9 @@ def plan_of(net: Layer, params: Any, x: Any, loss: Loss | None) -> Plan:
     edges = [Edge(*of) for of in zip(names, (value.shape for value in flow.values), floating, strict=True)]
     boxes: list[Box] = []
     linear = 0
+    # What layers with the same parameters call them, by the index of these.
+    learnt_at: dict[str, tuple[Edge, ...]] = {}
+    uses = Counter(calls[step.place.path].index for step in flow.steps if step.operation is None)
     for step in flow.steps:
         layer, before = step.place.layer, boxes[-1].gives if boxes else tuple(flow.inputs)
         # What comes from the box before is named first.
@@ -87,8 +95,13 @@ def plan_of(net: Layer, params: Any, x: Any, loss: Loss | None) -> Plan:
             number = linear
         if len(step.gives) == 1:
             edges[step.gives[0]] = edges[step.gives[0]]._replace(name=_name(layer, edges, takes, number, step.gives[0]))
-        learnt = _learnt(calls[step.place.path].index, step, number)
-        formulas = _formulas(layer, learnt, [edges[k] for k in step.gives], [(edges[k], k in used) for k in takes])
+        index = calls[step.place.path].index
+        again = index in learnt_at
+        learnt = _learnt(index, step, number, shared=uses[index] > 1)
+        learnt = learnt_at.setdefault(index, learnt)
+        formulas = _formulas(
+            layer, learnt, [edges[k] for k in step.gives], [(edges[k], k in used) for k in takes], again=again
+        )
         boxes.append(Box(_title(layer.name), learnt, formulas, takes, tuple(step.gives)))
     outputs = tuple(flow.outputs)
     if loss is not None:
@@ -125,7 +138,7 @@ def _title(name):
     return name.replace("_", " ")
 
 
-def _learnt(index, step, number):
+def _learnt(index, step, number, *, shared):
     """Each parameter's name and shape, which its gradient has too."""
     layer = step.place.layer
     _, grads, dx = jax.eval_shape(partial(_both_ways, layer), step.params, step.x)
@@ -139,7 +152,8 @@ def _learnt(index, step, number):
     for name, (_, of_params), grad in zip(names, named, jax.tree.leaves(grads), strict=True):
         if grad.shape != of_params.shape:
             raise ValueError(f"draw: the gradient of {name} {of_params.shape} has shape {grad.shape}")
-    return tuple(Edge(f"{name}{number}", of_params.shape) for name, (_, of_params) in zip(names, named, strict=True))
+    shapes = (of_params.shape for _, of_params in named)
+    return tuple(Edge(f"{name}{number}", shape, shared=shared) for name, shape in zip(names, shapes, strict=True))
 
 
 def _both_ways(layer, params, x):
@@ -149,24 +163,25 @@ def _both_ways(layer, params, x):
     return y, per_example.mean(dparams), dx
 
 
-def _formulas(layer, learnt, given, taken):
+def _formulas(layer, learnt, given, taken, *, again=False):
     """The equations of a layer's way back; those of others than dense layers and activations are not guessed."""
+    adds = " +=" if again else " ="
     if len(given) == len(taken) == 1:
         (to,), ((of, used),) = given, taken
         equals = f"d{of.name} {'+=' if used else '='} d{to.name}"
         of_dense = [(*to.shape[-1:], *of.shape[-1:]), to.shape[-1:]]
         if layer.kind == "linear" and learnt and [edge.shape for edge in learnt] == of_dense[: len(learnt)]:
             W, *biases = (edge.name for edge in learnt)
-            of_biases = (f"d{b} = (1/m) Σ d{to.name}" for b in biases)
-            return f"{equals} {W}", f"d{W} = (1/m) d{to.name}ᵀ {of.name}", *of_biases
+            of_biases = (f"d{b}{adds} (1/m) Σ d{to.name}" for b in biases)
+            return f"{equals} {W}", f"d{W}{adds} (1/m) d{to.name}ᵀ {of.name}", *of_biases
         if layer.kind == "elementwise" and not learnt:
             return (equals if layer.name == "identity" else f"{equals} * g'({of.name})",)
-    return _backward(learnt, given, taken)
+    return _backward(learnt, given, taken, again=again)
 
 
-def _backward(learnt, given, taken):
+def _backward(learnt, given, taken, *, again=False):
     of_taken = [f"d{of.name}{' +=' if used else ''}" for of, used in taken if of.differentiable]
-    parts = ", ".join([*(f"d{edge.name}" for edge in learnt), *of_taken])
+    parts = ", ".join([*(f"d{edge.name}{' +=' if again else ''}" for edge in learnt), *of_taken])
     return (f"{parts}: backward of {', '.join(f'd{edge.name}' for edge in given)}",) if parts else ()
 
 

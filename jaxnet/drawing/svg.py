@@ -3,7 +3,7 @@
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-FORWARD, BACK, BOX, INK = "#08306B", "#B33C00", "#EEF3F8", "#222222"
+FORWARD, BACK, TINT, INK = "#08306B", "#B33C00", "#EEF3F8", "#222222"
 SIZE = 13
 # The width of a character in units of the font's size, for every common font of one width.
 CHARACTER = 0.602
@@ -36,6 +36,11 @@ def add_arrow(svg, start, end, y, colour, head):
     line = {"x1": f"{start:.1f}", "x2": f"{end:.1f}", "y1": f"{y:.1f}", "y2": f"{y:.1f}", "stroke": colour}
     dashes = {"stroke-dasharray": "5 3"} if head == "back" else {}
     ET.SubElement(svg, "line", {**line, **dashes, "stroke-width": "1.6", "marker-end": f"url(#{head})"})
+
+
+def add_path(svg, path, colour, head):
+    line = {"fill": "none", "stroke": colour, "stroke-width": "1.6", "marker-end": f"url(#{head})"}
+    ET.SubElement(svg, "path", {"d": path, **line, **({"stroke-dasharray": "5 3"} if head == "back" else {})})
 
 
 def add_text(svg, x, y, text, colour, weight="normal"):
