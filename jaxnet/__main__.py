@@ -11,6 +11,7 @@ COMMANDS = {
     "predict": "predict with a trained network",
     "generate": "write text with a trained network",
     "export": "take a trained network elsewhere",
+    "draw": "draw a trained network, or play a signal through it",
     "compare": "compare runs in a table and a figure",
     "runs": "list runs with their scores",
     "check": "check every step of the backward pass",

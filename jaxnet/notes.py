@@ -86,6 +86,7 @@ def with_notes(
     *,
     ahead: Callable[[Any], Any] = lambda y: (),
     back: Callable[[Layer, Any, Any, Any], Any] = lambda layer, params, cache, dy: (),
+    around: Callable[[Any], Any] = lambda dy: (),
 ) -> Layer:
     """The same network, whose backward returns a `Note` in place of dparams.
 
@@ -93,6 +94,7 @@ def with_notes(
       net: any network.
       ahead: `(y) -> note` for the output of each layer, those made of others too.
       back: `(layer, params, cache, dy) -> note` for each layer that is made of no others.
+      around: `(dy) -> note` for each layer that is made of others, of what comes back to it.
     """
 
     def noting(layer, place):
@@ -105,7 +107,7 @@ def with_notes(
             dparams, dx = layer.backward(params, cache, dy)
             mark, ranks = jnp.zeros(()), tuple(map(jnp.ndim, jax.tree.leaves(params)))
             if place.layer.made is not None:
-                return Note(mark, of_y, (), dparams, place.path, (), ranks), dx
+                return Note(mark, of_y, around(dy), dparams, place.path, (), ranks), dx
             weights = tuple(form.sides is not None for form in jax.tree.leaves(dparams, is_leaf=_is_form))
             return Note(mark, of_y, back(layer, params, cache, dy), (), place.path, weights, ranks), dx
 

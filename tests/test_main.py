@@ -21,6 +21,7 @@ usage: jaxnet COMMAND ...
   predict   predict with a trained network
   generate  write text with a trained network
   export    take a trained network elsewhere
+  draw      draw a trained network, or play a signal through it
   compare   compare runs in a table and a figure
   runs      list runs with their scores
   check     check every step of the backward pass
@@ -53,9 +54,8 @@ def test_the_version_is_told(run):
 
 
 def test_a_typo_in_a_command_is_one_line(run):
-    expected = (
-        "error: trian: expected one of train, predict, generate, export, compare, runs, check; did you mean train?\n"
-    )
+    names = "train, predict, generate, export, draw, compare, runs, check"
+    expected = f"error: trian: expected one of {names}; did you mean train?\n"
     assert run("trian") == (errors.BadInput.status, "", expected)
 
 

@@ -65,3 +65,14 @@ def test_of_a_layer_that_is_used_twice_what_is_bad_at_one_use_is_bad(key):
     z, cache = noted.forward(params, jnp.array([[1.0, 1], [0, 0]]))
     (dense, whole) = in_order(net, noted.backward(params, cache, z)[0], params)
     assert (dense.ahead.tolist(), whole.ahead.tolist()) == ([True, False], [True, False])
+
+
+def test_of_a_layer_made_of_others_what_comes_back_to_it_is_noted_too(key):
+    net = jn.chain(jn.residual(jn.dense(2, 2)), jn.dense(2, 2))
+    params, x = net.init(key), jnp.ones((3, 2))
+    noted = with_notes(net, back=lambda layer, params, cache, dy: dy, around=lambda dy: dy)
+    z, cache = noted.forward(params, x)
+    inner, residual, outer, chain = in_order(net, noted.backward(params, cache, z)[0], params)
+    np.testing.assert_array_equal(chain.back, outer.back)
+    np.testing.assert_array_equal(residual.back, z @ params[1].W)
+    np.testing.assert_array_equal(residual.back, inner.back)

@@ -257,7 +257,7 @@ print(json.dumps(ended), file=sys.stderr)
 
 def test_where_nobody_reads_on_every_script_ends_quietly_and_training_with_its_state_saved(tmp_path):
     quiet = [[path.stem, "--help"] for path in (ROOT / "scripts").glob("[!_]*.py")]
-    assert len(quiet) == 9
+    assert len(quiet) == 10
     quiet += [["predict", "run", "--data", "iris"], ["compare", "run"], ["runs", "."], ["benchmark", "devices"]]
     train = ["train", "--data", "iris", "--hidden", "4", "--out", "long"]
     done = forked(UNREAD, tmp_path, ROOT / "scripts", json.dumps([*quiet, train]))

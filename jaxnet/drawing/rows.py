@@ -1,4 +1,4 @@
-"""Which boxes of a plan stand in which row: as many as a page is wide, and what has a frame together, if it has room."""
+"""Which boxes of a plan stand in which row: as many as a page is wide, and those in a frame together, if they fit."""
 
 from typing import NamedTuple
 

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from jaxnet.drawing.svg import PADDING, width_of
 
-
 # Between a text and a line that goes up or down beside it.
 APART = 4
 

@@ -14,6 +14,7 @@ from fuzzing import samples
 from fuzzing.case import ODD_TEXTS, Case, broken_text
 from jaxnet.experiment.commands.check import CheckConfig
 from jaxnet.experiment.commands.compare import CompareConfig
+from jaxnet.experiment.commands.draw import DrawConfig
 from jaxnet.experiment.commands.export import ExportConfig
 from jaxnet.experiment.commands.generate import GenerateConfig
 from jaxnet.experiment.commands.predict import PredictConfig
@@ -26,6 +27,7 @@ SCRIPTS: dict[str, tuple[type, int]] = {
     "train.py": (TrainConfig, 60),
     "predict.py": (PredictConfig, 9),
     "export.py": (ExportConfig, 6),
+    "draw.py": (DrawConfig, 5),
     "generate.py": (GenerateConfig, 5),
     "compare.py": (CompareConfig, 7),
     "runs.py": (RunsConfig, 4),
@@ -86,10 +88,12 @@ RIGHT = {
     "tokens": ("bytes", "characters"),
     "epoch_steps": ("1",),
     "length": ("3",),
+    "html": ("made.html", samples.RUN, "taken"),
+    "example": ("0", "3", str(2**70)),
 }
 # Without "--" before them.
 POSITIONAL = {"run", "what", "folder"}
-WRITTEN = {"out", "resume"}
+WRITTEN = {"out", "resume", "html"}
 
 
 def make(rng: random.Random, folder: Path) -> Case:
@@ -181,7 +185,8 @@ def _break(rng, line):
 def _written(line, script):
     """What a command line names to be written: the values of such options, and the default where there is none."""
     named = {"train.py": ("runs",), "compare.py": ("compare.png",)}.get(script, ())
-    if script == "export.py":
+    # By default in the run's folder.
+    if script in ("export.py", "draw.py"):
         named = tuple(text for text in line if text in RIGHT["run"])
     for position, text in enumerate(line):
         option, _, value = text.partition("=")

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 from refusals import refused
 
+from jaxnet.experiment.commands.draw import DrawConfig
 from jaxnet.experiment.commands.export import ExportConfig
 from jaxnet.experiment.commands.generate import GenerateConfig
 from jaxnet.experiment.commands.predict import PredictConfig
@@ -284,6 +285,11 @@ def test_a_missing_argument_is_named(capsys):
             GenerateConfig,
             ["run", "To be"],
             "'To be': is no option's; did you mean --prompt 'To be'?; --help lists the options",
+        ),
+        (
+            DrawConfig,
+            ["run", "page.html"],
+            "'page.html': is no option's; did you mean --html page.html?; --help lists the options",
         ),
         (RunsConfig, ["runs", "more"], "'more': is no option's; --help lists the options"),
     ],

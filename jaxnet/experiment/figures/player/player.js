@@ -21,7 +21,7 @@ const number = (value) => {
   if (value === 0) return "0";
   const size = Math.abs(value);
   const text = size < 1e-3 || size >= 1e5 ? value.toExponential(2) : value.toPrecision(4);
-  return text.replace("-", "\u2212");
+  return text.replaceAll("-", "\u2212");
 };
 
 const shape = (sizes) => `(${sizes.join(", ")}${sizes.length === 1 ? "," : ""})`;
@@ -49,9 +49,10 @@ const heatMap = (map, most, name) => {
   const rows = map.numbers.length, columns = map.numbers[0].length;
   const canvas = element("canvas", { width: columns, height: rows, tabIndex: 0 });
   canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", `${name}${map.title ? `, ${map.title}` : ""}: ${rows} by ${columns} numbers; arrow keys tell them`);
+  const size = `${rows} by ${columns} numbers; arrow keys tell them`;
+  canvas.setAttribute("aria-label", `${name}${map.title ? `, ${map.title}` : ""}: ${size}`);
   canvas.className = rows === 1 ? "strip" : "map";
-  const cell = rows === 1 ? 14 : Math.max(3, Math.min(10, Math.round(84 / rows)));
+  const cell = rows === 1 ? 14 : Math.min(14, (map.title ? 72 : 128) / rows);
   canvas.style.width = `${columns * cell}px`;
   if (rows > 1) canvas.style.aspectRatio = `${columns} / ${rows}`;
   const context = canvas.getContext("2d");
@@ -107,7 +108,7 @@ const parameter = (of) => {
   const bar = element("span", { className: "bar" });
   bar.style.width = `${(100 * of.gradient) / steepest}%`;
   return element("li", {},
-    element("span", { textContent: `\u2016dL/d${of.name}\u2016 ${shape(of.shape)}` }),
+    element("span", { textContent: `|dL/d${of.name}| ${shape(of.shape)}` }),
     element("span", { textContent: number(of.gradient) }),
     element("span", { className: "track" }, bar));
 };
@@ -151,7 +152,7 @@ cards.push(card(
   panel("ahead", "here it turns",
     element("p", { className: "facts" },
       element("span", { className: "symbol", textContent: `L ${number(of.value)}` }),
-      ...(of.target ? [element("span", { textContent: `is ${of.target}` })] : []),
+      ...(of.target ? [element("span", { textContent: `target ${of.target}` })] : []),
       ...(of.predicted ? [element("span", { textContent: `predicted ${of.predicted}` })] : [])),
     ...(likely.length ? [element("ul", {}, ...likely)] : []))));
 
