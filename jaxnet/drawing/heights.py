@@ -61,7 +61,7 @@ def heights_of(plan: Plan, places: Places) -> Heights:
     tops: dict[Frame, float] = {}
     frames: dict[Frame, tuple[float, float]] = {}
     y = PADDING / 2
-    last = max((of.row for of in (*places.spots, *places.segments)), default=0)
+    last = max([*(spot.row for spot in places.spots), *(segment.row for segment in places.segments)], default=0)
     for row in range(last + 1):
         boxes = [plan.boxes[spot.number] for spot in places.spots if spot.row == row]
         borders = [border for border in places.borders if border.row <= row <= border.to]

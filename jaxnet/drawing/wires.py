@@ -64,8 +64,8 @@ def runs_of(wires: Sequence[Wire]) -> list[Run]:
     runs = []
     for number, wire in enumerate(wires):
         if wire.row == wire.to:
-            ends = sorted((wire.start, wire.end))
-            runs.append(Run(number, wire.row, *ends, (wire.start, wire.end), wire.text))
+            ends = wire.start, wire.end
+            runs.append(Run(number, wire.row, min(ends), max(ends), ends, wire.text))
         else:
             runs.append(Run(number, wire.row, 0.0, wire.start, (wire.start,), wire.text))
             runs.append(Run(number, wire.to, 0.0, wire.end, (wire.end,), ""))
