@@ -122,7 +122,7 @@ def test_in_a_browser_the_script_plays_through_forward_and_back(text, tmp_path):
     (tmp_path / "page.html").write_text(text, encoding="utf-8")
     options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     options += "--disable-component-update --disable-sync --virtual-time-budget=20000 --dump-dom"
-    place = f"--user-data-dir={tmp_path}/profile", f"file://{tmp_path}/page.html#play"
+    place = f"--user-data-dir={tmp_path}/profile", f"file://{tmp_path}/page.html#playing"
     done = subprocess.run(
         ["chromium", *options.split(), *place], capture_output=True, encoding="utf-8", timeout=120, check=True
     )

@@ -236,4 +236,4 @@ document.addEventListener("keydown", (event) => {
 });
 addEventListener("resize", () => show(step, false));
 show(location.hash === "#end" ? last : 0, false);
-if (location.hash === "#play") play();
+if (location.hash === "#playing") play();
