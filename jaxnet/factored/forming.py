@@ -1,8 +1,9 @@
 """When a gradient is formed: once, before what reads it, where that saves operations and costs no more than it may.
 
 With T positions, norms of pairs of them take 2 T^2 (o + i) operations for an example and a weight (o, i), and the total
-after them 2 T o i. Formed, a gradient takes 2 T o i, and its norm and the weighted sum no product any more. Where
-T (o + i) >= o i its o i numbers are no more than those of the factors; elsewhere they are paid from a budget.
+after them 2 T o i. Formed, a gradient takes 2 T o i, and its norm and the weighted sum no product any more: see
+`worth_forming`. Where T (o + i) >= o i its o i numbers are no more than those of the factors; elsewhere they are paid
+from a budget.
 """
 
 from collections.abc import Callable

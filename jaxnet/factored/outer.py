@@ -14,6 +14,7 @@ from jaxnet.factored.diagonal import Diagonal
 from jaxnet.factored.form import Factored
 from jaxnet.factored.layouts import nowhere, over_columns, rows_of
 from jaxnet.factored.pytrees import registered
+from jaxnet.factored.worth import worth_forming
 from jaxnet.norms import norm, scaled, with_margin
 from jaxnet.weighting import weighted
 
@@ -191,11 +192,10 @@ class Outer(Factored):
     def price(self, moments: bool = False) -> int | None:
         """o i numbers for an example, but none where the factors, or their pairs, hold as many.
 
-        Norms of pairs of T positions and a total take 2 T^2 (o + i) + 2 T o i operations; formed they take 2 T o i, and
-        3 o i for norms and total of what is formed. A second moment of pairs takes T times that of what is formed.
+        Norms and a total are those of `worth_forming`. A second moment of pairs takes T times that of what is formed.
         """
         (o, i), t = self._shape(), self._positions()
-        if t == 1 or not (moments or 2 * t**2 * (o + i) > 3 * o * i):
+        if t == 1 or not (moments or worth_forming(t, o, i)):
             return None
         free = t**2 * (o + i) > o * i if moments else self._factors_are_large()
         return 0 if free else o * i

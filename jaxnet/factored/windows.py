@@ -16,6 +16,7 @@ from jaxnet.factored.outer import Outer
 from jaxnet.factored.pytrees import registered, remade
 from jaxnet.factored.stacked import Stacked
 from jaxnet.factored.window import Window, grouped
+from jaxnet.factored.worth import worth_forming
 from jaxnet.norms import norm, scaled
 from jaxnet.weighting import weighted
 
@@ -167,7 +168,7 @@ class Windows(Factored):
     def price(self, moments: bool = False) -> int | None:
         """As that of `Outer`, for all groups: o K numbers, but none where the factors, or their pairs, hold as many."""
         (o, k), t, numbers = self._shape(), self._places(), math.prod(self._of_weight())
-        if t == 1 or not (moments or 2 * t**2 * (o + k) > 3 * o * k):
+        if t == 1 or not (moments or worth_forming(t, o, k)):
             return None
         held = math.prod(self.dz.shape[1:]) + math.prod(self.x.shape[1:])
         return 0 if held >= numbers or (moments and t**2 * (o + k) > o * k) else numbers
