@@ -67,7 +67,7 @@ def torch_net(network: Network, params: Any) -> nn.Module:
     """The network with these parameters."""
     options = network.options
     if network.model == "transformer":
-        net: nn.Module = _Transformer(network.outputs, options.width, options.heads, options.depth, network.shape[0])
+        net: nn.Module = Transformer(network.outputs, options.width, options.heads, options.depth, network.shape[0])
     else:
         net = _of_images(network) if network.model == "cnn" else _dense(network.shape[0], options.hidden, network)
     with torch.no_grad():
@@ -101,17 +101,17 @@ def _of_images(network):
         window = network.options.window
         layers += [nn.Conv2d(before, after, window, padding=window // 2), nn.ReLU(), nn.MaxPool2d(2)]
     places = (height // 2 ** len(widths)) * (width // 2 ** len(widths))
-    return nn.Sequential(*layers, _Flat(), _dense(places * widths[-1], network.options.hidden, network))
+    return nn.Sequential(*layers, Flat(), _dense(places * widths[-1], network.options.hidden, network))
 
 
-class _Flat(nn.Module):
+class Flat(nn.Module):
     """The numbers of all places in a row, channels last, as jaxnet has them."""
 
     def forward(self, x):
         return x.permute(0, 2, 3, 1).flatten(1)
 
 
-class _Transformer(nn.Module):
+class Transformer(nn.Module):
     def __init__(self, outputs, width, heads, depth, length):
         super().__init__()
         self.embedding, self.places = nn.Embedding(outputs, width), nn.Embedding(length, width)
@@ -119,8 +119,8 @@ class _Transformer(nn.Module):
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, outputs, bias=False)
 
     def forward(self, ids):
-        # Of each example by itself, since its gradient is asked for.
-        at = torch.arange(ids.shape[1]).expand(ids.shape)
+        # Of each example by itself, since its gradient is asked for; copies, which ghost clipping takes a view of.
+        at = torch.arange(ids.shape[1]).repeat(len(ids), 1)
         return self.head(self.norm(self.blocks(self.embedding(ids) + self.places(at))))
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 import tyro
 
 from benchmarks import report
+from benchmarks.clipping.methods import Peer
 from benchmarks.contest.contestants import Against
 from benchmarks.contest.problems import NetName
 from jaxnet.experiment.commands.train import device
@@ -15,7 +16,18 @@ from jaxnet.experiment.console import packages, screen
 from jaxnet.experiment.console.errors import BadInput, option
 
 What = Literal[
-    "training", "scale", "stream", "shell", "accelerator", "devices", "per-example", "kfac", "feedback", "private"
+    "training",
+    "scale",
+    "stream",
+    "shell",
+    "accelerator",
+    "devices",
+    "per-example",
+    "largest",
+    "forming",
+    "kfac",
+    "feedback",
+    "private",
 ]
 
 
@@ -26,16 +38,19 @@ class BenchmarkConfig:
     what: Annotated[What, tyro.conf.Positional, tyro.conf.arg(metavar="WHAT")]
     """training: a step beside that of other packages; scale: time and memory against width, depth and batch;
     stream: from disk beside in memory; shell: train.py beside scripts of other packages; accelerator: the share of its
-    peak; devices: what each of 1 to 1024 devices holds and sends, worked out; per-example: the cost of readings; kfac:
-    K-FAC against Adam; feedback: other ways back; private: accuracy under differential privacy beside Opacus's."""
+    peak; devices: what each of 1 to 1024 devices holds and sends, worked out; per-example: the cost of readings, and a
+    clipped step beside other packages'; largest: the most examples of one in 8 GiB; forming: where gradients are better
+    formed; kfac: K-FAC against Adam; feedback: other ways back; private: accuracy under differential privacy beside
+    Opacus's."""
     out: str | None = None
     """The folder for the results; by default benchmarks/WHAT."""
     seeds: int = 5
     """Seeds, or rounds of timing, of which medians are reported."""
     overwrite: bool = False
     """Write into an existing folder."""
-    against: tuple[Against, ...] = get_args(Against)
-    """training: the packages to measure besides JAX and NumPy; those not installed are named."""
+    against: tuple[Against | Peer, ...] = (*get_args(Against), *get_args(Peer))
+    """training, per-example, largest: the packages to measure besides JAX and NumPy, of those that the benchmark has;
+    those not installed are named."""
     nets: tuple[NetName, ...] = get_args(NetName)
     """training: the networks."""
     data: str | None = None
@@ -49,17 +64,25 @@ class BenchmarkConfig:
         for name, takers in TAKERS.items():
             if self.what not in takers and getattr(self, name) != type(self).__dict__[name]:
                 raise BadInput(f"{option(name)}: an option of {', '.join(takers)} only; {self.what} has none")
+        for package in self.against if self.against != type(self).__dict__["against"] else ():
+            if package not in (has := PACKAGES.get(self.what, ())):
+                raise BadInput(f"--against {package}: {self.what} has {', '.join(has)}")
         if not self.nets:
             raise BadInput(f"--nets: expected at least one of {', '.join(get_args(NetName))}")
 
 
 # Options that not all benchmarks have.
 TAKERS: dict[str, tuple[What, ...]] = {
-    "against": ("training",),
+    "against": ("training", "per-example", "largest"),
     "nets": ("training",),
     "data": ("private",),
     "kfac_jax": ("kfac",),
-    "seeds": tuple(what for what in get_args(What) if what != "devices"),
+    "seeds": tuple(what for what in get_args(What) if what not in ("devices", "largest")),
+}
+PACKAGES: dict[What, tuple[str, ...]] = {
+    "training": get_args(Against),
+    "per-example": get_args(Peer),
+    "largest": get_args(Peer),
 }
 
 
@@ -69,8 +92,9 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     Raises:
       BadInput: when the folder exists already.
     """
-    from benchmarks import accelerator, devices, from_disk, kfac, private, readings, scale, ways_back
+    from benchmarks import accelerator, devices, forming, from_disk, kfac, private, readings, scale, ways_back
     from benchmarks.beside_kfac_jax import comparison
+    from benchmarks.clipping import largest
     from benchmarks.contest import contest
     from benchmarks.shell import timing
 
@@ -79,7 +103,9 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     report.make_folder(out, overwrite=config.overwrite)
     screen.say(f"device     {device()}")
     runs: dict[What, Callable[[], dict[str, Any]]] = {
-        "per-example": lambda: readings.run(out, config.seeds),
+        "per-example": lambda: readings.run(out, config.seeds, config.against),
+        "largest": lambda: largest.run(out, config.against),
+        "forming": lambda: forming.run(out, config.seeds),
         "kfac": lambda: (
             comparison.run(out, config.seeds, config.kfac_jax) if config.kfac_jax else kfac.run(out, config.seeds)
         ),

@@ -1,6 +1,7 @@
-"""What the readings of a backward pass cost, beside the gradient and beside `vmap(jax.grad)`."""
+"""What the readings of a backward pass cost, beside the gradient and beside `vmap(jax.grad)`; and a clipped step."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from benchmarks import report
+from benchmarks.clipping import beside
 from jaxnet import losses, per_example
 from jaxnet.experiment.console import screen
 from jaxnet.networks import mlp
@@ -59,19 +61,24 @@ class Cost(NamedTuple):
     memory: int
 
 
-def run(out: Path, seeds: int = 5) -> dict[str, Any]:
-    """Measures, prints a table for each problem, and writes results.json.
+def run(out: Path, seeds: int = 5, against: Sequence[str] = ()) -> dict[str, Any]:
+    """Measures, prints a table for each problem, then of each network's clipped steps, and writes results.json.
 
     Args:
       out: an existing folder.
       seeds: rounds, in each of which every program runs in turn; medians are reported.
+      against: the packages beside which a clipped step is measured.
+
+    Raises:
+      Failure: when another package's clipped gradient is not ours.
     """
     results = {}
     for name, (sizes, batch, positions) in PROBLEMS.items():
         costs = _measure(_programs(sizes), _data(sizes, batch, positions), seeds)
         results[name] = {program: cost._asdict() for program, cost in costs.items()}
         print(_table(name, costs), end="\n\n", flush=True)
-    found = {"what": "per-example", "rounds": seeds, "problems": results, **report.environment()}
+    clipped = beside.measure(seeds, against)
+    found = {"what": "per-example", "rounds": seeds, "problems": results, "clipped": clipped, **report.environment()}
     report.write_results(out, found)
     return found
 

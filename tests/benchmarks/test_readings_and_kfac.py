@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from benchmarks import kfac, readings, report, ways_back
 from benchmarks.beside_kfac_jax import comparison
+from benchmarks.clipping import networks
 from benchmarks.program import BenchmarkConfig, benchmark
 from refusals import refused
 
@@ -30,6 +31,7 @@ def picture(path):
 def test_per_example_counts_and_times_every_reading(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(readings, "PROBLEMS", {"tiny": ((4, 3), 8, (2,))})
     monkeypatch.setattr(readings, "LEAST_SECONDS", 1e-9)
+    monkeypatch.setattr(networks, "NETS", {})
     benchmark(BenchmarkConfig("per-example", out=str(tmp_path / "out"), seeds=1))
     written = results(tmp_path / "out")
     programs = written["problems"]["tiny"]

@@ -26,7 +26,7 @@ NOTES = (
 def run(
     out: Path,
     seeds: int = 5,
-    against: Sequence[Against] = get_args(Against),
+    against: Sequence[str] = get_args(Against),
     nets: Sequence[NetName] = get_args(NetName),
 ) -> dict[str, Any]:
     """Times all contestants, prints a table for each network, and writes results.json and training.png and .svg.

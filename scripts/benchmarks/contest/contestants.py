@@ -63,7 +63,7 @@ PEAKS = {
 }
 
 
-def of(net: str, against: Sequence[Against]) -> dict[str, Contestant]:
+def of(net: str, against: Sequence[str]) -> dict[str, Contestant]:
     """Who takes part in a network, installed or not."""
     return {
         name: contestant

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jaxnet
+from benchmarks.clipping.networks import Problem
 from benchmarks.contest.problems import Net
 
 PATIENCE = 120.0
@@ -25,10 +26,10 @@ class Died(Exception):  # noqa: N818 told, and the others go on
 
 
 class Worker:
-    """A contestant in a process of its own, for use in a `with` statement, at whose end it ends, however that comes."""
+    """A worker in a process of its own, for use in a `with` statement, at whose end it ends, however that comes."""
 
-    def __init__(self, start: str, net: Net) -> None:
-        command = [sys.executable, "-P", "-m", "benchmarks.contest.worker", start, json.dumps(net._asdict())]
+    def __init__(self, start: str, net: Net | Problem, worker: str = "benchmarks.contest.worker") -> None:
+        command = [sys.executable, "-P", "-m", worker, start, json.dumps(net._asdict())]
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 closed with the worker
         # A session of its own: Ctrl-C reaches us alone, and what the worker started ends with it.
         self._process: Any = subprocess.Popen(

@@ -26,7 +26,7 @@ from benchmarks.contest.problems import Net
 
 def main(contestant: str, net: str) -> None:
     """Prepares, runs a pass, and does what is asked."""
-    tell = _own_stdout()
+    tell = own_stdout()
     module, function = contestant.split(":")
     prepare = getattr(importlib.import_module(module), function)
     one_pass = prepare(problems.make(Net(**json.loads(net))))
@@ -52,7 +52,7 @@ def _seconds(one_pass: Callable[[], Any], passes: int) -> float:
     return time.perf_counter() - started
 
 
-def _own_stdout():
+def own_stdout() -> Callable[[Any], int]:
     """Keeps standard output for the answers; what a package prints goes to stderr."""
     # Never closed, so that who reads it sees its end when the process has ended, and not before.
     answers = os.dup(1)
