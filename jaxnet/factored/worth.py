@@ -1,7 +1,7 @@
 """Whether a gradient is better formed, once, before its norm and a total are read."""
 
 # How often what is formed is gone through, and how much dearer its product is than the total's, in multiples of o i and
-# of T o i: fitted to measured costs by `scripts/benchmark.py forming`.
+# of T o i. These are operations as they are counted; `scripts/benchmark.py forming` fits both to measured costs.
 READ, BATCHED = 3, 0
 
 
