@@ -117,6 +117,18 @@ def test_only_options_and_what_is_called_from_outside_know_all_options(path):
     assert room_of(path) in ("options", "estimators", "commands") or "TrainConfig" not in known
 
 
+# What takes longer to import than a small network to train, and who asks for it, when it is called.
+SLOW = {"sklearn": {"data/shipped.py", "data/named.py", "estimators"}, "scipy": {"training/interval.py"}}
+
+
+def test_a_run_on_digits_or_a_file_meets_no_import_of_scikit_learn_or_scipy():
+    met = {package: set() for package in SLOW}
+    for path in IN_ROOMS:
+        for package in SLOW.keys() & {name.split(".")[0] for name in imports(path)}:
+            met[package].add("estimators" if room_of(path) == "estimators" else in_experiment(path))
+    assert met == SLOW
+
+
 def lines_of_code(function, lines):
     """Of its body, what is neither docstring nor empty."""
     body = function.body[1:] if ast.get_docstring(function) is not None else function.body
