@@ -7,7 +7,7 @@ from pages import equations, mathematics, notebooks, outside, sources
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Adds pages of notebooks, of what lies outside of docs/, and of each file of the repository that a page leads to."""
+    """Adds pages of notebooks, of what lies outside of docs/, and of files of the repository that pages lead to."""
     from mkdocs.structure.files import File, InclusionLevel
 
     pages = [sources.source(file.src_uri) for file in files.documentation_pages()]
