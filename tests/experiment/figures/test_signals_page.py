@@ -84,6 +84,12 @@ def test_it_asks_nobody_for_anything(text):
     assert "default-src 'none'" in text
 
 
+def test_it_has_a_look_for_the_dark_and_none_that_moves_where_that_is_asked_for(text):
+    assert "@media (prefers-color-scheme: dark)" in text
+    assert "@media (prefers-reduced-motion: reduce) { *, .dot { transition: none !important; } }" in text
+    assert 'matchMedia("(prefers-reduced-motion: reduce)")' in text
+
+
 def test_its_numbers_are_those_that_were_computed(text):
     told = signals(text)
     assert told["example"] == 3
