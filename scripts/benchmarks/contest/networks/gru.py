@@ -145,7 +145,7 @@ def by_equinox(problem: Any) -> Any:
 
 
 def by_torch(problem: Any) -> Any:
-    """`nn.GRU`, whose compiled program `torch.compile` leaves as it is."""
+    """`nn.GRU`."""
     from torch import nn
 
     from benchmarks.contest.by_torch import filled
