@@ -182,6 +182,13 @@ def optax_promotion():
 
 
 @pytest.fixture
+def any_rank():
+    """What a user's program runs with, where strict rank promotion would refuse."""
+    with jax.numpy_rank_promotion("allow"):
+        yield
+
+
+@pytest.fixture
 def compilations(caplog):
     """(name) -> how often the test has compiled the jitted function of that name so far.
 
