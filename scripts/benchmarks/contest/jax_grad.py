@@ -26,7 +26,7 @@ def prepare(problem: Problem) -> Program:
 def scanned(problem: Problem) -> Program:
     """The same step, in one `lax.scan` for a pass.
 
-    XLA's CPU compiler (jax 0.10.2) has no fast programs for the CNN's backward pass in a scan: there the loop is faster.
+    XLA's CPU compiler (jax 0.10.2) has no fast programs for the CNN's way back in a scan: there the loop is faster.
     """
     step, state = _parts(problem, jnp.asarray)
     x, y = jnp.asarray(problem.x), jnp.asarray(problem.y)
