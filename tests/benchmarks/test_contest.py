@@ -208,7 +208,7 @@ def test_a_curve_that_is_not_finite_or_of_another_length_is_never_the_same(losse
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("kfac --against torch", "--against: an option of training only; kfac has none"),
+        ("kfac --against torch", "--against: an option of training, per-example, largest only; kfac has none"),
         (
             "devices --seeds 3",
             "--seeds: an option of training, scale, stream, shell, accelerator, per-example, kfac, feedback, private "
