@@ -29,7 +29,14 @@ EXTRAS = {
         "mpmath": "mpmath",
         "mypy": "mypy",
     },
-    "bench": {"flax": "flax", "equinox": "equinox", "haiku": "dm-haiku", "torch": "torch", "opacus": "opacus"},
+    "bench": {
+        "flax": "flax",
+        "equinox": "equinox",
+        "haiku": "dm-haiku",
+        "torch": "torch",
+        "opacus": "opacus",
+        "jax_privacy": "jax-privacy",
+    },
 }
 
 

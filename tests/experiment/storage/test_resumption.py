@@ -24,7 +24,7 @@ from jaxnet.experiment.console.errors import BadInput, Failure, Terminated
 from jaxnet.experiment.options.cadence import Cadence
 from jaxnet.experiment.options.resumed import restored
 from jaxnet.experiment.options.train_config import TrainConfig
-from jaxnet.experiment.storage import checkpoint, folder
+from jaxnet.experiment.storage import checkpoint, folder, place
 from jaxnet.experiment.storage.manifest import sealed
 from jaxnet.experiment.storage.metrics_file import Metrics
 from jaxnet.experiment.storage.resumption import resume, save
@@ -46,7 +46,7 @@ def outcome(where):
 
 def contents(where):
     """All files of a folder but the lock."""
-    return {path: path.read_bytes() for path in where.rglob("*") if path.is_file() and path.name != folder.LOCK}
+    return {path: path.read_bytes() for path in where.rglob("*") if path.is_file() and path.name != place.LOCK}
 
 
 def options(where, **changes):
@@ -219,8 +219,8 @@ print(kills, file=sys.stderr)
 def test_a_folder_in_use_is_refused_and_a_lock_left_behind_is_not(tmp_path):
     out = tmp_path / "run"
     run(options(out, epochs=1))
-    assert not (out / folder.LOCK).exists()
-    with FileLock(out / folder.LOCK):
+    assert not (out / place.LOCK).exists()
+    with FileLock(out / place.LOCK):
         for again in (options(out, overwrite=True), options(out, epochs=2, resume=str(out))):
             with pytest.raises(BadInput) as error:
                 run(again)
@@ -228,9 +228,9 @@ def test_a_folder_in_use_is_refused_and_a_lock_left_behind_is_not(tmp_path):
                 f"{out}: another run is writing there; wait for its end, or choose another folder"
             )
     # A process that was killed leaves the file.
-    assert (out / folder.LOCK).exists()
+    assert (out / place.LOCK).exists()
     run(options(out, epochs=2, resume=str(out)))
-    assert not (out / folder.LOCK).exists()
+    assert not (out / place.LOCK).exists()
 
 
 def test_a_lock_on_a_file_that_its_holder_has_just_removed_is_none(tmp_path, monkeypatch):
@@ -241,10 +241,10 @@ def test_a_lock_on_a_file_that_its_holder_has_just_removed_is_none(tmp_path, mon
 
     def late(descriptor, operation):
         if operation == fcntl.LOCK_UN:
-            at_release.append((out / folder.LOCK).exists())
+            at_release.append((out / place.LOCK).exists())
         if operation & fcntl.LOCK_EX and not seen:
             seen.append(os.fstat(descriptor).st_ino)
-            assert seen == [(out / folder.LOCK).stat().st_ino]
+            assert seen == [(out / place.LOCK).stat().st_ino]
             first.close()
         return flock(descriptor, operation)
 
@@ -259,7 +259,7 @@ def test_a_lock_on_a_file_that_its_holder_has_just_removed_is_none(tmp_path, mon
     # Nobody's lock but its own can be removed while it is held.
     assert at_release
     assert not any(at_release)
-    assert not (out / folder.LOCK).exists()
+    assert not (out / place.LOCK).exists()
     with ExitStack() as third:
         folder.again(out, third)
 

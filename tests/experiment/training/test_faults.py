@@ -226,7 +226,7 @@ def textbook(monkeypatch):
     def make(problem):
         return loss_of(problem)._replace(backward=lambda a, y: (a - y) / (a * (1 - a)))
 
-    monkeypatch.setattr("jaxnet.experiment.training.loop.loss_of", make)
+    monkeypatch.setattr("jaxnet.experiment.training.course.loss_of", make)
 
 
 SATURATES = {"data": "breast_cancer", "loss": "binary_cross_entropy", "epochs": 8, "learning_rate": 0.05}
@@ -313,7 +313,7 @@ def fragile(monkeypatch):
         nonlocal fragile_target
         fragile_target = target
 
-    monkeypatch.setattr("jaxnet.experiment.training.loop.loss_of", make)
+    monkeypatch.setattr("jaxnet.experiment.training.course.loss_of", make)
     return choose
 
 
