@@ -211,8 +211,8 @@ def test_a_curve_that_is_not_finite_or_of_another_length_is_never_the_same(losse
         ("kfac --against torch", "--against: an option of training, per-example, largest only; kfac has none"),
         (
             "devices --seeds 3",
-            "--seeds: an option of training, scale, stream, shell, accelerator, per-example, kfac, feedback, private "
-            "only; devices has none",
+            "--seeds: an option of training, scale, stream, shell, accelerator, per-example, forming, kfac, feedback, "
+            "private only; devices has none",
         ),
         ("feedback --nets 3-4-1", "--nets: an option of training only; feedback has none"),
         ("scale --kfac-jax python", "--kfac-jax: an option of kfac only; scale has none"),

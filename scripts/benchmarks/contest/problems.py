@@ -69,7 +69,7 @@ NETS: dict[NetName, Net] = {
     "784-512-512-10": Net((784, 512, 512, 10), batch=128, steps=24, batches=24),
     "784-1024-1024-1024-10": Net((784, 1024, 1024, 1024, 10), batch=512, steps=4, batches=4),
     "cnn": Net((28, 1, 32, 64, 128, 10), batch=128, steps=6, batches=6, learning_rate=0.005, kind="cnn"),
-    "resnet": Net((32, 3, 16, 32, 64, 10), batch=32, steps=6, batches=6, kind="resnet"),
+    "resnet": Net((32, 3, 16, 32, 64, 10), batch=32, steps=6, batches=6, learning_rate=0.005, kind="resnet"),
     "nanogpt": Net(
         (65, 128, 4, 4, 64), batch=12, steps=20, batches=20, learning_rate=1e-3, kind="nanogpt", optimizer="adamw"
     ),
