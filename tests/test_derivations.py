@@ -83,7 +83,8 @@ COUNTED = {
     "attention, forward": (lambda: of_attention("forward"), m * (4 * 32 * 32 * 64 + 5 * 4 * 32 * 32)),
     "attention, backward": (lambda: of_attention("backward"), m * (10 * 32 * 32 * 64 + 12 * 4 * 32 * 32)),
     "tanh": (lambda: of_activation(jn.tanh), 4),
-    "silu": (lambda: of_activation(jn.silu), 13),
+    "silu": (lambda: of_activation(jn.silu), 1),
+    "gelu": (lambda: of_activation(jn.gelu), 1),
 }
 
 
