@@ -103,6 +103,14 @@ def test_every_file_of_the_project_that_a_page_names_is_there(page):
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
+def test_every_figure_is_told_with_the_command_that_writes_it():
+    table = (DOCS / "benchmarks.md").read_text().partition("## Figures and the commands that write them")[2]
+    rows = re.findall(r"^\| (`[^|]+`) \| `python (scripts/\w+\.py)([^`]*)` \| [^|]+ \|$", table, re.MULTILINE)
+    told = {figure: script for figures, script, _ in rows for figure in re.findall(r"`([^`]+)`", figures)}
+    assert set(told) == {path.name for kind in ("png", "gif", "svg") for path in DOCS.glob(f"*.{kind}")}
+    assert all((ROOT / script).is_file() for script in told.values())
+
+
 def test_every_data_set_is_on_the_page_of_the_shell():
     page = (DOCS / "cli.md").read_text()
     assert [name for name in NAMES if f"`{name}`" not in page] == []
