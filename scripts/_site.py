@@ -15,9 +15,10 @@ def on_files(files: Any, config: Any) -> Any:
         text = (sources.ROOT / file).read_text(encoding="utf-8")
         files.append(File.generated(config, sources.place(file), content=text))
     for file in notebooks.FILES:
-        page = notebooks.shown(file)
-        for there, content in {sources.place(file): page.text, **page.pictures}.items():
-            files.append(File.generated(config, there, content=content))
+        text, pictures = notebooks.shown(file)
+        files.append(File.generated(config, sources.place(file), content=text))
+        for there, picture in pictures.items():
+            files.append(File.generated(config, there, content=picture))
     for file in sorted(sources.pages_led_to([*pages, *sources.SHOWN])):
         aside = InclusionLevel.NOT_IN_NAV
         files.append(File.generated(config, sources.place(file), content=sources.shown(file), inclusion=aside))
