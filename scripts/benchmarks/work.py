@@ -1,5 +1,6 @@
 """What each layer of a network is given, keeps, computes and looks at, by shapes alone: nothing is held or computed."""
 
+import itertools
 import math
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -21,7 +22,7 @@ class Use(NamedTuple):
       times: how often, each time with parameters of its own, as `repeat` has it.
       x, y: shapes of what it is given and returns.
       first: whether it sees the network's input, back to which nothing is sent.
-      kept: bytes that it keeps for backward, and no layer before it does, each time.
+      kept: bytes that it keeps, backward looks at, and no layer before it keeps, each time.
       products: multiplications and additions in the products of forward and backward, each time.
       seen: of the parameters, those that backward looks at.
     """
@@ -89,12 +90,14 @@ def _noting(net, times, notes):
         held = jax.tree.leaves(placed, is_leaf=_is_placed)
         params = jax.tree.map(lambda one: one.array, placed, is_leaf=_is_placed)
         y, cache = net.forward(params, x)
-        # One and the same array is kept once, whoever asks for it; of parameters there is one anyway.
-        known = [leaf.array for leaf in held]
-        new = [leaf for leaf in jax.tree.leaves(cache) if not any(leaf is other for other in (*notes.kept, *known))]
-        notes.kept.extend(new)
         first = any(leaf is one for leaf in jax.tree.leaves(x) for one in notes.inputs)
         shapes = jax.tree.map(_shape, (params, x, cache, y))
+        seen, read = _looked_at(net, *shapes)
+        # One and the same array is kept once, whoever asks for it; of parameters there is one anyway.
+        known = [*notes.kept, *(leaf.array for leaf in held)]
+        looked_at = itertools.compress(jax.tree.leaves(cache), read)
+        new = [leaf for leaf in looked_at if not any(leaf is other for other in known)]
+        notes.kept.extend(new)
         # A scan may ask a layer twice.
         notes.found[position] = Use(
             params=tuple(leaf.place for leaf in held),
@@ -104,7 +107,7 @@ def _noting(net, times, notes):
             first=first,
             kept=sum(leaf.size * leaf.dtype.itemsize for leaf in new),
             products=_products(net, first, *shapes),
-            seen=tuple(leaf.place for leaf, is_seen in zip(held, _seen(net, *shapes), strict=True) if is_seen),
+            seen=tuple(leaf.place for leaf in itertools.compress(held, seen)),
         )
         return y, cache
 
@@ -130,15 +133,16 @@ def _products(layer, first, params, x, cache, y):
     return _counted(_needed(jax.make_jaxpr(both)(params, x, y).jaxpr)[0])
 
 
-def _seen(layer, params, x, cache, y):
-    """Whether backward, with the gradients formed, looks at each parameter."""
+def _looked_at(layer, params, x, cache, y):
+    """Whether backward, with the gradients formed, looks at each parameter, and at each part of the cache."""
 
     def back(params, cache, dy):
         dparams, dx = layer.backward(params, cache, dy)
         return mean(dparams), dx
 
     _, used = _needed(jax.make_jaxpr(back)(params, cache, y).jaxpr)
-    return used[: len(jax.tree.leaves(params))]
+    parameters = len(jax.tree.leaves(params))
+    return used[:parameters], used[parameters : parameters + len(jax.tree.leaves(cache))]
 
 
 def _needed(jaxpr):

@@ -1,5 +1,6 @@
 """What a device holds and sends, as it is worked out, against the program that is compiled for eight devices."""
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -10,14 +11,16 @@ import numpy as np
 import pytest
 from benchmarks import devices
 from benchmarks.load import OF_LABELS, load
+from jax.interpreters import partial_eval
 from objectives import objective_of
 
 import jaxnet as jn
+from jaxnet import per_example
 from jaxnet.experiment.data.problem import Problem
 from jaxnet.experiment.devices.gathering import gathering, placed
 from jaxnet.experiment.devices.mesh import make_layout
 from jaxnet.experiment.options.train_config import TrainConfig
-from jaxnet.kept_once import once_each
+from jaxnet.kept_once import in_full, once_each
 from jaxnet.parameters import sides_of
 
 pytestmark = pytest.mark.usefixtures("optax_promotion")
@@ -203,14 +206,26 @@ def test_rounds_count_as_often_as_there_are():
 
 
 @pytest.mark.parametrize("net", [jn.mlp((64, 32, 16)), jn.transformer(24, width=16, heads=4, depth=3, length=8)])
-def test_cache_is_what_the_network_keeps(net):
+def test_cache_is_what_backward_looks_at(net):
     params = jax.eval_shape(net.init, jax.random.key(0))
     by_numbers = len(jax.tree.leaves(params)) == 4
     x = jax.ShapeDtypeStruct((EXAMPLES, 64) if by_numbers else (2, 8), "float32" if by_numbers else "int32")
+
     # What is kept twice, and what of the parameters, XLA finds in a program; here they are left out by their identity.
-    cache = jax.eval_shape(lambda params, x: once_each(net.forward(params, x)[1], params), params, x)
-    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache))
-    assert load(net, x).cache == held
+    def forward(params, x):
+        y, cache = net.forward(params, x)
+        return y, once_each(cache, params)
+
+    y, kept = jax.eval_shape(forward, params, x)
+
+    def gradient(kept, params, dy):
+        dparams, _ = net.backward(params, in_full(kept, params), dy)
+        return per_example.mean(dparams)
+
+    program = jax.make_jaxpr(gradient)(kept, params, y).jaxpr
+    _, used = partial_eval.dce_jaxpr(program, [True] * len(program.outvars))
+    looked_at = itertools.compress(jax.tree.leaves(kept), used)
+    assert load(net, x).cache == sum(leaf.size * leaf.dtype.itemsize for leaf in looked_at)
 
 
 def test_the_table_is_printed_and_written(tmp_path, capsys):
