@@ -8,8 +8,8 @@ from jaxtyping import Array, DTypeLike, Float
 
 from jaxnet.factored.form import Factored
 from jaxnet.factored.pytrees import registered, remade
+from jaxnet.factored.sums import sum_over_first
 from jaxnet.norms import long_type
-from jaxnet.weighting import weighted
 
 
 @registered(arrays=("g",), metadata=("ndim", "dtype"))
@@ -52,8 +52,7 @@ class Each(Factored):
         return self.g.shape[0]
 
     def total(self, weights: Float[Array, " m"] | None) -> Float[Array, "..."]:
-        g = self.g if weights is None else weighted(weights, self.g)
-        return g.sum(axis=0).astype(self._dtype())
+        return sum_over_first(self.g, weights).astype(self._dtype())
 
     def each(self) -> Float[Array, "m ..."]:
         return self.g.astype(self._dtype())
@@ -66,7 +65,7 @@ class Each(Factored):
 
     def over_uses(self) -> "Each":
         dtype, long = self._dtype(), long_type(self.g.dtype)
-        return remade(self, g=self.g.astype(long).sum(0), dtype=None if dtype == long else dtype)
+        return remade(self, g=sum_over_first(self.g.astype(long)), dtype=None if dtype == long else dtype)
 
     def summed_in(self, dtype: DTypeLike) -> "Each":
         return remade(self, g=self.g.astype(dtype), dtype=None)

@@ -13,6 +13,7 @@ from jax import lax
 from jaxtyping import Array, DTypeLike, Float
 
 from jaxnet.factored.layouts import nowhere, over_columns, rows_of
+from jaxnet.factored.sums import sum_over_first
 from jaxnet.norms import long_type, norm, scaled
 from jaxnet.weighting import counting, weighted
 
@@ -160,10 +161,7 @@ class Factored(abc.ABC):
           weights: (m,); None stands for ones.
           columns: the name of a `jax.vmap` axis, over whose members is summed as well.
         """
-        squares = self.each() ** 2
-        if weights is not None:
-            squares = weighted(weights, squares)
-        return over_columns(squares, columns).sum(axis=0)
+        return over_columns(sum_over_first(self.each() ** 2, weights), columns)
 
     def squares(self, columns: str | None = None, weights: Float[Array, " m"] | None = None) -> Float[Array, "m ..."]:
         """weights_i g_i^2, element by element, (m, *shape of the parameter); over columns as in `square_total`."""

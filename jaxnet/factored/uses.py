@@ -9,6 +9,7 @@ from jaxtyping import Array, DTypeLike, Float
 
 from jaxnet.factored.form import Factored
 from jaxnet.factored.pytrees import registered
+from jaxnet.factored.sums import sum_over_first
 
 
 @registered(arrays=("form",))
@@ -31,10 +32,10 @@ class Uses(Factored):
         return self.form.sides
 
     def total(self, weights: Float[Array, " m"] | None) -> Float[Array, "..."]:
-        return jax.vmap(lambda use: use.total(weights))(self.form).sum(0)
+        return sum_over_first(jax.vmap(lambda use: use.total(weights))(self.form))
 
     def each(self) -> Float[Array, "m ..."]:
-        return jax.vmap(lambda use: use.each())(self.form).sum(0)
+        return sum_over_first(jax.vmap(lambda use: use.each())(self.form))
 
     def summed_in(self, dtype: DTypeLike) -> "Uses":
         return Uses(self.form.summed_in(dtype))

@@ -1,8 +1,8 @@
 """Whether a gradient is better formed, once, before its norm and a total are read."""
 
 # How often what is formed is gone through, and how much dearer its product is than the total's, in multiples of o i and
-# of T o i. These are operations as they are counted; `scripts/benchmark.py forming` fits both to measured costs.
-READ, BATCHED = 3, 0
+# of T o i: `scripts/benchmark.py forming` fits both to measured costs, see docs/readings.md.
+READ, BATCHED = 0, 1
 
 
 def worth_forming(t: int, o: int, i: int) -> bool:

@@ -1,0 +1,71 @@
+"""Sums over the first axis: the numbers of NumPy, whichever way, and no copy of what is added."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jaxnet.factored.sums import WIDE, sum_over_first
+
+SHAPES = {"narrow": (WIDE // 32 - 1, 32), "wide": (WIDE // 32, 32)}
+every_width = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+
+
+def drawn(shape, examples=6):
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((examples, *shape)), rng.standard_normal(examples)
+
+
+@every_width
+def test_sums_are_those_of_numpy(shape, x64):
+    signal, weights = drawn(shape)
+    weights[2] = 0
+    # Six products and sums round at 1.1e-16 of terms below 4.
+    np.testing.assert_allclose(jax.jit(sum_over_first)(signal, weights), np.tensordot(weights, signal, 1), atol=1e-14)
+    np.testing.assert_allclose(jax.jit(sum_over_first)(signal), signal.sum(0), atol=1e-14)
+
+
+@every_width
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_short_types_are_added_in_float32_and_rounded_once(shape, dtype):
+    signal = jnp.asarray(drawn(shape, examples=256)[0], dtype)
+    total = jax.jit(sum_over_first)(signal)
+    assert total.dtype == dtype
+    exact = np.asarray(signal, np.float64).sum(0)
+    # Half a unit in the last place of the sum; in the short type 256 steps would leave tens of them.
+    unit = float(jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(np.asarray(total, np.float64), exact, rtol=unit, atol=1e-4)
+
+
+def test_of_what_is_wide_the_compiled_program_keeps_no_copy():
+    signal = jax.ShapeDtypeStruct((32, 256, 256), "float32")
+    weights = jax.ShapeDtypeStruct((32,), "float32")
+    memory = jax.jit(sum_over_first).lower(signal, weights).compile().memory_analysis()
+    # `(weights[:, None, None] * signal).sum(0)` has 32 of the sum's size.
+    assert memory.temp_size_in_bytes <= memory.output_size_in_bytes
+
+
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+@pytest.mark.parametrize("spec", [("data", None, None), ("data", "model", None), (None, None, "model")], ids=str)
+@every_width
+def test_over_devices_sums_are_those_of_one(shape, spec, axis_type, x64):
+    rows, columns = shape
+    signal, weights = drawn((rows + rows % 2, columns), examples=8)
+    mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(axis_type,) * 2)
+    with jax.set_mesh(mesh):
+        over = jax.device_put(signal, NamedSharding(mesh, PartitionSpec(*spec)))
+        of_weights = jax.device_put(weights, NamedSharding(mesh, PartitionSpec(spec[0])))
+        total = jax.jit(sum_over_first)(over, of_weights)
+        if axis_type == AxisType.Explicit:
+            assert tuple(total.sharding.spec) == spec[1:]
+        np.testing.assert_allclose(jax.device_get(total), np.tensordot(weights, signal, 1), atol=1e-14)
+
+
+def test_any_number_of_examples_is_exported():
+    (m,) = jax.export.symbolic_shape("m")
+    signal = jax.ShapeDtypeStruct((m, *SHAPES["wide"]), "float32")
+    uses = jax.ShapeDtypeStruct((3, m, *SHAPES["wide"]), "float32")
+    exported = jax.export.export(jax.jit(lambda signal, uses: (sum_over_first(signal), sum_over_first(uses))))
+    total, of_uses = exported(signal, uses).call(jnp.ones((4, *SHAPES["wide"])), jnp.ones((3, 4, *SHAPES["wide"])))
+    assert (float(total.max()), float(of_uses.min())) == (4, 3)
