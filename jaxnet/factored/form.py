@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, DTypeLike, Float
 
 from jaxnet.factored.layouts import nowhere, over_columns, rows_of
-from jaxnet.factored.sums import sum_over_first
+from jaxnet.factored.sums import sum_of_outer_products, sum_over_first
 from jaxnet.norms import long_type, norm, scaled
 from jaxnet.weighting import counting, weighted
 
@@ -204,8 +204,8 @@ class Factored(abc.ABC):
         g = self.each()
         g = g / self.examples**0.5 if weights is None else weighted(jnp.sqrt(weights), g)
         among_rows, among_columns = (
-            over_columns(jnp.einsum(axes, g, g, out_sharding=nowhere(g)), columns)
-            for axes in ("mtd,msd->ts", "mtd,mte->de")
+            over_columns(product(g, g, out_sharding=nowhere(g)), columns)
+            for product in (partial(jnp.einsum, "mtd,msd->ts"), sum_of_outer_products)
         )
         trace = jnp.trace(among_rows)
         # A parameter that gets no gradient has matrices of zeros.

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, DTypeLike, Float
 
@@ -14,6 +13,7 @@ from jaxnet.factored.diagonal import Diagonal
 from jaxnet.factored.form import Factored
 from jaxnet.factored.layouts import nowhere, over_columns, rows_of
 from jaxnet.factored.pytrees import registered
+from jaxnet.factored.sums import sum_of_outer_products
 from jaxnet.factored.worth import worth_forming
 from jaxnet.norms import norm, scaled, with_margin
 from jaxnet.weighting import weighted
@@ -175,7 +175,7 @@ class Outer(Factored):
             return self._pooled().kronecker_factors(weights, columns)
         dz, a = self._with_positions()
         among_outputs, among_inputs = (
-            jnp.einsum("mto,mtp->op", s if weights is None else weighted(weights, s), s, out_sharding=nowhere(s))
+            sum_of_outer_products(s if weights is None else weighted(weights, s), s, out_sharding=nowhere(s))
             for s in (dz, a)
         )
         examples = self.examples if weights is None else 1
@@ -208,9 +208,7 @@ class Outer(Factored):
         """dz^T a over all axes but the last."""
         if self.uses_first:
             dz, a = (jnp.swapaxes(signal, 0, 1) for signal in (dz, a))
-        summed = tuple(range(dz.ndim - 1))
-        layout = {"out_sharding": self.sharding, "preferred_element_type": self.dtype}
-        return lax.dot_general(dz, a, ((summed, summed), ((), ())), **layout)
+        return sum_of_outer_products(dz, a, out_sharding=self.sharding, preferred_element_type=self.dtype)
 
     def _with_positions(self):
         """dz and a in the type of what is read, with one axis of positions, of length 1 where there are none."""

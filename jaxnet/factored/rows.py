@@ -14,6 +14,7 @@ from jaxnet.factored.form import Factored
 from jaxnet.factored.layouts import laid_out, nowhere, over_columns, rows_of
 from jaxnet.factored.outer import Outer
 from jaxnet.factored.pytrees import registered
+from jaxnet.factored.sums import sum_of_outer_products
 from jaxnet.norms import long_type, norm, scaled
 from jaxnet.weighting import weighted
 
@@ -163,8 +164,8 @@ class Rows(Factored):
         dz, _ = self._with_positions()
         dz = dz.sum(1, keepdims=True) if reduce else dz
         examples = self.examples if weights is None else 1
-        among_outputs = jnp.einsum(
-            "mtd,mte->de", dz if weights is None else weighted(weights, dz), dz, out_sharding=nowhere(dz)
+        among_outputs = sum_of_outer_products(
+            dz if weights is None else weighted(weights, dz), dz, out_sharding=nowhere(dz)
         )
         shares, ids = self._shares(reduce)
         counts = self._in_rows(shares if weights is None else weighted(weights, shares), ids, nowhere(dz))

@@ -14,6 +14,7 @@ from jaxnet.factored.form import Factored
 from jaxnet.factored.layouts import laid_out, nowhere, over_columns
 from jaxnet.factored.pytrees import registered
 from jaxnet.factored.rows import Rows
+from jaxnet.factored.sums import sum_of_outer_products
 from jaxnet.factored.windows import Windows
 from jaxnet.norms import with_margin
 from jaxnet.weighting import weighted
@@ -132,7 +133,7 @@ class Sum(Factored):
         g = self.each()
         g = g / self.examples**0.5 if weights is None else weighted(jnp.sqrt(weights), g)
         of_rows = over_columns(laid_out(_squares_of_rows, nowhere(g, 1))(g), columns)
-        among_columns = over_columns(jnp.einsum("mvd,mve->de", g, g, out_sharding=nowhere(g)), columns)
+        among_columns = over_columns(sum_of_outer_products(g, g, out_sharding=nowhere(g)), columns)
         trace = of_rows.sum()
         return Diagonal(of_rows), among_columns / jnp.where(trace > 0, trace, jnp.ones_like(trace))
 

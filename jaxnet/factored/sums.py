@@ -1,6 +1,7 @@
-"""Sums over the first axis of arrays that are wide behind it, as the gradients of many examples are, formed."""
+"""Sums over examples and positions, each in the order that XLA's CPU compiler is quick at."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,3 +33,22 @@ def sum_over_first(signal: Float[Array, "m ..."], weights: Float[Array, " m"] | 
     # A sum rounds no number that is added, where products on GPUs and TPUs do unless told not to.
     product = lax.dot_general(row, long, (((0,), (0,)), ((), ())), precision="highest", out_sharding=layout)
     return product.astype(signal.dtype)
+
+
+def sum_of_outer_products(
+    left: Float[Array, "*mt o"], right: Float[Array, "*mt i"], **layout: Any
+) -> Float[Array, "o i"]:
+    """left^T right over all axes but the last; the layout as `jax.lax.dot_general` takes it."""
+    left, right = _in_rows(left), _in_rows(right)
+    summed = tuple(range(left.ndim - 1))
+    return lax.dot_general(left, right, ((summed, summed), ((), ())), **layout)
+
+
+def _in_rows(signal):
+    """With one axis before the last: of two, XLA's CPU compiler copies in an order that takes twice the product's time.
+
+    Explicit axes of a mesh stay where they are, but on the first.
+    """
+    if any(name is not None for name in jax.typeof(signal).sharding.spec[1:-1]):
+        return signal
+    return signal.reshape(math.prod(signal.shape[:-1]), signal.shape[-1])

@@ -155,7 +155,9 @@ def _counted(jaxpr):
     total = 0
     for equation in jaxpr.eqns:
         times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
-        total += times * sum(_counted(inner) for inner in jaxprs_in_params(equation.params))
+        within = [_counted(inner) for inner in jaxprs_in_params(equation.params)]
+        # Of branches one is taken, such as that of the platform.
+        total += max(within, default=0) if equation.primitive.name == "cond" else times * sum(within)
         if equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
             left, out = equation.invars[0].aval, equation.outvars[0].aval

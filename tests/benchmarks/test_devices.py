@@ -35,7 +35,7 @@ NETS = {
         jn.transformer(256, width=64, heads=4, depth=1, length=64, repeat=False),
         jax.ShapeDtypeStruct((4, 64), "int32"),
     ),
-    "cnn": (jn.cnn((8, 8, 3), 10, channels=(32,)), jax.ShapeDtypeStruct((4, 8, 8, 3), "float32")),
+    "cnn": (jn.cnn((8, 8, 1), 10, channels=(32,)), jax.ShapeDtypeStruct((4, 8, 8, 1), "float32")),
 }
 
 

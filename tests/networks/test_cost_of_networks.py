@@ -28,10 +28,11 @@ class Case(NamedTuple):
     Attributes:
       net, apply: the network, and the same with JAX alone.
       x: the shape of a batch.
-      memory: with norms the plain gradient takes half of autodiff's or a quarter: what is read of norms then keeps
-        another array of each.
+      memory: where the plain gradient takes half of autodiff's or a quarter, what is formed of convolutions is much
+        beside it; what is read of norms keeps another array of each.
       operations: of few times the norms' products are more beside those that a gradient takes.
       times: of those whose operations are counted, where the network goes from time to time in a scan.
+      zeros: what dW takes more than autodiff's by products of the zeros around images, which are left out there.
     """
 
     net: Any
@@ -40,29 +41,32 @@ class Case(NamedTuple):
     memory: float = 1.2
     operations: float = 1.05
     times: int | None = None
+    zeros: float = 0
 
 
-def over_time(layer):
-    return Case(
-        jn.chain(jn.embedding(65, 64), layer, jn.dense(64, 65)), plain.over_time, IN_TIME, operations=1.12, times=8
-    )
+def over_time(layer, memory):
+    net = jn.chain(jn.embedding(65, 64), layer, jn.dense(64, 65))
+    return Case(net, plain.over_time, IN_TIME, memory, operations=1.12, times=8)
 
 
 CASES = {
-    "cnn": Case(jn.cnn((28, 28, 1), 10), plain.cnn, IMAGES),
-    "cnn with norms": Case(jn.cnn((28, 28, 1), 10, groups=8), partial(plain.cnn, groups=8), IMAGES, memory=1.5),
+    "cnn": Case(jn.cnn((28, 28, 1), 10), plain.cnn, IMAGES, memory=1.42, zeros=0.02),
+    "cnn with norms": Case(
+        jn.cnn((28, 28, 1), 10, groups=8), partial(plain.cnn, groups=8), IMAGES, memory=1.65, zeros=0.02
+    ),
     "resnet": Case(
         jn.resnet((28, 28, 1), 10, channels=(8, 16), depth=1, repeat=False),
         partial(plain.resnet, groups=8),
         IMAGES,
         memory=1.5,
+        zeros=0.035,
     ),
     "transformer": Case(jn.transformer(65, **SIZES), OF_IDS, IDS),
     "transformer of short sequences": Case(jn.transformer(65, **SIZES | {"length": 64}), OF_IDS, FEW_IDS),
     "tied": Case(jn.transformer(65, tied=True, **SIZES), OF_IDS, IDS),
     "encoder": Case(jn.encoder(65, 10, **SIZES | {"length": 64}), OF_SEQUENCES, FEW_IDS),
-    "gru": over_time(jn.gru(64, 64)),
-    "lstm": over_time(jn.lstm(64, 64)),
+    "gru": over_time(jn.gru(64, 64), memory=1.28),
+    "lstm": over_time(jn.lstm(64, 64), memory=1.2),
 }
 
 
@@ -81,7 +85,7 @@ def compiled(gradient, net, x):
 @pytest.mark.parametrize("name", CASES)
 def test_operations_and_memory_are_within_their_bounds(name, monkeypatch):
     """XLA counts the body of a scan once: operations are those of a program without."""
-    net, apply, x, bound_of_memory, bound_of_operations, times = CASES[name]
+    net, apply, x, bound_of_memory, bound_of_operations, times, zeros = CASES[name]
 
     def mean_loss(params, x, y):
         with jax.numpy_rank_promotion("allow"):
@@ -95,12 +99,10 @@ def test_operations_and_memory_are_within_their_bounds(name, monkeypatch):
         scan = jax.lax.scan
         monkeypatch.setattr(jax.lax, "scan", lambda *a, **options: scan(*a, **options, unroll=True))
         few = x if times is None else jax.ShapeDtypeStruct((x.shape[0], times), x.dtype)
-        counted = gradients if times is not None else (clipped,)
-        of_unrolled = tuple(compiled(gradient, net, few)[0] for gradient in counted)
-        operations = (*operations[: len(gradients) - len(counted)], *of_unrolled)
+        operations = tuple(compiled(gradient, net, few)[0] for gradient in gradients)
     (of_hand, of_autodiff, of_clipped), (kept, kept_by_autodiff, kept_by_clipped) = operations, memory
     factors = {
-        "operations": (of_hand / of_autodiff, 1.01),
+        "operations": (of_hand / of_autodiff, 1.01 + zeros),
         "memory": (kept / kept_by_autodiff, 1.0),
         "operations, clipped": (of_clipped / of_hand, bound_of_operations),
         "memory, clipped": (kept_by_clipped / kept, bound_of_memory),
