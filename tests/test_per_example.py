@@ -33,7 +33,7 @@ def gains():
 
 NETWORKS = {
     # name: network, positions. Pairs of positions are taken, or a layer's gradients formed: for norms T (o + i) < o i
-    # decides, with a total after them 2 T^2 (o + i) <= 3 o i.
+    # decides, with a total after them 2 T (o + i) <= o i.
     "dense": (jn.dense(4, 3), ()),
     "deep": (jn.mlp((4, 6, 5, 3), jn.tanh), ()),
     "residual": (jn.chain(jn.residual(jn.chain(jn.dense(4, 4), jn.sigmoid)), jn.dense(4, 3)), ()),

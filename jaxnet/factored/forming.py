@@ -22,7 +22,7 @@ BUDGET = 2**26
 def formed(dparams: PyTree[Any], budget: int = BUDGET, *, moments: bool = False) -> PyTree[Any]:
     """The same per-example gradients, each formed as an `Each` where that takes fewer operations.
 
-    For norms with a total after them that is where 2 T^2 (o + i) > 3 o i, with T positions at a weight (o, i), and for
+    For norms with a total after them that is where 2 T (o + i) > o i, with T positions at a weight (o, i), and for
     second moments wherever there are positions; never without positions. The readings that gain by it, `clipped_mean`,
     `clipped`, `noise_scale`, `second_moment`, `variance` and `signal_to_noise`, do it themselves. Before several
     readings it has their means and totals, too, from what is formed.
