@@ -64,9 +64,10 @@ def of_attention(part):
 
 
 def of_activation(layer):
+    """For each number that comes back."""
     z = jax.ShapeDtypeStruct((64, 512), jnp.float32)
-    cache = jax.eval_shape(lambda z: layer.forward((), z)[1], z)
-    return operations(lambda cache, da: layer.backward((), cache, da), cache, z) / z.size
+    a, cache = jax.eval_shape(lambda z: layer.forward((), z), z)
+    return operations(lambda cache, da: layer.backward((), cache, da), cache, a) / a.size
 
 
 MEAN_OF_TIED = m * (2 * T * V * d + T * d)
@@ -85,6 +86,8 @@ COUNTED = {
     "tanh": (lambda: of_activation(jn.tanh), 4),
     "silu": (lambda: of_activation(jn.silu), 1),
     "gelu": (lambda: of_activation(jn.gelu), 1),
+    "glu": (lambda: of_activation(jn.glu), 2),
+    "geglu": (lambda: of_activation(jn.geglu), 2),
 }
 
 

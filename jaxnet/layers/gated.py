@@ -3,7 +3,8 @@
     dv = dy * g(u),  du = dy * v * g'(u)
 
 Behind one dense layer of twice as many neurons, `chain(dense(d, 2 * h), swiglu, dense(h, d))`. The first half is the
-value and the second the gate, as PyTorch's `GLU` has it. The cache is x alone: g(u) is computed again.
+value and the second the gate, as PyTorch's `GLU` has it. The cache holds what dy is multiplied by, g(u) and v g'(u), as
+many numbers as x; and x, of which `second` is made. A compiled program that does not ask for that does not keep x.
 """
 
 from functools import partial
@@ -18,34 +19,36 @@ from jaxnet.layer import Layer
 
 Signal = Float[Array, "*mt n"]
 Cotangent = Float[Array, "*mt h"]
+Kept = tuple[Cotangent, Cotangent, Signal]
 
 
-def glu_forward(params: tuple[()], x: Signal) -> tuple[Cotangent, Signal]:
+def glu_forward(params: tuple[()], x: Signal) -> tuple[Cotangent, Kept]:
     """y = v * sigmoid(u), for x = (v, u) side by side."""
     return _gated_forward("glu", gates.sigmoid, x)
 
 
-def swiglu_forward(params: tuple[()], x: Signal) -> tuple[Cotangent, Signal]:
+def swiglu_forward(params: tuple[()], x: Signal) -> tuple[Cotangent, Kept]:
     """y = v * silu(u), for x = (v, u) side by side."""
     return _gated_forward("swiglu", gates.silu, x)
 
 
-def geglu_forward(params: tuple[()], x: Signal) -> tuple[Cotangent, Signal]:
+def geglu_forward(params: tuple[()], x: Signal) -> tuple[Cotangent, Kept]:
     """y = v * gelu(u), for x = (v, u) side by side."""
     return _gated_forward("geglu", gates.gelu, x)
 
 
-def gated_backward(gate: Gate, params: tuple[()], x: Signal, dy: Cotangent) -> tuple[tuple[()], Signal]:
+def gated_backward(params: tuple[()], kept: Kept, dy: Cotangent) -> tuple[tuple[()], Signal]:
     """dv = dy * g(u), du = dy * v * g'(u)."""
-    v, u = _halves(x)
-    return params, jnp.concatenate([dy * gate.value(u), dy * v * gate.slope(u)], axis=-1)
+    opening, leverage, _ = kept
+    return params, jnp.concatenate([dy * opening, dy * leverage], axis=-1)
 
 
-def gated_second(gate: Gate, params: tuple[()], x: Signal, dy: Cotangent) -> Bend:
+def gated_second(gate: Gate, params: tuple[()], kept: Kept, dy: Cotangent) -> Bend:
     """Of each pair (v, u) the matrix [[0, b], [b, c]] with b = dy g'(u) and c = dy v g''(u).
 
     As columns: (1, 1) with weight b / 2, (1, -1) with -b / 2, and (0, 1) with c.
     """
+    _, _, x = kept
     v, u = _halves(x)
     units, b = at_each(dy * gate.slope(u))
     _, c = at_each(dy * v * gate.bend(u))
@@ -59,7 +62,8 @@ def _gated_forward(name, gate, x):
     if x.ndim == 0 or x.shape[-1] % 2:
         raise ValueError(f"{name}: expected x of shape (m, ..., 2 h), two halves, got {x.shape}")
     v, u = _halves(x)
-    return v * gate.value(u), x
+    opening = gate.value(u)
+    return v * opening, (opening, v * gate.slope(u), x)
 
 
 def _halves(x):
@@ -73,9 +77,7 @@ def _no_parameters(key):
 
 
 def _layer(forward, gate):
-    return Layer(
-        _no_parameters, forward, partial(gated_backward, gate), partial(gated_second, gate), decoder="positionwise"
-    )
+    return Layer(_no_parameters, forward, gated_backward, partial(gated_second, gate), decoder="positionwise")
 
 
 glu = _layer(glu_forward, gates.sigmoid)

@@ -9,6 +9,7 @@ import tyro
 
 from benchmarks import report
 from benchmarks.clipping.methods import Peer
+from benchmarks.clipping.networks import Kind
 from benchmarks.contest.contestants import Against
 from benchmarks.contest.problems import NetName
 from jaxnet.experiment.commands.train import device
@@ -53,6 +54,8 @@ class BenchmarkConfig:
     those not installed are named."""
     nets: tuple[NetName, ...] = get_args(NetName)
     """training: the networks."""
+    kinds: tuple[Kind, ...] = get_args(Kind)
+    """per-example, largest: the kinds of networks."""
     data: str | None = None
     """private: a folder of images or a text, as `jaxnet train` takes them, in place of the digits."""
     kfac_jax: str | None = None
@@ -67,14 +70,16 @@ class BenchmarkConfig:
         for package in self.against if self.against != type(self).__dict__["against"] else ():
             if package not in (has := PACKAGES.get(self.what, ())):
                 raise BadInput(f"--against {package}: {self.what} has {', '.join(has)}")
-        if not self.nets:
-            raise BadInput(f"--nets: expected at least one of {', '.join(get_args(NetName))}")
+        for name, choices in {"nets": NetName, "kinds": Kind}.items():
+            if not getattr(self, name):
+                raise BadInput(f"--{name}: expected at least one of {', '.join(get_args(choices))}")
 
 
 # Options that not all benchmarks have.
 TAKERS: dict[str, tuple[What, ...]] = {
     "against": ("training", "per-example", "largest"),
     "nets": ("training",),
+    "kinds": ("per-example", "largest"),
     "data": ("private",),
     "kfac_jax": ("kfac",),
     "seeds": tuple(what for what in get_args(What) if what not in ("devices", "largest")),
@@ -103,8 +108,8 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     report.make_folder(out, overwrite=config.overwrite)
     screen.say(f"device     {device()}")
     runs: dict[What, Callable[[], dict[str, Any]]] = {
-        "per-example": lambda: readings.run(out, config.seeds, config.against),
-        "largest": lambda: largest.run(out, config.against),
+        "per-example": lambda: readings.run(out, config.seeds, config.against, config.kinds),
+        "largest": lambda: largest.run(out, config.against, config.kinds),
         "forming": lambda: forming.run(out, config.seeds),
         "kfac": lambda: (
             comparison.run(out, config.seeds, config.kfac_jax) if config.kfac_jax else kfac.run(out, config.seeds)

@@ -4,12 +4,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 
 from benchmarks import report
 from benchmarks.clipping import beside
+from benchmarks.clipping.networks import Kind
 from jaxnet import losses, per_example
 from jaxnet.experiment.console import screen
 from jaxnet.networks import mlp
@@ -61,23 +62,26 @@ class Cost(NamedTuple):
     memory: int
 
 
-def run(out: Path, seeds: int = 5, against: Sequence[str] = ()) -> dict[str, Any]:
+def run(
+    out: Path, seeds: int = 5, against: Sequence[str] = (), kinds: Sequence[str] = get_args(Kind)
+) -> dict[str, Any]:
     """Measures, prints a table for each problem, then of each network's clipped steps, and writes results.json.
 
     Args:
       out: an existing folder.
       seeds: rounds, in each of which every program runs in turn; medians are reported.
       against: the packages beside which a clipped step is measured.
+      kinds: of networks; the readings are of dense ones.
 
     Raises:
       Failure: when another package's clipped gradient is not ours.
     """
     results = {}
-    for name, (sizes, batch, positions) in PROBLEMS.items():
+    for name, (sizes, batch, positions) in PROBLEMS.items() if "dense" in kinds else ():
         costs = _measure(_programs(sizes), _data(sizes, batch, positions), seeds)
         results[name] = {program: cost._asdict() for program, cost in costs.items()}
         print(_table(name, costs), end="\n\n", flush=True)
-    clipped = beside.measure(seeds, against)
+    clipped = beside.measure(seeds, against, kinds)
     found = {"what": "per-example", "rounds": seeds, "problems": results, "clipped": clipped, **report.environment()}
     report.write_results(out, found)
     return found

@@ -69,6 +69,13 @@ def test_per_example_measures_a_clipped_step_beside_a_plain_one(here, tmp_path, 
     assert re.search(head + r"jaxnet, plain +\S+ +\S+ +1\.00 +1\.00 +0\.0 +1\.00 +1\.00\n", printed)
 
 
+def test_kinds_of_networks_are_those_that_are_asked_for(here, tmp_path, monkeypatch):
+    monkeypatch.setattr(readings, "PROBLEMS", {"of dense layers": None})
+    benchmark(BenchmarkConfig("per-example", out=str(tmp_path / "out"), seeds=1, kinds=("cnn", "gru")))
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert (results["problems"], results["clipped"]["networks"]) == ({}, {})
+
+
 def test_a_clipped_gradient_that_is_not_ours_fails_loudly(here, monkeypatch):
     def twice(problem):
         step = by_jax.mapped(problem)

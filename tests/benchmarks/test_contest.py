@@ -215,6 +215,8 @@ def test_a_curve_that_is_not_finite_or_of_another_length_is_never_the_same(losse
             "private only; devices has none",
         ),
         ("feedback --nets 3-4-1", "--nets: an option of training only; feedback has none"),
+        ("training --kinds cnn", "--kinds: an option of per-example, largest only; training has none"),
+        ("largest --kinds", "--kinds: expected at least one of dense, cnn, resnet, transformer, gru"),
         ("scale --kfac-jax python", "--kfac-jax: an option of kfac only; scale has none"),
         (
             "training --nets",

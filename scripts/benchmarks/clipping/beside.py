@@ -37,7 +37,7 @@ class Cost(NamedTuple):
     operations: float | None
 
 
-def measure(rounds: int, against: Sequence[str]) -> dict[str, Any]:
+def measure(rounds: int, against: Sequence[str], kinds: Sequence[str]) -> dict[str, Any]:
     """Asks that all give the same gradient, measures every network and batch, and prints a table of each.
 
     Raises:
@@ -48,9 +48,10 @@ def measure(rounds: int, against: Sequence[str]) -> dict[str, Any]:
     missing = absent(everyone)
     for package in missing:
         screen.say(f"left out   {package}: not installed")
-    refused = agreement.check(methods, sorted({net.kind for net in networks.NETS.values()}))
+    nets = networks.of_kinds(kinds)
+    refused = agreement.check(methods, sorted({net.kind for net in nets.values()}))
     found: dict[str, dict[str, Any]] = {}
-    for name, net in networks.NETS.items():
+    for name, net in nets.items():
         for batch in net.batches:
             costs = costs_of(methods, net, batch, rounds)
             found.setdefault(name, {})[str(batch)] = {

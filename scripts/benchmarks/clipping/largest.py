@@ -25,19 +25,20 @@ NOTES = (
 )
 
 
-def run(out: Path, against: Sequence[str]) -> dict[str, Any]:
+def run(out: Path, against: Sequence[str], kinds: Sequence[str]) -> dict[str, Any]:
     """Finds it for every network and method, prints a table, and writes results.json.
 
     Args:
       out: an existing folder.
       against: which packages take part besides JAX.
+      kinds: of networks.
     """
     everyone = asked(against)
     methods = {name: method for name, method in everyone.items() if method.installed()}
     for package in absent(everyone):
         screen.say(f"left out   {package}: not installed")
     found: dict[str, dict[str, int | str]] = {}
-    for name, net in networks.NETS.items():
+    for name, net in networks.of_kinds(kinds).items():
         found[name] = {method: _of(METHODS[method], net) for method in methods}
         screen.say(f"{name}: {found[name]}", flush=True)
     rows = [(method, *(str(of[method]) for of in found.values())) for method in methods]

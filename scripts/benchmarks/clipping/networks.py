@@ -1,6 +1,6 @@
 """What all ways of clipping are given: the networks, and the same parameters and examples for all."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -65,6 +65,13 @@ NETS = {
     "GRU, 128 units, T 32": Net("gru", {"inputs": 64, "hidden": 128, "classes": 10, "times": 32}, (32, 128)),
     "GRU, 128 units, T 64": Net("gru", {"inputs": 64, "hidden": 128, "classes": 10, "times": 64}, (32, 128)),
 }
+
+
+def of_kinds(kinds: Sequence[str]) -> dict[str, Net]:
+    """Of the networks those of some kinds."""
+    return {name: net for name, net in NETS.items() if net.kind in kinds}
+
+
 # Of each kind one that is small, on which the gradients of all are compared.
 SMALL: dict[Kind, Net] = {
     "dense": Net("dense", {"layers": (6, 5, 4)}),
