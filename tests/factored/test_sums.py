@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jaxnet.factored.sums import WIDE, sum_over_first
+from jaxnet.factored.sums import WIDE, sum_of_outer_products, sum_over_first
 
 SHAPES = {"narrow": (WIDE // 32 - 1, 32), "wide": (WIDE // 32, 32)}
 every_width = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
@@ -69,3 +69,20 @@ def test_any_number_of_examples_is_exported():
     exported = jax.export.export(jax.jit(lambda signal, uses: (sum_over_first(signal), sum_over_first(uses))))
     total, of_uses = exported(signal, uses).call(jnp.ones((4, *SHAPES["wide"])), jnp.ones((3, 4, *SHAPES["wide"])))
     assert (float(total.max()), float(of_uses.min())) == (4, 3)
+
+
+@pytest.mark.parametrize(("spread", "of_other"), [((None, "data"), ()), (("data", "model"), ("data",))], ids=str)
+def test_outer_products_are_summed_where_one_side_alone_is_spread_over_positions(spread, of_other):
+    rng = np.random.default_rng(0)
+    signals = rng.standard_normal((8, 4, 6)), rng.standard_normal((8, 4, 3))
+    expected = np.einsum("mto,mti->oi", *signals)
+    mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(AxisType.Explicit,) * 2)
+    with jax.set_mesh(mesh):
+        whole = NamedSharding(mesh, PartitionSpec(None, None))
+        over, other = (
+            jax.device_put(signal.astype("float32"), NamedSharding(mesh, PartitionSpec(*spec)))
+            for signal, spec in zip(signals, (spread, of_other), strict=True)
+        )
+        for pair, of_pair in (((over, other), expected), ((other, over), expected.T)):
+            total = jax.jit(lambda left, right: sum_of_outer_products(left, right, out_sharding=whole))(*pair)
+            np.testing.assert_allclose(jax.device_get(total), of_pair, atol=1e-5)
