@@ -83,13 +83,16 @@ class Windows(Factored):
                 dz, x = self._long(dz), self._long(x)  # for the weights' range, as in `Outer`
             dz = weighted(weights, dz)
         if self.groups == 1:
-            return automatic(self._total_of_one_group, dz, x, out_sharding=self.sharding)
-        # XLA's convolution for that takes twenty times as long on CPUs, and on a mesh it is wrong (jax 0.10.2).
-        return automatic(partial(self._by_group, "mtgc,mtgo->gco"), dz, x, out_sharding=self.sharding)
+            read = partial(_total_of_one_group, self.window, self.dtype)
+        else:
+            # XLA's convolution for that takes twenty times as long on CPUs, and on a mesh it is wrong (jax 0.10.2).
+            read = partial(_by_group, "mtgc,mtgo->gco", self.window, self.groups, self.dtype)
+        return automatic(read, dz, x, out_sharding=self.sharding)
 
     def each(self) -> Float[Array, "m o *k c"]:
         dz, x, sharding = self._long(self.dz), self._long(self.x), rows_and(self.dz, self.sharding)
-        return automatic(partial(self._by_group, "mtgc,mtgo->mgco"), dz, x, out_sharding=sharding)
+        read = partial(_by_group, "mtgc,mtgo->mgco", self.window, self.groups, self.dtype)
+        return automatic(read, dz, x, out_sharding=sharding)
 
     def summed_in(self, dtype: DTypeLike) -> "Windows":
         return remade(self, dtype=jnp.dtype(dtype))
@@ -179,37 +182,6 @@ class Windows(Factored):
         """The same gradients with the patches put together, each place a position: those of `kronecker_factors`."""
         return self._outer(came_back_first=True)
 
-    def _total_of_one_group(self, dz, x):
-        """XLA's convolution of x with dz; on CPUs a product by offset where those are, as a rule, quicker."""
-        convolved = partial(self.window.gathered, dtype=self.dtype)
-        if not (len(self.window.size) > 1 and 1 < x.shape[-1] < self._places()):
-            return convolved(dz, x)
-
-        def product(covered, dz):
-            return sum_of_outer_products(covered, dz, preferred_element_type=self.dtype)[None]
-
-        # Up to six times as quick, in a third of the memory: see docs/benchmarks.md.
-        by_offset = partial(self._by_offset, product)
-        return lax.platform_dependent(dz, x, cpu=by_offset, default=convolved)
-
-    def _by_group(self, axes, dz, x):
-        def product(covered, dz):
-            return jnp.einsum(axes, grouped(covered, self.groups), dz, preferred_element_type=self.dtype)
-
-        return self._by_offset(product, grouped(dz, self.groups), x)
-
-    def _by_offset(self, product, dz, x):
-        """A product for each offset of the window, over slices of x, one after the other: all are 3^2 times x or so."""
-
-        def of_offset(_, start):
-            # The slice is a copy anyway, and is turned round in it; dz is not.
-            return None, product(self.window.slice_at(start, x), dz)
-
-        _, of_offsets = lax.scan(of_offset, None, self.window.starts())
-        # (k, ..., g, c, o) to (..., g, o, k, c)
-        of_weight = jnp.moveaxis(of_offsets, (0, -1, -2), (-2, -3, -1))
-        return of_weight.reshape(*of_weight.shape[:-4], *self._of_weight())
-
     def _outer(self, came_back_first: bool = False) -> Outer | Stacked:
         """The same gradients as of matrices (o / g, K), or (K, o / g); stacked where there are several groups."""
         dz, x = self._long(self.dz), self._long(self.x)
@@ -236,3 +208,41 @@ class Windows(Factored):
 
     def _of_weight(self):
         return self.dz.shape[-1], *self.window.size, self.x.shape[-1] // self.groups
+
+
+# Outside of `jax.jit`, a loop whose body is a new function is compiled anew in each call: these are compiled once.
+@partial(jax.jit, static_argnums=(0, 1), inline=True)
+def _total_of_one_group(window, dtype, dz, x):
+    """XLA's convolution of x with dz; on CPUs a product by offset where those are, as a rule, quicker."""
+    convolved = partial(window.gathered, dtype=dtype)
+    if not (len(window.size) > 1 and 1 < x.shape[-1] < math.prod(dz.shape[1:-1])):
+        return convolved(dz, x)
+
+    def product(covered, dz):
+        return sum_of_outer_products(covered, dz, preferred_element_type=dtype)[None]
+
+    # Up to six times as quick, in a third of the memory: see docs/benchmarks.md.
+    by_offset = partial(_by_offset, product, window)
+    return lax.platform_dependent(dz, x, cpu=by_offset, default=convolved)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3), inline=True)
+def _by_group(axes, window, groups, dtype, dz, x):
+    def product(covered, dz):
+        return jnp.einsum(axes, grouped(covered, groups), dz, preferred_element_type=dtype)
+
+    return _by_offset(product, window, grouped(dz, groups), x)
+
+
+def _by_offset(product, window, dz, x):
+    """A product for each offset of the window, over slices of x, one after the other: all are 3^2 times x or so."""
+
+    def of_offset(_, start):
+        # The slice is a copy anyway, and is turned round in it; dz is not.
+        return None, product(window.slice_at(start, x), dz)
+
+    _, of_offsets = lax.scan(of_offset, None, window.starts())
+    # (k, ..., g, c, o) to (..., g, o, k, c)
+    of_weight = jnp.moveaxis(of_offsets, (0, -1, -2), (-2, -3, -1))
+    *leading, groups, outputs, _, channels = of_weight.shape
+    return of_weight.reshape(*leading, groups * outputs, *window.size, channels)

@@ -377,3 +377,19 @@ def test_signals_that_do_not_belong_together_are_named():
         "stride=(1,), padding=((0, 0),), dilation=(1,)) has, and o and i that 1 groups divide, got (2, 4, 3) and "
         "(2, 4, 3)"
     )
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_outside_of_jit_a_second_gradient_compiles_nothing(groups, caplog):
+    case = Case((5, 5), 2, 4, Window((3, 2), (1, 1), ((0, 0), (0, 0)), (1, 1)), groups)
+    dz, x = signals(case, np.random.default_rng(0), dtype=jnp.float32)
+
+    def compiled():
+        caplog.clear()
+        with jax.log_compiles():
+            form_of(case, dz, x).total(None)
+            form_of(case, dz, x).each()
+        return [message for message in caplog.messages if "XLA compilation" in message]
+
+    assert compiled()
+    assert compiled() == []

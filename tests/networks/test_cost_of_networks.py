@@ -52,14 +52,14 @@ def over_time(layer, memory):
 CASES = {
     "cnn": Case(jn.cnn((28, 28, 1), 10), plain.cnn, IMAGES, memory=1.42, zeros=0.02),
     "cnn with norms": Case(
-        jn.cnn((28, 28, 1), 10, groups=8), partial(plain.cnn, groups=8), IMAGES, memory=1.65, zeros=0.02
+        jn.cnn((28, 28, 1), 10, groups=8), partial(plain.cnn, groups=8), IMAGES, memory=1.65, zeros=0.03
     ),
     "resnet": Case(
         jn.resnet((28, 28, 1), 10, channels=(8, 16), depth=1, repeat=False),
         partial(plain.resnet, groups=8),
         IMAGES,
         memory=1.5,
-        zeros=0.035,
+        zeros=0.04,
     ),
     "transformer": Case(jn.transformer(65, **SIZES), OF_IDS, IDS),
     "transformer of short sequences": Case(jn.transformer(65, **SIZES | {"length": 64}), OF_IDS, FEW_IDS),
@@ -98,6 +98,7 @@ def test_operations_and_memory_are_within_their_bounds(name, monkeypatch):
     if x is IMAGES or times is not None:
         scan = jax.lax.scan
         monkeypatch.setattr(jax.lax, "scan", lambda *a, **options: scan(*a, **options, unroll=True))
+        jax.clear_caches()  # what was traced already has its scans
         few = x if times is None else jax.ShapeDtypeStruct((x.shape[0], times), x.dtype)
         operations = tuple(compiled(gradient, net, few)[0] for gradient in gradients)
     (of_hand, of_autodiff, of_clipped), (kept, kept_by_autodiff, kept_by_clipped) = operations, memory
