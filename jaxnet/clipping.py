@@ -20,7 +20,7 @@ from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from jaxnet.arguments import require_some, shown
-from jaxnet.factored import BUDGET, Factored, Reading, formed, map_leaves
+from jaxnet.factored import BUDGET, Factored, Reading, formed, map_leaves, require_forms
 from jaxnet.norms import joined, toward_zero
 from jaxnet.weighting import check_weights, counting
 
@@ -139,6 +139,7 @@ def check_mask(name: str, mask: PyTree[bool] | None) -> None:
 
 
 def _read(name, max_norm, batch_size, budget, mask, drop_not_finite, dparams, weights):
+    require_forms(name, dparams)
     if mask is not None:
         trained = _trained(name, mask, dparams)
         grads = _read(name, max_norm, batch_size, budget, None, drop_not_finite, trained, weights)

@@ -415,6 +415,12 @@ def test_misuse_is_named(key):
     assert message(lambda: curvature.kfac(net, loss, params, x, y[:3], key)) == (
         "curvature.sampled: expected y of shape (5,), got (3,)"
     )
+    swapped = "curvature: expected loss to be a Loss, such as jaxnet.losses.half_squared_error, got the layer " + repr(
+        net
+    )
+    assert message(lambda: curvature.ggn_diagonal(loss, net, params, x, y)) == swapped
+    assert message(lambda: curvature.kfac(loss, net, params, x, y, key)) == swapped
+    assert message(lambda: curvature.fisher_diagonal(loss, net, params, x, y)) == swapped
     fork = jn.chain(jn.branches(jn.dense(4, 3), jn.dense(4, 3)), total)
     assert message(lambda: curvature.kfra(fork, loss, fork.init(key), x, y)) == (
         "curvature.kfra: expected layers of one array, got total; use kflr; in layer [1] of the chain, total"

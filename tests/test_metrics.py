@@ -163,12 +163,34 @@ def test_metrics_that_are_none_are_refused_when_the_step_is_made(where):
 
 
 @pytest.mark.usefixtures("without_shape_annotations")
+@everywhere
+def test_a_value_and_grad_that_was_made_already_is_refused_when_the_step_is_made(where):
+    expected = (
+        f"{where}: expected value_and_grad to be a function of (net, loss), such as jaxnet.value_and_grad or a "
+        "functools.partial of it, got "
+    )
+    make = partial(MAKES[where], NET, LOSS, OPTIMIZER)
+    made = jn.value_and_grad(NET, LOSS)
+    assert message_of(lambda: make(value_and_grad=made)) == f"{expected}the function hand_derived"
+    assert message_of(lambda: make(value_and_grad="by hand")) == f"{expected}'by hand'"
+
+
+@pytest.mark.usefixtures("without_shape_annotations")
 def test_value_and_grad_reads_by_one_function_and_names_what_is_none():
     norms = per_example.norms
     assert message_of(lambda: jn.value_and_grad(NET, LOSS, read=(norms, per_example.mean))) == (
         "value_and_grad: expected read to be one reading (dparams, weights) -> grads, such as "
         "jaxnet.per_example.clipped(1.0), got a tuple; further readings of the same pass are metrics"
     )
+    for read, shown in {
+        norms: "the function norms",
+        partial(per_example.clipped_mean, max_norm=1.0): "a partial",
+    }.items():
+        assert message_of(lambda read=read: jn.value_and_grad(NET, LOSS, read=read)) == (
+            "value_and_grad: expected read to be one reading (dparams, weights) -> grads, such as "
+            f"jaxnet.per_example.clipped(1.0), got {shown}, which does not take these two; a metric may take dparams "
+            "alone"
+        )
     assert message_of(lambda: jn.value_and_grad(NET, LOSS, metrics=norms)) == (
         'value_and_grad: expected metrics to be readings by name, such as {"norms": jaxnet.per_example.norms}, '
         "got the function norms"

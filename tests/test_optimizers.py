@@ -406,6 +406,12 @@ def test_misuse_is_named(misuse, message):
     assert str(error.value) == message
 
 
+def test_kfac_refuses_a_network_without_parameters():
+    with pytest.raises(ValueError) as error:
+        jn.TrainState.create(((),), optimizers.kfac(jn.chain(jn.tanh), LOSS))
+    assert str(error.value) == "kfac: expected parameters, got none"
+
+
 def test_kfac_asks_for_the_parameters(problem):
     params, x, y = problem
     optimizer = optimizers.kfac(NET, LOSS)

@@ -276,6 +276,7 @@ def test_with_positions_the_smaller_way_is_taken(positions):
             "per_example.signal_to_noise: expected at least one example, got an empty batch",
         ),
         (lambda: per_example.norms(()), "per_example.norms: expected parameters, got none"),
+        (lambda: per_example.noise_scale(()), "per_example.noise_scale: expected parameters, got none"),
         (lambda: per_example.squared_norms(()), "per_example.squared_norms: expected parameters, got none"),
         (lambda: per_example.gram(((), ())), "per_example.gram: expected parameters, got none"),
     ],
@@ -349,3 +350,51 @@ def test_directions_of_another_shape_are_refused_by_name():
         with pytest.raises(ValueError) as error:
             per_example.dot(dparams, jn.Dense(jnp.ones(W), jnp.ones(b)))
         assert str(error.value) == message
+
+
+OF_A_GRADIENT = {
+    "total": per_example.total,
+    "mean": per_example.mean,
+    "each": per_example.each,
+    "norms": per_example.norms,
+    "squared_norms": per_example.squared_norms,
+    "squared_norms_by_leaf": per_example.squared_norms_by_leaf,
+    "second_moment": per_example.second_moment,
+    "variance": per_example.variance,
+    "signal_to_noise": per_example.signal_to_noise,
+    "noise_scale": per_example.noise_scale,
+    "dot": lambda grads: per_example.dot(grads, grads),
+    "gram": per_example.gram,
+    "formed": per_example.formed,
+    "clipped_mean": lambda grads: per_example.clipped_mean(grads, 1.0),
+    "clipped": lambda grads: per_example.clipped(1.0)(grads, jnp.ones(4) / 4),
+}
+
+
+@pytest.mark.parametrize("reading", OF_A_GRADIENT)
+def test_a_mean_gradient_in_the_place_of_dparams_is_refused_by_name(reading):
+    """It tells of no example any more."""
+    dparams = jn.Dense(W=jn.Outer(jnp.ones((4, 2)), jnp.ones((4, 3))), b=jn.Each(jnp.ones((4, 2))))
+    with pytest.raises(ValueError) as error:
+        OF_A_GRADIENT[reading]((per_example.mean(dparams), ()))
+    assert str(error.value) == (
+        f"per_example.{reading}: expected dparams as backward returns them, with a form such as Outer or Each for "
+        "every parameter, got an array of shape (2, 3) at dparams[0].W"
+    )
+
+
+@pytest.mark.usefixtures("without_shape_annotations")
+def test_forms_in_the_place_of_a_direction_and_a_gradient_in_that_of_another_batch_are_refused_by_name():
+    dparams = jn.Dense(W=jn.Outer(jnp.ones((4, 2)), jnp.ones((4, 3))), b=jn.Each(jnp.ones((4, 2))))
+    with pytest.raises(ValueError) as error:
+        per_example.dot(dparams, dparams)
+    assert str(error.value) == (
+        "per_example.dot: expected a direction of shape (2, 3), the parameter's, got the form Outer; products of two "
+        "examples' gradients are per_example.gram"
+    )
+    with pytest.raises(ValueError) as error:
+        per_example.gram(dparams, per_example.mean(dparams))
+    assert str(error.value) == (
+        "per_example.gram: expected other as backward returns them, with a form such as Outer or Each for every "
+        "parameter, got an array of shape (2, 3) at other.W"
+    )

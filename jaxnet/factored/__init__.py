@@ -7,7 +7,7 @@ what they have in common with the lesson is dW = (1/m) dZ^T A, which is one of t
 
 from jaxnet.factored.diagonal import Diagonal
 from jaxnet.factored.each import Each
-from jaxnet.factored.form import Factored, map_leaves
+from jaxnet.factored.form import Factored, map_leaves, require_forms
 from jaxnet.factored.forming import BUDGET, Reading, formed, forming
 from jaxnet.factored.outer import Outer
 from jaxnet.factored.rows import Rows
@@ -33,4 +33,5 @@ __all__ = [
     "formed",
     "forming",
     "map_leaves",
+    "require_forms",
 ]

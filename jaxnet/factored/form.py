@@ -237,6 +237,17 @@ def map_leaves(read: Any, dparams: Any, *others: Any) -> Any:
     return jax.tree.map(read, dparams, *others, is_leaf=lambda leaf: hasattr(leaf, "add"))
 
 
+def require_forms(where: str, dparams: Any, what: str = "dparams") -> None:
+    """Refuses leaves that tell of no example, such as those of a gradient that was summed already."""
+    leaves = jax.tree_util.tree_leaves_with_path(dparams, is_leaf=lambda leaf: hasattr(leaf, "add"))
+    for path, leaf in leaves:
+        if not hasattr(leaf, "add"):
+            raise ValueError(
+                f"{where}: expected {what} as backward returns them, with a form such as Outer or Each for every "
+                f"parameter, got an array of shape {jnp.shape(leaf)} at {what}{jax.tree_util.keystr(path)}"
+            )
+
+
 def _plain(g, dtype=None):
     from jaxnet.factored.each import Each  # a form itself
 

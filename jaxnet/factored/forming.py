@@ -13,7 +13,7 @@ from typing import Any
 
 from jaxtyping import Array, Float, PyTree
 
-from jaxnet.factored.form import map_leaves
+from jaxnet.factored.form import map_leaves, require_forms
 from jaxnet.layer import Layer
 
 BUDGET = 2**26
@@ -42,6 +42,7 @@ def formed(dparams: PyTree[Any], budget: int = BUDGET, *, moments: bool = False)
       >>> type(formed[0].W).__name__  # as it is: without positions the factors are cheaper
       'Outer'
     """
+    require_forms("per_example.formed", dparams)
     left = budget
 
     def leaf_formed(leaf):

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float, PyTree
 
-from jaxnet.factored import map_leaves
+from jaxnet.factored import map_leaves, require_forms
 from jaxnet.norms import joined
 from jaxnet.per_example.forms import require_parameters
 
@@ -73,9 +73,11 @@ def squared_norms_by_leaf(dparams: PyTree[Any]) -> PyTree[Float[Array, " m"]]:
       >>> bool(jnp.allclose(sum(jax.tree.leaves(by_leaf)), jn.per_example.squared_norms(dparams)))
       True
     """
+    require_forms("per_example.squared_norms_by_leaf", dparams)
     return map_leaves(lambda leaf: leaf.long().norms() ** 2, dparams)
 
 
 def norms_of(reading, dparams):
     require_parameters(reading, dparams)
+    require_forms(f"per_example.{reading}", dparams)
     return joined(jax.tree.leaves(map_leaves(lambda leaf: leaf.long().norms(), dparams)))

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PyTree
 from jaxnet.arguments import require_some
 from jaxnet.factored import BUDGET, formed, map_leaves
 from jaxnet.norms import joined, norm, scaled
-from jaxnet.per_example.forms import number_of_examples, shares_of
+from jaxnet.per_example.forms import number_of_examples, require_parameters, shares_of
 from jaxnet.per_example.lengths import norms_of
 from jaxnet.per_example.totals import mean
 
@@ -39,7 +39,7 @@ def second_moment(
         shares = shares_of("second_moment", dparams, weights)
         dparams = formed(map_leaves(lambda leaf: leaf.counting(shares), dparams), budget, moments=True)
         return map_leaves(lambda leaf: leaf.square_total(shares), dparams)
-    require_some("per_example.second_moment", number_of_examples(dparams))
+    require_some("per_example.second_moment", number_of_examples("second_moment", dparams))
     dparams = formed(dparams, budget, moments=True)
     return map_leaves(lambda leaf: leaf.square_total(None) / leaf.examples, dparams)
 
@@ -65,7 +65,7 @@ def variance(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None, bu
       >>> bool(jnp.allclose(variance, jn.per_example.each(dparams)[0].W.var(0), atol=1e-6))
       True
     """
-    require_some("per_example.variance", number_of_examples(dparams))
+    require_some("per_example.variance", number_of_examples("variance", dparams))
     dparams = formed(dparams, budget, moments=True)
     moments, means = second_moment(dparams, weights, budget=0), mean(dparams, weights)
     return jax.tree.map(lambda moment, mean: jnp.maximum(moment - mean**2, 0), moments, means)
@@ -90,7 +90,7 @@ def signal_to_noise(
       >>> jax.tree.map(jnp.shape, jn.per_example.signal_to_noise(dparams)[0])
       Dense(W=(4, 3), b=(4,))
     """
-    require_some("per_example.signal_to_noise", number_of_examples(dparams))
+    require_some("per_example.signal_to_noise", number_of_examples("signal_to_noise", dparams))
     dparams = formed(dparams, budget, moments=True)
     means, variances = mean(dparams, weights), variance(dparams, weights, budget=0)
     return jax.tree.map(lambda mean, variance: mean**2 / variance, means, variances)
@@ -123,7 +123,8 @@ def noise_scale(
       >>> round(float(jn.per_example.noise_scale(dparams)), 1)
       4.9
     """
-    examples = number_of_examples(dparams)
+    require_parameters("noise_scale", dparams)
+    examples = number_of_examples("noise_scale", dparams)
     if examples < 2:
         raise ValueError(f"per_example.noise_scale: expected at least two examples, got {examples}")
     shares = None if weights is None else shares_of("noise_scale", dparams, weights)

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float, PyTree
 
-from jaxnet.factored import map_leaves
+from jaxnet.factored import Factored, map_leaves, require_forms
 from jaxnet.per_example.forms import sum_of_leaves
 
 
@@ -32,6 +32,7 @@ def dot(dparams: PyTree[Any], direction: PyTree[Array]) -> Float[Array, "m ..."]
       >>> jn.per_example.dot(dparams, grads)  # a step along -grads makes the third example's loss larger
       Array([ 3.42,  1.83, -0.39,  2.82,  0.12,  2.1 ], dtype=float32)
     """
+    require_forms("per_example.dot", dparams)
     leaves = jax.tree.leaves(map_leaves(_many, dparams, direction))
     if len(set(leaves)) > 1:
         raise ValueError(
@@ -44,6 +45,11 @@ def dot(dparams: PyTree[Any], direction: PyTree[Array]) -> Float[Array, "m ..."]
 
 def _many(leaf, direction):
     shape = jax.eval_shape(lambda leaf: leaf.total(None), leaf).shape
+    if isinstance(direction, Factored):
+        raise ValueError(
+            f"per_example.dot: expected a direction of shape {shape}, the parameter's, got the form "
+            f"{type(direction).__name__}; products of two examples' gradients are per_example.gram"
+        )
     if shape not in (direction.shape, direction.shape[1:]):
         many = f"({', '.join(map(str, ('n', *shape)))})"
         raise ValueError(
@@ -75,6 +81,8 @@ def gram(dparams: PyTree[Any], other: PyTree[Any] | None = None) -> Float[Array,
       >>> K.shape, bool(jnp.allclose(jnp.diagonal(K), jn.per_example.squared_norms(dparams)))
       ((6, 6), True)
     """
+    for name, batch in {"dparams": dparams, "other": other}.items():
+        require_forms("per_example.gram", batch, name)
     inner = map_leaves(
         lambda leaf, leaf_of_other: leaf.inner(leaf_of_other), dparams, dparams if other is None else other
     )

@@ -5,7 +5,7 @@ from typing import Any
 from jaxtyping import Array, Float, PyTree
 
 from jaxnet.arguments import require_some
-from jaxnet.factored import map_leaves
+from jaxnet.factored import map_leaves, require_forms
 from jaxnet.per_example.forms import forms_of, number_of_examples, shares_of
 from jaxnet.weighting import check_weights
 
@@ -30,9 +30,10 @@ def total(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None) -> Py
       >>> bool(jnp.allclose(grads[0].W, jn.per_example.each(dparams)[0].W[0]))
       True
     """
+    require_forms("per_example.total", dparams)
     if weights is None or not forms_of(dparams):
         return map_leaves(lambda leaf: leaf.total(None), dparams)
-    check_weights("per_example.total", weights, (number_of_examples(dparams),))
+    check_weights("per_example.total", weights, (number_of_examples("total", dparams),))
     return map_leaves(lambda leaf: leaf.counting(weights).total(weights), dparams)
 
 
@@ -59,7 +60,7 @@ def mean(dparams: PyTree[Any], weights: Float[Array, " m"] | None = None) -> PyT
     """
     if weights is not None:
         return total(dparams, shares_of("mean", dparams, weights))
-    require_some("per_example.mean", number_of_examples(dparams))
+    require_some("per_example.mean", number_of_examples("mean", dparams))
     return map_leaves(lambda leaf: leaf.total(None) / leaf.examples, dparams)
 
 
@@ -79,6 +80,7 @@ def each(dparams: PyTree[Any]) -> PyTree[Array]:
       >>> jax.tree.map(jnp.shape, jn.per_example.each(dparams)[0])
       Dense(W=(6, 4, 3), b=(6, 4))
     """
+    require_forms("per_example.each", dparams)
     return map_leaves(lambda leaf: leaf.each(), dparams)
 
 
