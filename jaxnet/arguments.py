@@ -60,6 +60,24 @@ def instance_of(kind: type, where: str, what: str, value: Any, example: str) -> 
         raise ValueError(f"{where}: expected {what}, such as {example}, got {shown(value)}{hint}")
 
 
+def accepts(function: Any, *arguments: str) -> bool:
+    """Whether a function can be called with these arguments by position; what tells no signature is taken at its word.
+
+    Args:
+      function: what was given.
+      arguments: their names.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return callable(function)
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return False
+    return True
+
+
 def count_examples(where: str, x: Any, y: Any, *, axes: int = 1, least: int = 1) -> Any:
     """How many examples x and y have, both as many; with two axes it is batches of examples."""
     inputs, targets = ((*map(jnp.shape, jax.tree.leaves(tree)), ())[0] for tree in (x, y))

@@ -7,7 +7,7 @@ import jax
 from jaxtyping import Array, Float
 
 from jaxnet import per_example
-from jaxnet.arguments import count_examples, instance_of, shown
+from jaxnet.arguments import accepts, count_examples, instance_of, shown
 from jaxnet.layer import Layer, at_leaves, bind, draws
 from jaxnet.losses import Loss
 from jaxnet.metrics import Metric, check_metrics, read_metrics
@@ -95,6 +95,12 @@ def value_and_grad(
         raise ValueError(
             "value_and_grad: expected read to be one reading (dparams, weights) -> grads, such as "
             f"jaxnet.per_example.clipped(1.0), got {shown(read)}; further readings of the same pass are metrics"
+        )
+    if read is not None and not accepts(read, "dparams", "weights"):
+        raise ValueError(
+            "value_and_grad: expected read to be one reading (dparams, weights) -> grads, such as "
+            f"jaxnet.per_example.clipped(1.0), got {shown(read)}, which does not take these two; a metric may take "
+            "dparams alone"
         )
     if metrics is not None:
         check_metrics("value_and_grad", metrics)

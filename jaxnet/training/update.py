@@ -8,7 +8,7 @@ import jax
 import optax
 
 from jaxnet import gradient
-from jaxnet.arguments import instance_of, shown
+from jaxnet.arguments import accepts, instance_of, shown
 from jaxnet.layer import Layer, bind
 from jaxnet.losses import Loss
 from jaxnet.metrics import Metric, check_metrics
@@ -66,6 +66,11 @@ def check_parts(
     instance_of(Layer, where, "net to be a Layer", net, "jaxnet.mlp((3, 4, 1))")
     instance_of(Loss, where, "loss to be a Loss", loss, "jaxnet.losses.half_squared_error")
     check_optimizer(where, optimizer)
+    if not accepts(value_and_grad, "net", "loss"):
+        raise ValueError(
+            f"{where}: expected value_and_grad to be a function of (net, loss), such as jaxnet.value_and_grad or a "
+            f"functools.partial of it, got {shown(value_and_grad)}"
+        )
     if metrics is None:
         return
     check_metrics(where, metrics)
