@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from jaxnet.arguments import instance_of
 from jaxnet.factored import Factored
 from jaxnet.layer import Layer
 from jaxnet.losses import Loss
@@ -38,6 +39,7 @@ def exact(loss: Loss) -> Columns:
       >>> jn.curvature.exact(loss)(z, y).shape
       (2, 6, 2)
     """
+    _check(loss)
     return loss.root_hessian
 
 
@@ -63,6 +65,7 @@ def sampled(loss: Loss, key: jax.Array, samples: int = 1) -> Columns:
     """
     if samples < 1:
         raise ValueError(f"curvature.sampled: expected at least 1 sample, got {samples}")
+    _check(loss)
 
     def columns(z, y):
         drawn = jax.vmap(loss.sample, (0, None))(jax.random.split(key, samples), z)
@@ -87,6 +90,7 @@ def empirical(loss: Loss) -> Columns:
       >>> jn.curvature.empirical(loss)(z, y).shape
       (1, 6, 2)
     """
+    _check(loss)
     return lambda z, y: loss.backward(z, y)[None]
 
 
@@ -125,3 +129,7 @@ def send_back(
 def averaged(leaf: Factored, weights: Float[Array, " m"] | None, total: Array) -> Array:
     """A sum over examples as their mean: divided by m where no weights, in place of 1/m, are in it."""
     return total / leaf.examples if weights is None else total
+
+
+def _check(loss):
+    instance_of(Loss, "curvature", "loss to be a Loss", loss, "jaxnet.losses.half_squared_error")

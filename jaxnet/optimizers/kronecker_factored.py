@@ -156,6 +156,8 @@ def kfac(
     read_net = at_leaves(joint, net) if one_block else net
 
     def init(params):
+        if not jax.tree.leaves(params):
+            raise ValueError("kfac: expected parameters, got none")
         by_shape = partial(blank_factors_by_shape, net, params, largest_block, one_block)
         factors = by_shape() if inputs is None else blank_factors(read_net, read, params, inputs)
         zero = jnp.zeros((), jnp.int32)
