@@ -103,3 +103,9 @@ def test_a_number_that_is_another_is_seen():
     assert not agree("loss 0.150 nats", "loss 0.190 nats")
     assert not agree("loss 0.150 nats", "lost 0.150 nats")
     assert not agree("1,200 images", "1,300 images")
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
+def test_a_notebook_has_one_title_and_it_is_its_own(program):
+    titles = re.findall(r"^# # (.+)$", program.read_text(), re.MULTILINE)
+    assert [re.sub(r"\W+", "-", title.lower().partition(",")[0]) for title in titles] == [program.stem]

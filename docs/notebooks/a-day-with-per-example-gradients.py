@@ -12,8 +12,6 @@
 # ---
 
 # %% [markdown]
-# # Backpropagation by hand, from two layers to attention
-# %% [markdown]
 # # A day with per-example gradients
 #
 # Training uses one gradient, the mean over a batch. It is made of one gradient for each example, and these know
@@ -21,7 +19,8 @@
 # be too costly to look at. That is so where each is formed, and not where the backward pass is owned: at a weight
 # the gradient of example i is `dz_i a_i^T`, and both factors are there on the way back.
 #
-# We spend the day on handwritten digits, some of which have a wrong label.
+# We spend the day on handwritten digits, some of which have a wrong label. They are scikit-learn's, which with
+# matplotlib for the figures `pip install -e '.[train]'` brings.
 
 # %%
 from functools import partial
