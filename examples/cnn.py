@@ -1,6 +1,6 @@
 """A convolutional network on handwritten digits of 8 by 8 pixels, and the digits that it finds hardest.
 
-Run it with `python examples/cnn.py`; the digits are scikit-learn's.
+Run it with `python examples/cnn.py` (`pip install -e '.[train]'`); the digits are scikit-learn's.
 """
 
 import jax

@@ -1,7 +1,7 @@
 """Feedback alignment: the signal comes back through fixed random weights, and the network learns all the same.
 
 How it can: the forward weights come to lie along the random ones, so that the update turns towards the gradient. Run it
-with `python examples/feedback.py`; the digits are scikit-learn's.
+with `python examples/feedback.py` (`pip install -e '.[train]'`); the digits are scikit-learn's.
 """
 
 from functools import partial

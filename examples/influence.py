@@ -2,7 +2,8 @@
 
 Leaving example i out changes the loss on other examples by about (1/m) <g_i, (G + lambda I)^-1 g>, with g the gradient
 of that loss and G the curvature, here by Kronecker factors (Koh and Liang, 2017; Grosse et al., 2023). Where it is
-negative, example i does harm. Run it with `python examples/influence.py`; the digits are scikit-learn's.
+negative, example i does harm. Run it with `python examples/influence.py` (`pip install -e '.[train]'`); the digits are
+scikit-learn's.
 """
 
 import jax

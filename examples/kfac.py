@@ -1,6 +1,6 @@
 """K-FAC beside Adam: a deep autoencoder of digits, the same start, the same batches, the training loss by epoch.
 
-Run it with `python examples/kfac.py`; the digits are scikit-learn's.
+Run it with `python examples/kfac.py` (`pip install -e '.[train]'`); the digits are scikit-learn's.
 """
 
 import jax

@@ -125,3 +125,25 @@ def test_every_command_for_training_has_options_that_exist():
     assert len(commands) >= 10
     for options in commands:
         parse(TrainConfig, options.split("#")[0].split())
+
+
+# What programs import that does not come with jaxnet itself, and what a page says that brings it.
+BROUGHT_BY = {
+    "sklearn": r"pip install -e '\.\[(train|privacy)\]'",
+    "matplotlib": r"pip install -e '\.\[train\]'",
+    "dp_accounting": r"pip install -e '\.\[privacy\]'",
+    "PIL": r"pip install -e '\.\[images\]'",
+    "tokenizers": r"pip install -e '\.\[text\]'",
+    "flax": r"pip install flax equinox",
+    "equinox": r"pip install flax equinox",
+}
+WITH_PROGRAMS = [*PAGES, *sorted((ROOT / "examples").glob("*.py")), *sorted((DOCS / "notebooks").glob("*.py"))]
+
+
+@pytest.mark.parametrize("page", WITH_PROGRAMS, ids=lambda page: page.name)
+def test_a_page_says_how_what_its_programs_import_is_installed(page):
+    text = page.read_text()
+    programs = [text] if page.suffix == ".py" else re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    imported = {name for program in programs for name in re.findall(r"^(?:import|from) (\w+)", program, re.MULTILINE)}
+    for name in imported & BROUGHT_BY.keys():
+        assert re.search(BROUGHT_BY[name], text), name

@@ -17,7 +17,7 @@
 # Autodiff gives a gradient, and keeps to itself how it came about. Here we write the backward pass ourselves:
 # first for a network of two layers, as [the lesson](../lesson.md) does; then in pieces that fit any network; then
 # for a norm and for attention. After each step `jax.grad` is asked whether we are right. You need NumPy's
-# notation and the chain rule.
+# notation and the chain rule, and for the figures matplotlib, which `pip install -e '.[train]'` brings.
 
 # %%
 import jax
