@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxnet import per_example
@@ -114,6 +115,11 @@ def value_and_grad(
             x, y = with_rows_that_count(weights, (x, y))
         z, cache = net.forward(params, x)
         losses, dz = loss.forward(z, y), loss.backward(z, y)
+        if jnp.shape(losses) != (examples,):
+            raise ValueError(
+                f"{loss!r}: expected forward to give a number for each example, (m,), here ({examples},), "
+                f"got shape {jnp.shape(losses)}"
+            )
         value = mean_loss(losses, weights)
         if read is None and metrics is None:
             # Backward is linear in the signal, so the mean's weights may go in at the output, where they meet m f

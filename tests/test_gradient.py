@@ -114,3 +114,19 @@ def test_forward_mode_of_our_gradient_is_the_hessian_vector_product(problem):
         return [jax.jvp(gradient, (params,), (direction,))[1] for gradient in gradients]
 
     assert_trees_equal(*both(params, direction))
+
+
+@pytest.mark.parametrize("shape", [(), (6, 2), (6, 1)])
+def test_a_loss_that_gives_no_number_for_each_example_is_named(shape, problem):
+    """A mean over outputs too would be the value of another loss than the one whose derivative goes back."""
+    net, _, params, x, y = problem
+
+    def mean_everywhere_forward(z, y):
+        return jnp.zeros(shape)
+
+    loss = jn.Loss(mean_everywhere_forward, lambda z, y: z - y)
+    with pytest.raises(ValueError) as error:
+        jn.value_and_grad(net, loss)(params, x, y)
+    assert str(error.value) == (
+        f"mean_everywhere: expected forward to give a number for each example, (m,), here (6,), got shape {shape}"
+    )

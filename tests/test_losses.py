@@ -300,3 +300,21 @@ def test_integer_and_boolean_targets_are_taken_as_numbers():
     loss = jn.losses.sigmoid_binary_cross_entropy
     expected = loss.forward(z, jnp.array([[1.0], [0.0]]))
     np.testing.assert_array_equal(loss.forward(z, jnp.array([[1], [0]])), expected)
+
+
+def test_a_loss_of_two_functions_trains_checks_and_says_what_it_does_not_have(key):
+    loss = jn.Loss(lambda z, y: ((z - y) ** 2).sum(axis=1), lambda z, y: 2 * (z - y))
+    net, (x, y) = jn.dense(3, 3), jax.random.normal(key, (2, 5, 3))
+    params = net.init(key)
+    jn.testing.check_loss(loss, x, y, short_types=())
+    assert jn.value_and_grad(net, loss)(params, x, y)[1].W.shape == (3, 3)
+    with pytest.raises(ValueError) as error:
+        jn.curvature.ggn_diagonal(net, loss, params, x, y)
+    assert str(error.value) == (
+        "this loss was made without a root_hessian; give jaxnet.Loss one, or use curvature.empirical"
+    )
+    with pytest.raises(ValueError) as error:
+        jn.curvature.kfac(net, loss, params, x, y, key)
+    assert str(error.value) == (
+        "this loss was made without a sample; give jaxnet.Loss one, or use curvature.exact or curvature.empirical"
+    )

@@ -7,6 +7,7 @@ import jax
 from jaxtyping import Array, Float, Real
 
 from jaxnet.description import InstanceDoc, call_of
+from jaxnet.losses.refused import Refused
 
 Outputs = Float[Array, "m *f"]
 Targets = Real[Array, "..."]
@@ -16,7 +17,7 @@ class Loss(NamedTuple):
     """Four pure functions: the loss, its derivative by hand, a root of its curvature, and its predictive distribution.
 
     A loss that is not convex has no root, and one that is no log-likelihood no samples: there stands a
-    `jaxnet.losses.Refused`, which says so when it is called.
+    `jaxnet.losses.Refused`, which says so when it is called, as it does where they are left out.
 
     Printed, a loss shows its name, and `help` tells the equations.
 
@@ -31,8 +32,12 @@ class Loss(NamedTuple):
 
     forward: Callable[[Outputs, Any], Float[Array, " m"]]
     backward: Callable[[Outputs, Any], Outputs]
-    root_hessian: Callable[[Outputs, Any], Float[Array, "v m *f"]]
-    sample: Callable[[jax.Array, Outputs], Any]
+    root_hessian: Callable[[Outputs, Any], Float[Array, "v m *f"]] = Refused(
+        "this loss was made without a root_hessian; give jaxnet.Loss one, or use curvature.empirical"
+    )
+    sample: Callable[[jax.Array, Outputs], Any] = Refused(
+        "this loss was made without a sample; give jaxnet.Loss one, or use curvature.exact or curvature.empirical"
+    )
     given: Callable[[Any, Any], Any] | None = None
 
     def __call__(self, z: Outputs, y: Any) -> Float[Array, " m"]:
