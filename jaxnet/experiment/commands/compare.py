@@ -14,6 +14,7 @@ from jaxnet.experiment.figures.curves import draw_comparison
 from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.options.resumed import FREE, OF_A_START
 from jaxnet.experiment.options.train_config import TrainConfig
+from jaxnet.experiment.storage.destination import require_destination
 from jaxnet.experiment.storage.history import Run, read
 from jaxnet.experiment.training.interval import half_width
 
@@ -42,8 +43,7 @@ class CompareConfig:
         out = Path(self.out)
         if out.suffix.lower() not in FORMATS:
             raise BadInput(f"--out {out}: expected a name that ends in .png, .svg or .pdf")
-        if not out.parent.is_dir():
-            raise BadInput(f"--out {out}: there is no folder {out.parent}; make it, or choose another")
+        require_destination("--out", out, overwrite=True)
 
 
 def main() -> None:

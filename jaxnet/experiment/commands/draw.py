@@ -20,6 +20,7 @@ from jaxnet.experiment.figures import signals
 from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.options.resumed import restored
 from jaxnet.experiment.storage import durable, folder, model_file, newest
+from jaxnet.experiment.storage.destination import require_destination
 from jaxnet.experiment.storage.model import Model
 from jaxnet.experiment.training.one_example import way_of
 
@@ -65,8 +66,8 @@ def draw(config: DrawConfig) -> None:
     trained = model_file.load(newest.place(run))
     picture = config.out if config.out is not None or config.html is not None else str(run / PICTURE)
     for option, file in (("--out", picture), ("--html", config.html)):
-        if file is not None and Path(file).exists() and not config.overwrite:
-            raise BadInput(f"{option} {file}: exists already; choose another name, or replace it with --overwrite")
+        if file is not None:
+            require_destination(option, Path(file), overwrite=config.overwrite)
     if picture is not None:
         _write("--out", picture, graph(trained))
     if config.html is not None:

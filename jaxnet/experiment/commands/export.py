@@ -22,6 +22,7 @@ from jaxnet.experiment.console.errors import BadInput, Failure, heed_interrupt
 from jaxnet.experiment.console.screen import say
 from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.storage import durable, exports, model_file, newest
+from jaxnet.experiment.storage.destination import require_destination
 from jaxnet.experiment.storage.model import Model
 
 To = Literal["stablehlo", "safetensors", "npz"]
@@ -65,8 +66,7 @@ def export(config: ExportConfig) -> Path:
         raise Failure(f"--to {config.to}: {packages.missing(needed)}")
     names = {"stablehlo": "model.stablehlo", "safetensors": "model.safetensors", "npz": "arrays.npz"}
     out = Path(config.out) if config.out is not None else run / names[config.to]
-    if out.exists() and not config.overwrite:
-        raise BadInput(f"--out {out}: exists already; choose another name, or replace it with --overwrite")
+    require_destination("--out", out, overwrite=config.overwrite)
     content = {"stablehlo": stablehlo, "safetensors": safetensors, "npz": npz}[config.to](trained)
     heed_interrupt()
     try:

@@ -27,6 +27,7 @@ from jaxnet.experiment.data.split import Fractions, RowsOfParts, rows_of
 from jaxnet.experiment.data.table import Table
 from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.storage import durable, exports, model_file, newest
+from jaxnet.experiment.storage.destination import require_destination
 from jaxnet.experiment.storage.model import Model
 from jaxnet.experiment.training.scores import scores
 
@@ -68,8 +69,8 @@ def predict(config: PredictConfig) -> None:
     if trained.tokens is not None:
         raise BadInput(f"{config.run}: learnt text, and predicts what follows; `jaxnet generate` writes with it")
     out = Path(config.out) if config.out is not None else None
-    if out is not None and out.exists() and not config.overwrite:
-        raise BadInput(f"--out {out}: exists already; choose another name, or replace it with --overwrite")
+    if out is not None:
+        require_destination("--out", out, overwrite=config.overwrite)
     table = _load(config, trained)
     rows = _rows_again(trained, table)
     chosen = encoded(_part(config, trained, table, rows), trained.treatments)

@@ -26,5 +26,7 @@ def place(run: Path) -> Path:
         print(f"passed over {line}", file=sys.stderr)
     if newest is None:
         return run
-    print(f"model      {newest / FILE}: the run is not finished; train.py --resume {run} goes on", file=sys.stderr)
+    print(
+        f"model      {newest / FILE}: the run is not finished; `jaxnet train --resume {run}` goes on", file=sys.stderr
+    )
     return newest

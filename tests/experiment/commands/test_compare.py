@@ -347,7 +347,7 @@ def test_a_figure_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     assert refusal("a", out="png") == f"--out png: {expected}"
     assert refusal("a", out="no/a.png") == "--out no/a.png: there is no folder no; make it, or choose another"
     (tmp_path / "a.pdf").mkdir()
-    assert refusal("a", out="a.pdf") == "--out a.pdf: cannot be written (Is a directory)"
+    assert refusal("a", out="a.pdf") == "--out a.pdf: is a folder; expected the name of a file"
 
 
 def test_several_runs_are_read_from_the_command_line():

@@ -124,7 +124,10 @@ def test_what_cannot_be_drawn_is_one_line(iris, tmp_path):
         f"--html {page}: exists already; choose another name, or replace it with --overwrite"
     )
     far = str(tmp_path / "far" / "page.html")
-    assert refused(run=run, html=far) == f"--html {far}: cannot be written (No such file or directory)"
+    assert refused(run=run, html=far) == (
+        f"--html {far}: there is no folder {tmp_path}/far; make it, or choose another"
+    )
+    assert refused(run=run, html=str(tmp_path)) == f"--html {tmp_path}: is a folder; expected the name of a file"
 
 
 def test_of_a_run_whose_data_are_gone_or_others_it_is_told(iris, tmp_path):

@@ -160,7 +160,7 @@ def test_an_existing_file_is_kept_and_a_missing_package_named(tmp_path, monkeypa
     (tmp_path / "folder").mkdir()
     with pytest.raises(BadInput) as error:
         export(ExportConfig(str(out), to="npz", out=str(tmp_path / "folder"), overwrite=True))
-    assert str(error.value) == f"--out {tmp_path}/folder: cannot be written (Is a directory)"
+    assert str(error.value) == f"--out {tmp_path}/folder: is a folder; expected the name of a file"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "run"]
     with monkeypatch.context() as patched:
         patched.setattr("importlib.util.find_spec", lambda name: None)
@@ -169,5 +169,5 @@ def test_an_existing_file_is_kept_and_a_missing_package_named(tmp_path, monkeypa
     assert str(failure.value) == (
         "--to stablehlo: the package flatbuffers is not installed; pip install -e '.[export]' brings it"
     )
-    with pytest.raises(BadInput, match=r"cannot be written \(No such file or directory\)$"):
+    with pytest.raises(BadInput, match=r"/no/file: there is no folder .*/no; make it, or choose another$"):
         export(ExportConfig(str(out), out=str(tmp_path / "no" / "file")))

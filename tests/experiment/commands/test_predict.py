@@ -87,8 +87,10 @@ def test_predictions_go_into_a_file_that_is_not_replaced_unasked(classes_run, ca
     with pytest.raises(BadInput, match=r"p.csv: exists already; choose another name, or replace it with --overwrite$"):
         predictions(capsys, run_folder, source, out=str(out))
     predictions(capsys, run_folder, source, out=str(out), overwrite=True)
-    with pytest.raises(BadInput, match=r"p.csv: cannot be written \(No such file or directory\)$"):
+    with pytest.raises(BadInput, match=r"no/p.csv: there is no folder .*/no; make it, or choose another$"):
         predictions(capsys, run_folder, source, out=str(tmp_path / "no" / "p.csv"))
+    with pytest.raises(BadInput, match=r"--out .*: is a folder; expected the name of a file$"):
+        predictions(capsys, run_folder, source, out=str(tmp_path))
 
 
 @pytest.mark.parametrize(

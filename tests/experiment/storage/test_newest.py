@@ -54,7 +54,7 @@ def test_a_stopped_run_has_the_model_that_it_would_have_ended_with(early_stoppin
     capsys.readouterr()
     place = newest.place(out)
     assert place == out / "checkpoints" / "step-000000008"
-    told = f"model      {place}/model.npz: the run is not finished; train.py --resume {out} goes on\n"
+    told = f"model      {place}/model.npz: the run is not finished; `jaxnet train --resume {out}` goes on\n"
     assert capsys.readouterr().err == told
     assert parameters(place) == parameters(ended)
     # The scripts take it too, and say so.
