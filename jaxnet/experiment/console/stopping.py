@@ -43,9 +43,12 @@ def on_signals() -> Iterator[Stop]:
 
     def note(number, frame):
         if stop():
-            os.write(2, b"stopped at once\n")
+            _tell(b"stopped at once\n")
             os._exit(128 + number)
         stop.signal = signal.Signals(number)
+        # The steps under way, or the compiler, may take a minute, and on a terminal somebody waits.
+        if os.isatty(2):
+            _tell(b"stopping after the steps under way; a second Ctrl-C ends at once\n")
 
     # Python gives signals to the main thread alone; and what is ignored, as in a shell's background, stays so.
     taken = [s for s in SIGNALS if signal.getsignal(s) != signal.SIG_IGN]
@@ -67,3 +70,8 @@ def unread(stop: Stop) -> Iterator[None]:
     except BrokenPipeError:
         stop.signal = stop.signal or signal.SIGPIPE
         discard(sys.stdout)
+
+
+def _tell(line):
+    """As a signal's handler may: on a terminal below a line that has not ended, as that of the epochs."""
+    os.write(2, b"\n" * os.isatty(2) + line)

@@ -36,7 +36,8 @@ class DataOptions:
     """digits, breast_cancer, iris, wine, diabetes, linnerud, moons, circles, spirals; or a .csv or .tsv file, plain or
     gzipped (with --target), a .npz file with x and y or, as Keras saves them, x_train and so on, or a folder with x.npy
     and y.npy, with MNIST's IDX files, also where torchvision leaves them below it, or with PNG and JPEG images, those
-    of each class in a folder of its own, also below train, val and test."""
+    of each class in a folder of its own, also below train, val and test. For a network of text: python-docs, a .txt
+    file, a folder of them, or a .npy file of tokens."""
     target: tuple[str, ...] = ()
     """The target column of a .csv or .tsv file, or several: of numbers for several outputs, or each of 0 and 1 where
     several labels may apply to an example."""

@@ -22,6 +22,26 @@ print(os.waitstatus_to_exitcode(status), file=sys.stderr)
     assert done.stderr.splitlines()[-2:] == ["stopped at once", "130"]
 
 
+def test_on_a_terminal_whoever_asks_to_stop_is_told_that_the_steps_under_way_come_first():
+    done = forked(
+        """
+from jaxnet.experiment.console.stopping import on_signals
+reader, terminal = os.openpty()
+os.set_blocking(reader, False)
+def child():
+    os.dup2(terminal, 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with on_signals() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop()
+os.waitpid(fork(child), 0)
+print(os.read(reader, 1000), file=sys.stderr)
+"""
+    )
+    expected = rb"\r\nstopping after the steps under way; a second Ctrl-C ends at once\r\n"
+    assert done.stderr.splitlines()[-1] == f"b'{expected.decode()}'"
+
+
 def test_a_ctrl_c_that_is_lost_in_a_callback_is_said_nothing_of_and_heeded_before_anything_is_written():
     done = forked(
         """
