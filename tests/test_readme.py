@@ -76,4 +76,4 @@ def test_the_options_of_the_shell_examples_exist():
     assert len(lines) == 6
     configs = {"train": train.TrainConfig, "predict": predict.PredictConfig, "generate": generate.GenerateConfig}
     for command, options in lines:
-        parse(configs[command], shlex.split(options))
+        parse(configs[command], shlex.split(options, comments=True))
