@@ -8,7 +8,7 @@ import tyro
 
 from jaxnet.experiment.commands.compare import outcome, say_interval
 from jaxnet.experiment.console import packages, screen
-from jaxnet.experiment.console.errors import BadInput
+from jaxnet.experiment.console.errors import BadInput, require_folder
 from jaxnet.experiment.data.named import NAMES
 from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.storage.folder import CONFIG, METRICS
@@ -47,8 +47,7 @@ def runs(config: RunsConfig) -> None:
     """
     packages.require("rich")
     place = Path(config.folder)
-    if not place.is_dir():
-        raise BadInput(f"{place}: no such folder; expected one that holds runs of `jaxnet train`")
+    require_folder(place, "one that holds runs of `jaxnet train`")
     listed, left_out = [], []
     for folder in _found(place):
         try:

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from jaxnet.experiment.console.packages import missing
@@ -138,6 +139,19 @@ def heed_interrupt() -> None:
 def option(name: str) -> str:
     """A field as the command line has it, 'batch_size' as '--batch-size'."""
     return "--" + name.replace("_", "-")
+
+
+def require_folder(folder: Path, expected: str, where: str = "") -> None:
+    """Refuses a file, and what is not there, where a folder is to be read.
+
+    Args:
+      folder: what was named.
+      expected: what it should have been, in words.
+      where: the option that named it, and a space.
+    """
+    if not folder.is_dir():
+        lack = "is a file" if folder.exists() else "no such folder"
+        raise BadInput(f"{where}{folder}: {lack}; expected {expected}")
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jaxnet.arguments import positive_number
-from jaxnet.experiment.console.errors import NONSENSE, BadInput
+from jaxnet.experiment.console.errors import NONSENSE, BadInput, require_folder
 from jaxnet.experiment.storage import durable, kept_options, place
 from jaxnet.experiment.storage.checkpoint import FOLDER as CHECKPOINTS
 from jaxnet.experiment.storage.exports import FILE as EXPORTS
@@ -133,6 +133,7 @@ def read_options(folder: Path, restored: Callable[[dict[str, Any]], Options]) ->
     Raises:
       BadInput: when the folder holds none.
     """
+    require_folder(folder, "the folder of a run", "--resume ")
     try:
         stored = json.loads((folder / CONFIG).read_text())
         lists = {name: tuple(value) for name, value in stored.items() if isinstance(value, list)}

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxnet.experiment.console.errors import NONSENSE, BadInput
+from jaxnet.experiment.console.errors import NONSENSE, BadInput, require_folder
 from jaxnet.experiment.storage.folder import BESIDE, CONFIG, METRICS, RESULT
 from jaxnet.experiment.training.position import Epoch
 
@@ -39,8 +39,7 @@ def read(folder: Path) -> Run:
     Raises:
       BadInput: when it holds none, or a file is damaged.
     """
-    if not folder.is_dir():
-        raise BadInput(f"{folder}: no such folder; expected the folder of a run")
+    require_folder(folder, "the folder of a run")
     options = _read_json(folder / CONFIG)
     if options is None:
         raise BadInput(f"{folder}: holds no run ({CONFIG}); expected the folder of a run")

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import jax
 import numpy as np
 
-from jaxnet.experiment.console.errors import BadInput
+from jaxnet.experiment.console.errors import BadInput, require_folder
 from jaxnet.experiment.data.columns import KINDS
 from jaxnet.experiment.data.encoding import Treatment
 from jaxnet.experiment.data.image_form import ImageForm
@@ -68,8 +68,7 @@ def load(folder: Path) -> Model:
     Raises:
       BadInput: when there is none, or it is damaged or of another version.
     """
-    if not folder.is_dir():
-        raise BadInput(f"{folder}: no such folder; expected the folder of a finished run")
+    require_folder(folder, "the folder of a finished run")
     path = folder / FILE
     if not path.is_file():
         raise BadInput(f"{folder}: holds no trained model ({FILE}); expected the folder of a finished run")

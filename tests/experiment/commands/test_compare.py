@@ -329,7 +329,7 @@ def test_folders_that_cannot_be_compared_are_named(tmp_path, monkeypatch):
     a, b = write(tmp_path / "a"), write(tmp_path / "b", metric="rmse")
     (tmp_path / "link").symlink_to("a")
     assert refusal("no") == "no: no such folder; expected the folder of a run"
-    assert refusal("a/config.json") == "a/config.json: no such folder; expected the folder of a run"
+    assert refusal("a/config.json") == "a/config.json: is a file; expected the folder of a run"
     assert refusal("a", ".") == ".: holds no run (config.json); expected the folder of a run"
     assert refusal("a", "b", "a") == "a: is given twice; expected each run once; leave one out"
     assert refusal("a", "link") == "link: is the same folder as a; expected each run once; leave one out"

@@ -113,7 +113,7 @@ def test_a_run_that_is_not_there_or_damaged_is_named(classes_run, capsys, tmp_pa
     source = classes_run[1]
     with pytest.raises(BadInput, match="none: no such folder; expected the folder of a finished run$"):
         predictions(capsys, tmp_path / "none", source)
-    with pytest.raises(BadInput, match="csv: no such folder; expected the folder of a finished run$"):
+    with pytest.raises(BadInput, match="csv: is a file; expected the folder of a finished run$"):
         predictions(capsys, source, source)
     with pytest.raises(BadInput, match=r"holds no trained model \(model.npz\); expected the folder of a finished run$"):
         predictions(capsys, tmp_path, source)

@@ -283,6 +283,10 @@ def test_what_cannot_be_resumed_is_named(tmp_path, without_shape_annotations):
             options(out, **{**other, "resume": str(tmp_path)}),
             f"--resume {tmp_path}: holds no run (config.json: No such file or directory)",
         ),
+        (
+            options(out, **{**other, "resume": str(out / "config.json")}),
+            f"--resume {out}/config.json: is a file; expected the folder of a run",
+        ),
     ):
         with pytest.raises(BadInput) as error:
             run(config)
