@@ -160,9 +160,8 @@ def kfac(
             raise ValueError("kfac: expected parameters, got none")
         by_shape = partial(blank_factors_by_shape, net, params, largest_block, one_block)
         factors = by_shape() if inputs is None else blank_factors(read_net, read, params, inputs)
-        zero = jnp.zeros((), jnp.int32)
         start = jnp.asarray(damping, jax.tree.leaves(params)[0].dtype)
-        return KfacState(zero, key, factors, factors, jax.tree.map(jnp.zeros_like, params), start)
+        return KfacState(jnp.zeros((), jnp.int32), key, factors, factors, jax.tree.map(jnp.zeros_like, params), start)
 
     def update(grads, state, params=None, *, x, y, weights=None, value=None, value_fn=None, **_):
         if params is None:
