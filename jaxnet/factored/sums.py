@@ -20,7 +20,7 @@ WIDE = 2**13
 def sum_over_first(signal: Float[Array, "m ..."], weights: Float[Array, " m"] | None = None) -> Float[Array, "..."]:
     """sum_i weights_i signal_i, added in the long type and rounded to the signal's; None stands for ones.
 
-    What has weight 0 is to be finite.
+    What has weight 0 is to be finite. Of a narrow signal each product is rounded to its type, too.
     """
     numbers = math.prod(signal.shape[1:])
     # A program that is exported for any number of examples does not know.

@@ -221,7 +221,7 @@ def _total_of_one_group(window, dtype, dz, x):
     def product(covered, dz):
         return sum_of_outer_products(covered, dz, preferred_element_type=dtype)[None]
 
-    # Up to six times as quick, in a third of the memory: see docs/benchmarks.md.
+    # Up to six times as quick, in half of the memory or less: see docs/benchmarks.md.
     by_offset = partial(_by_offset, product, window)
     return lax.platform_dependent(dz, x, cpu=by_offset, default=convolved)
 

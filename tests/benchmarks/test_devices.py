@@ -198,6 +198,12 @@ def test_products_of_other_networks_are_those_that_the_compiler_counts(name):
     assert 0.95 <= counted / load(net, x).operations < 1.2
 
 
+def test_of_a_convolutions_gradient_one_platforms_way_is_counted_at_every_offset():
+    x = jax.ShapeDtypeStruct((4, 8, 8, 3), "float32")
+    # Forward and dW, of 4 x 64 places, 32 outputs and 27 inputs each; nothing goes back to the first layer's inputs.
+    assert load(jn.conv(3, 32, (3, 3)), x).operations == 2 * 2 * (4 * 64) * 32 * 27
+
+
 def test_rounds_count_as_often_as_there_are():
     x = jax.ShapeDtypeStruct((2, 8), "int32")
     sizes = {"width": 16, "heads": 4, "depth": 3, "length": 8}

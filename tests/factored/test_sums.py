@@ -38,6 +38,13 @@ def test_short_types_are_added_in_float32_and_rounded_once(shape, dtype):
     np.testing.assert_allclose(np.asarray(total, np.float64), exact, rtol=unit, atol=1e-4)
 
 
+def test_weights_of_what_is_wide_are_not_rounded_to_a_short_type():
+    signal = jnp.ones((2, WIDE), "bfloat16") * jnp.array([[1], [-1]], "bfloat16")
+    # 1 + 2^-12 is 1 in bfloat16.
+    total = jax.jit(sum_over_first)(signal, jnp.array([1 + 2**-12, 1], "float32"))
+    assert (total == 2**-12).all()
+
+
 def test_of_what_is_wide_the_compiled_program_keeps_no_copy():
     signal = jax.ShapeDtypeStruct((32, 256, 256), "float32")
     weights = jax.ShapeDtypeStruct((32,), "float32")
@@ -62,12 +69,19 @@ def test_over_devices_sums_are_those_of_one(shape, spec, axis_type, x64):
         np.testing.assert_allclose(jax.device_get(total), np.tensordot(weights, signal, 1), atol=1e-14)
 
 
+def test_outer_products_of_examples_and_positions_are_one_product_of_matrices():
+    shapes = jax.ShapeDtypeStruct((4, 5, 3), "float32"), jax.ShapeDtypeStruct((4, 5, 2), "float32")
+    program = jax.make_jaxpr(sum_of_outer_products)(*shapes).jaxpr
+    (product,) = [equation for equation in program.eqns if equation.primitive.name == "dot_general"]
+    assert [operand.aval.shape for operand in product.invars] == [(20, 3), (20, 2)]
+
+
 def test_any_number_of_examples_is_exported():
     (m,) = jax.export.symbolic_shape("m")
     signal = jax.ShapeDtypeStruct((m, *SHAPES["wide"]), "float32")
-    uses = jax.ShapeDtypeStruct((3, m, *SHAPES["wide"]), "float32")
+    uses = jax.ShapeDtypeStruct((3, m, 4), "float32")
     exported = jax.export.export(jax.jit(lambda signal, uses: (sum_over_first(signal), sum_over_first(uses))))
-    total, of_uses = exported(signal, uses).call(jnp.ones((4, *SHAPES["wide"])), jnp.ones((3, 4, *SHAPES["wide"])))
+    total, of_uses = exported(signal, uses).call(jnp.ones((4, *SHAPES["wide"])), jnp.ones((3, 4, 4)))
     assert (float(total.max()), float(of_uses.min())) == (4, 3)
 
 
