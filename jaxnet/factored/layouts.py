@@ -1,5 +1,6 @@
 """How what is read is laid out over the devices of an explicit mesh, and how it is summed over vmapped columns."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,14 @@ def rows_of(signal: Array, ndim: int) -> NamedSharding:
     sharding = jax.typeof(signal).sharding
     rows = (*sharding.spec, None)[0]
     return NamedSharding(sharding.mesh, PartitionSpec(rows, *(None,) * (ndim - 1)))
+
+
+def parts_along(signal: Array, axis: int) -> int:
+    """Into how many parts a mesh's explicit axes cut that axis of the signal."""
+    sharding = jax.typeof(signal).sharding
+    names = sharding.spec[axis]
+    names = names if isinstance(names, tuple) else () if names is None else (names,)
+    return math.prod(sharding.mesh.shape[name] for name in names)
 
 
 def laid_out(function: Callable[..., Array], sharding: Sharding) -> Callable[..., Array]:

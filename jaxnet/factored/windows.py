@@ -7,16 +7,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, DTypeLike, Float
 
+from jaxnet.factored import window_products
 from jaxnet.factored.form import Factored
-from jaxnet.factored.layouts import automatic, rows_and, rows_of
+from jaxnet.factored.layouts import automatic, parts_along, rows_and, rows_of
 from jaxnet.factored.outer import Outer
 from jaxnet.factored.pytrees import registered, remade
 from jaxnet.factored.stacked import Stacked
-from jaxnet.factored.sums import sum_of_outer_products
 from jaxnet.factored.window import Window, grouped
 from jaxnet.factored.worth import worth_forming
 from jaxnet.norms import norm, scaled
@@ -82,16 +81,13 @@ class Windows(Factored):
             if self.dtype is not None and jnp.finfo(dz.dtype).tiny > jnp.finfo(self.dtype).tiny:
                 dz, x = self._long(dz), self._long(x)  # for the weights' range, as in `Outer`
             dz = weighted(weights, dz)
-        if self.groups == 1:
-            read = partial(_total_of_one_group, self.window, self.dtype)
-        else:
-            # XLA's convolution for that takes twenty times as long on CPUs, and on a mesh it is wrong (jax 0.10.2).
-            read = partial(_by_group, "mtgc,mtgo->gco", self.window, self.groups, self.dtype)
+        read = partial(window_products.of_all, self.window, self.groups, self.dtype)
         return automatic(read, dz, x, out_sharding=self.sharding)
 
     def each(self) -> Float[Array, "m o *k c"]:
         dz, x, sharding = self._long(self.dz), self._long(self.x), rows_and(self.dz, self.sharding)
-        read = partial(_by_group, "mtgc,mtgo->mgco", self.window, self.groups, self.dtype)
+        devices = parts_along(dz, 0)
+        read = partial(window_products.of_each, self.window, self.groups, self.dtype, devices)
         return automatic(read, dz, x, out_sharding=sharding)
 
     def summed_in(self, dtype: DTypeLike) -> "Windows":
@@ -208,41 +204,3 @@ class Windows(Factored):
 
     def _of_weight(self):
         return self.dz.shape[-1], *self.window.size, self.x.shape[-1] // self.groups
-
-
-# Outside of `jax.jit`, a loop whose body is a new function is compiled anew in each call: these are compiled once.
-@partial(jax.jit, static_argnums=(0, 1), inline=True)
-def _total_of_one_group(window, dtype, dz, x):
-    """XLA's convolution of x with dz; on CPUs a product by offset where those are, as a rule, quicker."""
-    convolved = partial(window.gathered, dtype=dtype)
-    if not (len(window.size) > 1 and 1 < x.shape[-1] < math.prod(dz.shape[1:-1])):
-        return convolved(dz, x)
-
-    def product(covered, dz):
-        return sum_of_outer_products(covered, dz, preferred_element_type=dtype)[None]
-
-    # Up to six times as quick, in half of the memory or less: see docs/benchmarks.md.
-    by_offset = partial(_by_offset, product, window)
-    return lax.platform_dependent(dz, x, cpu=by_offset, default=convolved)
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2, 3), inline=True)
-def _by_group(axes, window, groups, dtype, dz, x):
-    def product(covered, dz):
-        return jnp.einsum(axes, grouped(covered, groups), dz, preferred_element_type=dtype)
-
-    return _by_offset(product, window, grouped(dz, groups), x)
-
-
-def _by_offset(product, window, dz, x):
-    """A product for each offset of the window, over slices of x, one after the other: all are 3^2 times x or so."""
-
-    def of_offset(_, start):
-        # The slice is a copy anyway, and is turned round in it; dz is not.
-        return None, product(window.slice_at(start, x), dz)
-
-    _, of_offsets = lax.scan(of_offset, None, window.starts())
-    # (k, ..., g, c, o) to (..., g, o, k, c)
-    of_weight = jnp.moveaxis(of_offsets, (0, -1, -2), (-2, -3, -1))
-    *leading, groups, outputs, _, channels = of_weight.shape
-    return of_weight.reshape(*leading, groups * outputs, *window.size, channels)

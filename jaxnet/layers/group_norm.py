@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from jaxnet.arguments import positive_integer, positive_number
 from jaxnet.arrays import require_cotangent, require_features, require_parameters
 from jaxnet.bend import Bend
+from jaxnet.factored.layouts import parts_along
 from jaxnet.layer import Layer
 from jaxnet.standardised import EPSILON, bend_of_standardised, laid_out, of_features, standardised
 
@@ -142,11 +143,9 @@ def _backward(where, groups, channels, params, cache, dy, bias):
 
 def _apart(signal, groups):
     """(m, ..., groups, channels of a group): where an explicit mesh would cut a group, with all on every device."""
-    sharding = jax.typeof(signal).sharding
-    *before, names = sharding.spec
-    names = names if isinstance(names, tuple) else () if names is None else (names,)
-    if groups % math.prod(sharding.mesh.shape[name] for name in names):
-        signal = laid_out(signal, sharding.update(spec=PartitionSpec(*before, None)))
+    if groups % parts_along(signal, -1):
+        sharding = jax.typeof(signal).sharding
+        signal = laid_out(signal, sharding.update(spec=PartitionSpec(*sharding.spec[:-1], None)))
     return signal.reshape(*signal.shape[:-1], groups, signal.shape[-1] // groups)
 
 

@@ -11,7 +11,7 @@ from jax import lax
 
 import jaxnet as jn
 from jaxnet import per_example
-from jaxnet.factored import Stacked, Sum, Window, Windows
+from jaxnet.factored import Stacked, Sum, Window, Windows, window_products
 
 EXAMPLES = 4
 # Sums of hundreds of terms in another order, at 1.1e-16 each, relative to the largest value of each leaf.
@@ -377,6 +377,61 @@ def test_a_gradient_takes_half_of_the_memory_that_xlas_convolution_takes():
 
     ours = temporaries(lambda dz, x: Windows(dz, x, window).total(None))
     assert ours < temporaries(lambda dz, x: window.gathered(dz, x, None)) / 2
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("examples", [1, 6, 7, 16, 24])
+def test_however_many_examples_are_taken_at_a_time_each_has_its_own_gradient(examples, groups, x64):
+    case = Case((5, 4), 4, 6, Window((3, 2), (2, 1), ((1, 0), (0, 2)), (1, 2)), groups)
+    dz, x = signals(case, np.random.default_rng(0), examples=examples)
+    each = form_of(case, dz, x).each()
+
+    def product(W, dz, x):
+        return jnp.vdot(convolution(case, x[None], W)[0], dz)
+
+    expected = jax.vmap(jax.grad(product), (None, 0, 0))(jnp.zeros(shape_of_weight(case)), dz, x)
+    np.testing.assert_allclose(each, expected, rtol=0, atol=TOLERANCE * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("examples", "numbers", "devices", "together"),
+    [
+        (32, 100, 1, 8),
+        (12, 100, 1, 4),
+        (7, 100, 1, 1),
+        (32, 2**18, 1, 4),
+        (32, 2**21, 1, 1),
+        (32, 100, 4, 8),
+        (32, 2**21, 4, 4),
+        (48, 100, 3, 6),
+        (32, 100, 16, 16),
+        (32, 2**20, 2, 2),
+    ],
+)
+def test_a_few_examples_are_taken_at_a_time_whose_patches_fit_and_so_many_on_every_device(
+    examples, numbers, devices, together
+):
+    assert window_products.together(examples, numbers, devices) == together
+
+
+def test_forming_gradients_takes_the_patches_of_a_few_examples_beside_them():
+    window = Window((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
+    dz, x = (jax.ShapeDtypeStruct((64, 14, 14, channels), jnp.float32) for channels in (64, 32))
+    each = jax.jit(lambda dz, x: Windows(dz, x, window).each()).lower(dz, x).compile()
+    patches = 8 * 14**2 * 9 * 32 * 4  # bytes
+    # By offset it is three times as much: padded inputs, what an offset covers, and the gradients turned round.
+    assert each.memory_analysis().temp_size_in_bytes <= 2.5 * patches
+
+
+def test_over_automatic_axes_of_a_mesh_no_device_is_told_of_anothers_examples():
+    """Gradients of examples are made where the examples are."""
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    window = Window((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
+    dz, x = (jax.ShapeDtypeStruct((32, 6, 6, channels), jnp.float32, sharding=rows) for channels in (4, 3))
+    program = jax.jit(lambda dz, x: Windows(dz, x, window).each(), out_shardings=rows).lower(dz, x).compile()
+    for word in ("all-gather", "all-reduce", "all-to-all", "collective-permute"):
+        assert word not in program.as_text()
 
 
 @pytest.mark.usefixtures("without_shape_annotations")
