@@ -22,14 +22,24 @@ AT_ONCE = 8
 PATCHES = 2**20
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2), inline=True)
+@partial(jax.jit, static_argnums=(0, 1, 2, 3), inline=True)
 def of_all(
-    window: Window, groups: int, dtype: DTypeLike | None, dz: Float[Array, "m *p o"], x: Float[Array, "m *q i"]
+    window: Window,
+    groups: int,
+    dtype: DTypeLike | None,
+    devices: int,
+    dz: Float[Array, "m *p o"],
+    x: Float[Array, "m *q i"],
 ) -> Float[Array, "o *k c"]:
-    """The sum over examples: XLA's convolution of x with dz, or on CPUs, and of groups, a product for each offset."""
-    # Of several groups XLA's takes twenty times as long on CPUs, and on a mesh it is wrong (jax 0.10.2).
+    """The sum over examples, which explicit axes of a mesh spread over so many devices.
+
+    XLA's convolution of x with dz; on CPUs a product for each offset. Of several groups XLA's takes twenty times as
+    long on CPUs, and on a mesh it is wrong (jax 0.10.2): theirs is a product for each offset, and on CPUs the patches
+    of a few examples at a time. What each takes is in docs/benchmarks.md.
+    """
     if groups > 1:
-        return _by_offset("mtgc,mtgo->gco", window, groups, dtype, dz, x)
+        by_offset = partial(_by_offset, "mtgc,mtgo->gco", window, groups, dtype)
+        return _on_cpus(_total_by_examples, by_offset, window, groups, dtype, devices, dz, x)
     convolved = partial(window.gathered, dtype=dtype)
     if not (len(window.size) > 1 and 1 < x.shape[-1] < math.prod(dz.shape[1:-1])):
         return convolved(dz, x)
@@ -37,7 +47,7 @@ def of_all(
     def product(covered, dz):
         return sum_of_outer_products(covered, dz, preferred_element_type=dtype)[None]
 
-    # Up to six times as quick, in half of the memory or less: see docs/benchmarks.md.
+    # Up to six times as quick, in half of the memory or less.
     by_offset = partial(_of_offsets, product, window)
     return lax.platform_dependent(dz, x, cpu=by_offset, default=convolved)
 
@@ -51,35 +61,57 @@ def of_each(
     dz: Float[Array, "m *p o"],
     x: Float[Array, "m *q i"],
 ) -> Float[Array, "m o *k c"]:
-    """That of each example: a product for each offset, or on CPUs a few examples' patches at a time.
+    """That of each example: a product for each offset, or on CPUs the patches of a few examples at a time.
 
-    The latter takes a third to a half of the time (docs/benchmarks.md). `devices` are those over which explicit axes of
-    a mesh spread the examples.
+    The latter takes a third to a half of the time (docs/benchmarks.md).
     """
     by_offset = partial(_by_offset, "mtgc,mtgo->mgco", window, groups, dtype)
+    return _on_cpus(_each_by_examples, by_offset, window, groups, dtype, devices, dz, x)
+
+
+def _on_cpus(by_examples, by_offset, window, groups, dtype, devices, dz, x):
     # A program that is exported for any number of examples does not know how many are a few.
     if not isinstance(x.shape[0], int) or not x.shape[0]:
         return by_offset(dz, x)
-    by_examples = partial(_of_examples, window, groups, dtype, devices)
-    return lax.platform_dependent(dz, x, cpu=by_examples, default=by_offset)
+    return lax.platform_dependent(dz, x, cpu=partial(by_examples, window, groups, dtype, devices), default=by_offset)
 
 
-def _of_examples(window, groups, dtype, devices, dz, x):
-    examples, places, outputs = len(x), math.prod(dz.shape[1:-1]), dz.shape[-1] // groups
-    covered = math.prod(window.size) * x.shape[-1] // groups
-    at_once = together(examples, places * groups * covered, devices)
+def _each_by_examples(window, groups, dtype, devices, dz, x):
+    rounds, product = _rounds(window, groups, dtype, devices, dz, x)
+
+    def with_next(each, index):
+        return lax.dynamic_update_index_in_dim(each, product(index), index, 1), None
+
+    room = jax.eval_shape(product, 0)
+    room = jnp.zeros((room.shape[0], rounds, *room.shape[1:]), room.dtype)
+    each, _ = lax.scan(with_next, room, jnp.arange(rounds))
+    return each.reshape(len(x), dz.shape[-1], *window.size, x.shape[-1] // groups)
+
+
+def _total_by_examples(window, groups, dtype, devices, dz, x):
+    rounds, product = _rounds(window, groups, dtype, devices, dz, x)
+
+    def with_next(total, index):
+        return total + product(index), None
+
+    room = jax.eval_shape(product, 0)
+    # Examples of a round stay apart, so that a mesh sums over devices once, at the end.
+    total, _ = lax.scan(with_next, jnp.zeros(room.shape, room.dtype), jnp.arange(rounds))
+    return total.sum(0).reshape(dz.shape[-1], *window.size, x.shape[-1] // groups)
+
+
+def _rounds(window, groups, dtype, devices, dz, x):
+    """(n, product): product(r) is what is taken together in round r of n: the gradients (b, g, o, k) of b examples."""
+    numbers = math.prod(dz.shape[1:-1]) * math.prod(window.size) * x.shape[-1]
+    at_once = together(len(x), numbers, devices)
     # The second axis is gone through, so that a mesh that cuts the examples cuts those that are taken together.
     dz, x = (array.reshape(at_once, -1, *array.shape[1:]) for array in (grouped(dz, groups), x))
 
-    def with_next(gradients, index):
+    def product(index):
         dz_next, x_next = (lax.dynamic_index_in_dim(array, index, 1, keepdims=False) for array in (dz, x))
-        product = jnp.einsum("mtgo,mtgk->mgok", dz_next, window.patches(x_next, groups), preferred_element_type=dtype)
-        return lax.dynamic_update_index_in_dim(gradients, product, index, 1), None
+        return jnp.einsum("mtgo,mtgk->mgok", dz_next, window.patches(x_next, groups), preferred_element_type=dtype)
 
-    shape = (*x.shape[:2], groups, outputs, covered)
-    room = jnp.zeros(shape, dz.dtype if dtype is None else dtype)
-    gradients, _ = lax.scan(with_next, room, jnp.arange(x.shape[1]))
-    return gradients.reshape(examples, groups * outputs, *window.size, x.shape[-1] // groups)
+    return x.shape[1], product
 
 
 def together(examples: int, numbers: int, devices: int) -> int:

@@ -81,14 +81,11 @@ class Windows(Factored):
             if self.dtype is not None and jnp.finfo(dz.dtype).tiny > jnp.finfo(self.dtype).tiny:
                 dz, x = self._long(dz), self._long(x)  # for the weights' range, as in `Outer`
             dz = weighted(weights, dz)
-        read = partial(window_products.of_all, self.window, self.groups, self.dtype)
-        return automatic(read, dz, x, out_sharding=self.sharding)
+        return automatic(self._products(window_products.of_all), dz, x, out_sharding=self.sharding)
 
     def each(self) -> Float[Array, "m o *k c"]:
         dz, x, sharding = self._long(self.dz), self._long(self.x), rows_and(self.dz, self.sharding)
-        devices = parts_along(dz, 0)
-        read = partial(window_products.of_each, self.window, self.groups, self.dtype, devices)
-        return automatic(read, dz, x, out_sharding=sharding)
+        return automatic(self._products(window_products.of_each), dz, x, out_sharding=sharding)
 
     def summed_in(self, dtype: DTypeLike) -> "Windows":
         return remade(self, dtype=jnp.dtype(dtype))
@@ -192,6 +189,9 @@ class Windows(Factored):
         dz, patches = automatic(read, dz, x, out_sharding=(layout, layout))
         of_groups = Outer(patches, dz, whole) if came_back_first and self.spreads else Outer(dz, patches, whole)
         return jax.tree.map(lambda array: array[0], of_groups) if self.groups == 1 else Stacked(of_groups)
+
+    def _products(self, of):
+        return partial(of, self.window, self.groups, self.dtype, parts_along(self.dz, 0))
 
     def _long(self, signal):
         return signal if self.dtype is None else signal.astype(self.dtype)

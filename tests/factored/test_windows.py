@@ -384,13 +384,14 @@ def test_a_gradient_takes_half_of_the_memory_that_xlas_convolution_takes():
 def test_however_many_examples_are_taken_at_a_time_each_has_its_own_gradient(examples, groups, x64):
     case = Case((5, 4), 4, 6, Window((3, 2), (2, 1), ((1, 0), (0, 2)), (1, 2)), groups)
     dz, x = signals(case, np.random.default_rng(0), examples=examples)
-    each = form_of(case, dz, x).each()
+    form = form_of(case, dz, x)
 
     def product(W, dz, x):
         return jnp.vdot(convolution(case, x[None], W)[0], dz)
 
     expected = jax.vmap(jax.grad(product), (None, 0, 0))(jnp.zeros(shape_of_weight(case)), dz, x)
-    np.testing.assert_allclose(each, expected, rtol=0, atol=TOLERANCE * np.abs(expected).max())
+    for read, of_expected in ((form.each(), expected), (form.total(None), expected.sum(0))):
+        np.testing.assert_allclose(read, of_expected, rtol=0, atol=TOLERANCE * np.abs(of_expected).max())
 
 
 @pytest.mark.parametrize(
