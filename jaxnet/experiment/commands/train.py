@@ -18,6 +18,7 @@ from jaxnet.experiment.commands.recording import Kept, train_and_record
 from jaxnet.experiment.console.errors import Failure, first_line
 from jaxnet.experiment.console.screen import say
 from jaxnet.experiment.devices import processes
+from jaxnet.experiment.devices.allocator import keep_freed_memory
 from jaxnet.experiment.devices.cache import use_compilation_cache
 from jaxnet.experiment.devices.mesh import make_layout, require_split
 from jaxnet.experiment.devices.processes import Joining
@@ -46,7 +47,7 @@ def device() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    """`run`, as a script's process does it: with a command line, and JAX's compilation cache.
+    """`run`, as a script's process does it: with a command line, JAX's compilation cache, and memory that is kept.
 
     Args:
       arguments: without the program's name; those of this process by default.
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     config = parse(TrainConfig, arguments, default=TrainConfig(**suits) if suits else None)
     if config.resume is not None:
         config = parse(TrainConfig, arguments, default=folder.read_options(Path(config.resume), restored))
+    keep_freed_memory()
     if config.compilation_cache:
         use_compilation_cache()
     if not config.distributed:

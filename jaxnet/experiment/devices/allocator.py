@@ -1,0 +1,31 @@
+"""Memory that one step has freed stays with the process for the next."""
+
+import ctypes
+
+# `mallopt`'s names for them, in <malloc.h>, and what is asked: bytes, and one arena for all threads, since those of
+# further threads hold 64 MB at most.
+OPTIONS = {-3: 2**30, -1: 2**31 - 1, -8: 1}
+# The same, for a process that is still to be started.
+ENVIRONMENT = {
+    "MALLOC_MMAP_THRESHOLD_": str(OPTIONS[-3]),
+    "MALLOC_TRIM_THRESHOLD_": str(OPTIONS[-1]),
+    "MALLOC_ARENA_MAX": str(OPTIONS[-8]),
+}
+
+
+def keep_freed_memory() -> bool:
+    """Has the C library keep what is freed, for arrays of up to 1 GiB; asked before JAX starts its threads.
+
+    A compiled program takes room for all between its arguments and its outcome in one piece, anew in each run. From 32
+    MB on glibc asks the system for that, and gives it back: every page of it is a fault in every step, a fifth of the
+    step on a CPU (docs/benchmarks.md). The process keeps the most that it ever held.
+
+    Returns:
+      Whether the library took the request: glibc does, and others have no such options.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    taken = [mallopt(option, value) for option, value in OPTIONS.items()]
+    return all(taken)
