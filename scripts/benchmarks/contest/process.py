@@ -16,7 +16,6 @@ from typing import Any
 import jaxnet
 from benchmarks.clipping.networks import Problem
 from benchmarks.contest.problems import Net
-from jaxnet.experiment.devices.allocator import ENVIRONMENT
 
 PATIENCE = 120.0
 PATHS = Path(__file__).parents[2], Path(jaxnet.__file__).parent.parent
@@ -127,15 +126,10 @@ def environment() -> dict[str, str]:
     # These two may pin OpenBLAS, NumPy's and SciPy's, to a slower kernel than the machine has.
     ours = {name: value for name, value in os.environ.items() if name not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
     paths = [*map(str, PATHS), *filter(None, [ours.get("PYTHONPATH")])]
-    # Compilation is timed, so nothing compiled comes from an earlier run; a GPU's memory is not one worker's alone; and
-    # what a step has freed stays with its process, as in `jaxnet train`.
-    return (
-        ours
-        | ENVIRONMENT
-        | {
-            "PYTHONPATH": os.pathsep.join(paths),
-            "JAX_ENABLE_COMPILATION_CACHE": "false",
-            "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
-            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-        }
-    )
+    # Compilation is timed, so nothing compiled comes from an earlier run; a GPU's memory is not one worker's alone.
+    return ours | {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "JAX_ENABLE_COMPILATION_CACHE": "false",
+        "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    }
