@@ -5,21 +5,15 @@ q = p stride + k dilation - before. The first offset to the last span (size - 1)
 """
 
 import math
-from functools import partial
 from itertools import product
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
 from jax import lax
 from jaxtyping import Array, DTypeLike, Float, Int
 
-# Until 0.11 jaxlib's library for convolutions on CPUs has one processor work, however many there are.
-ON_ONE_PROCESSOR = jaxlib.version.__version_info__ < (0, 11)
-# Beside so many places another one is worth the other processors; of one channel it is not, on two of them.
-SHARE = 7
+from jaxnet.factored.convolved import convolved
 
 
 class Window(NamedTuple):
@@ -89,7 +83,7 @@ class Window(NamedTuple):
 
     def products(self, x: Float[Array, "m *q i"], W: Float[Array, "o *k c"], groups: int) -> Float[Array, "m *p o"]:
         """z_po = sum_kc W_okc x_(p stride + k dilation - before)c, with as many channels c of its group for each o."""
-        return _convolved(
+        return convolved(
             x, jnp.moveaxis(W, 0, -1), self.stride, self.padding, rhs_dilation=self.dilation, feature_group_count=groups
         )
 
@@ -107,7 +101,7 @@ class Window(NamedTuple):
             (span - 1 - before, q - n + before)
             for span, (before, _), q, n in zip(self.span, self.padding, positions, stretched, strict=True)
         ]
-        return _convolved(
+        return convolved(
             dz,
             jnp.moveaxis(turned(jnp.flip(W, range(1, 1 + axes)), groups), 0, -1),
             (1,) * axes,
@@ -126,7 +120,7 @@ class Window(NamedTuple):
         """
         stretched = [(n - 1) * s + 1 for n, s in zip(dz.shape[1:-1], self.stride, strict=True)]
         each = zip(self.span, self.padding, x.shape[1:-1], stretched, strict=True)
-        dW = _convolved(
+        dW = convolved(
             jnp.swapaxes(x, 0, -1),
             jnp.moveaxis(dz, 0, -2),
             self.dilation,
@@ -147,54 +141,3 @@ def turned(W: Float[Array, "o *k c"], groups: int) -> Float[Array, "i *k d"]:
     outputs, *size, channels = W.shape
     of_groups = W.reshape(groups, outputs // groups, *size, channels)
     return jnp.swapaxes(of_groups, 1, -1).reshape(groups * channels, *size, outputs // groups)
-
-
-def _convolved(x, W, stride, padding, **options):
-    """Of x (m, *q, c) and W (*k, c, o), in the one order that XLA's CPU compiler has fast convolutions for.
-
-    Of others it has slow ones where they are in a loop: in a scan over the steps of an epoch they took twenty times as
-    long, and as long as these outside of it (two cores of an Intel Xeon, jax 0.10.2).
-    """
-    options |= {"window_strides": tuple(stride), "padding": tuple(tuple(pair) for pair in padding)}
-    further = _further_places(x.shape, W.shape, x.dtype, **options) if ON_ONE_PROCESSOR else 0
-    return _of_more(further, tuple(options.items()), x, W) if further else _of_order(x, W, **options)
-
-
-def _of_order(x, W, **options):
-    places = tuple(range(1, x.ndim - 1))
-    signal, weight = (0, x.ndim - 1, *places), (x.ndim - 1, x.ndim - 2, *(place - 1 for place in places))
-    return lax.conv_general_dilated(x, W, dimension_numbers=lax.ConvDimensionNumbers(signal, weight, signal), **options)
-
-
-# Compiled once, where it is called outside of `jax.jit`.
-@partial(jax.jit, static_argnums=(0, 1), inline=True)
-def _of_more(further, options, x, W):
-    """The same, where on CPUs the window goes further along the first axis, and what it finds there is left out.
-
-    Of windows with no more places than there are positions, jaxlib 0.10 has one processor work: with as many places and
-    one more it has all of them, see docs/benchmarks.md.
-    """
-    plain = dict(options)
-    ((before, after), *rest), (step, *_) = plain["padding"], plain["window_strides"]
-    more = plain | {"padding": ((before, after + further * step), *rest)}
-
-    def on_cpus(x, W):
-        z = _of_order(x, W, **more)
-        return lax.slice_in_dim(z, 0, z.shape[1] - further, axis=1)
-
-    return lax.platform_dependent(x, W, cpu=on_cpus, default=partial(_of_order, **plain))
-
-
-def _further_places(of_x, of_W, dtype, *, window_strides, padding, lhs_dilation=None, rhs_dilation=None, **_):
-    """How many more places along the first axis are more than there are positions; 0 where that is not worth it."""
-    (_, *positions, channels), (*size, _, outputs) = of_x, of_W
-    known = all(isinstance(length, int) for length in (*of_x[1:], *of_W))
-    if not known or len(size) != 2 or (lhs_dilation is not None and max(lhs_dilation) > 1):
-        return 0
-    # What has few channels, or numbers of another type, goes to all processors anyway.
-    if channels == 1 or max(channels, outputs) <= 16 or dtype == jnp.float64:
-        return 0
-    window = Window(tuple(size), window_strides, padding, rhs_dilation or (1, 1))
-    places = window.places(tuple(positions))
-    further = positions[0] - places[0] + 1
-    return further if further > 0 and places[1] <= positions[1] and SHARE * further <= places[0] else 0

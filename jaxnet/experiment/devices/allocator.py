@@ -5,12 +5,6 @@ import ctypes
 # `mallopt`'s names for them, in <malloc.h>, and what is asked: bytes, and one arena for all threads, since those of
 # further threads hold 64 MB at most.
 OPTIONS = {-3: 2**30, -1: 2**31 - 1, -8: 1}
-# The same, for a process that is still to be started.
-ENVIRONMENT = {
-    "MALLOC_MMAP_THRESHOLD_": str(OPTIONS[-3]),
-    "MALLOC_TRIM_THRESHOLD_": str(OPTIONS[-1]),
-    "MALLOC_ARENA_MAX": str(OPTIONS[-8]),
-}
 
 
 def keep_freed_memory() -> bool:
