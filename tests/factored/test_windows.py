@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxnet as jn
 from jaxnet import per_example
@@ -424,15 +425,21 @@ def test_forming_gradients_takes_the_patches_of_a_few_examples_beside_them():
     assert each.memory_analysis().temp_size_in_bytes <= 2.5 * patches
 
 
-def test_over_automatic_axes_of_a_mesh_no_device_is_told_of_anothers_examples():
-    """Gradients of examples are made where the examples are."""
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
+def test_over_a_mesh_no_device_is_told_of_anothers_examples(axis_type, monkeypatch):
+    """Gradients of examples are made where the examples are, as many at a time as there are devices."""
+    if axis_type is AxisType.Explicit:  # which says of how many: also where the patches of fewer are too large
+        monkeypatch.setattr(window_products, "PATCHES", 1)
+        jax.clear_caches()
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(axis_type,))
+    rows, whole = (NamedSharding(mesh, PartitionSpec(axis)) for axis in ("data", None))
     window = Window((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
     dz, x = (jax.ShapeDtypeStruct((32, 6, 6, channels), jnp.float32, sharding=rows) for channels in (4, 3))
-    program = jax.jit(lambda dz, x: Windows(dz, x, window).each(), out_shardings=rows).lower(dz, x).compile()
+    with jax.set_mesh(mesh):
+        each = jax.jit(lambda dz, x: Windows(dz, x, window, 1, whole).each(), out_shardings=rows)
+        program = each.lower(dz, x).compile().as_text()
     for word in ("all-gather", "all-reduce", "all-to-all", "collective-permute"):
-        assert word not in program.as_text()
+        assert word not in program
 
 
 @pytest.mark.usefixtures("without_shape_annotations")
