@@ -48,7 +48,15 @@ def _of_more(further, options, x, W):
     one more it has all of them, see docs/benchmarks.md. The way back that JAX makes of that is slow: it is told that
     the convolution is linear in x and in W.
     """
-    return _of_more_once(further, options, x, W)
+    plain = dict(options)
+    ((before, after), *rest), (step, *_) = plain["padding"], plain["window_strides"]
+    more = plain | {"padding": ((before, after + further * step), *rest)}
+
+    def on_cpus(x, W):
+        z = _of_order(x, W, **more)
+        return lax.slice_in_dim(z, 0, z.shape[1] - further, axis=1)
+
+    return lax.platform_dependent(x, W, cpu=on_cpus, default=partial(_of_order, **plain))
 
 
 @partial(_of_more.defjvp, symbolic_zeros=True)
@@ -64,20 +72,6 @@ def _of_more_jvp(further, options, primals, tangents):
     if not isinstance(dW, SymbolicZero):
         terms.append(plain(x, dW))
     return _of_more(further, options, x, W), sum(terms[1:], start=terms[0])
-
-
-# Outside of `jax.jit` it is compiled once.
-@partial(jax.jit, static_argnums=(0, 1), inline=True)
-def _of_more_once(further, options, x, W):
-    plain = dict(options)
-    ((before, after), *rest), (step, *_) = plain["padding"], plain["window_strides"]
-    more = plain | {"padding": ((before, after + further * step), *rest)}
-
-    def on_cpus(x, W):
-        z = _of_order(x, W, **more)
-        return lax.slice_in_dim(z, 0, z.shape[1] - further, axis=1)
-
-    return lax.platform_dependent(x, W, cpu=on_cpus, default=partial(_of_order, **plain))
 
 
 def _further_places(of_x, of_W, dtype, *, window_strides, padding, lhs_dilation=None, rhs_dilation=None, **_):
