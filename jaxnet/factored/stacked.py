@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
 from jaxnet.factored.form import Factored
@@ -34,7 +35,12 @@ class Stacked(Factored):
         return outputs + 1, inputs + 1
 
     def total(self, weights: Float[Array, " m"] | None) -> Float[Array, "n ..."]:
-        return jax.vmap(lambda layer: layer.total(weights))(self.layers)
+        if weights is None:
+            return jax.vmap(lambda layer: layer.total(None))(self.layers)
+        # With weights of its own a layer's sum is one product of many. Of weights that all share, XLA's CPU compiler
+        # makes one product for all layers, and copies their gradients for it.
+        of_layers = jnp.broadcast_to(weights, (len(jax.tree.leaves(self.layers)[0]), *weights.shape))
+        return jax.vmap(lambda layer, weights: layer.total(weights))(self.layers, of_layers)
 
     def each(self) -> Float[Array, "m n ..."]:
         return jax.vmap(lambda layer: layer.each(), out_axes=1)(self.layers)

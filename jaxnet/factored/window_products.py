@@ -82,8 +82,11 @@ def _each_by_examples(window, groups, dtype, devices, dz, x):
     def with_next(each, index):
         return lax.dynamic_update_index_in_dim(each, product(index), index, 1), None
 
-    room = jax.eval_shape(product, 0)
-    room = jnp.zeros((room.shape[0], rounds, *room.shape[1:]), room.dtype)
+    of_round = jax.eval_shape(product, 0)
+    # All of it is written over. It holds numbers of dz: of zeros XLA's CPU compiler makes a constant, which is there
+    # from the start of the program, and copies it for each weight.
+    room = dz[(slice(None), *[0] * (dz.ndim - 1))].reshape(-1, rounds, *[1] * (len(of_round.shape) - 1))
+    room = jnp.broadcast_to(room.astype(of_round.dtype), (of_round.shape[0], rounds, *of_round.shape[1:]))
     each, _ = lax.scan(with_next, room, jnp.arange(rounds))
     return each.reshape(len(x), dz.shape[-1], *window.size, x.shape[-1] // groups)
 
@@ -105,11 +108,13 @@ def _rounds(window, groups, dtype, devices, dz, x):
     numbers = math.prod(dz.shape[1:-1]) * math.prod(window.size) * x.shape[-1]
     at_once = together(len(x), numbers, devices)
     # The second axis is gone through, so that a mesh that cuts the examples cuts those that are taken together.
-    dz, x = (array.reshape(at_once, -1, *array.shape[1:]) for array in (grouped(dz, groups), x))
+    dz, x = (array.reshape(at_once, -1, *array.shape[1:]) for array in (dz, x))
 
     def product(index):
         dz_next, x_next = (lax.dynamic_index_in_dim(array, index, 1, keepdims=False) for array in (dz, x))
-        return jnp.einsum("mtgo,mtgk->mgok", dz_next, window.patches(x_next, groups), preferred_element_type=dtype)
+        # Only now by groups: all of dz with that axis is a copy.
+        dz_next, patches = grouped(dz_next, groups), window.patches(x_next, groups)
+        return jnp.einsum("mtgo,mtgk->mgok", dz_next, patches, preferred_element_type=dtype)
 
     return x.shape[1], product
 

@@ -425,6 +425,18 @@ def test_forming_gradients_takes_the_patches_of_a_few_examples_beside_them():
     assert each.memory_analysis().temp_size_in_bytes <= 2.5 * patches
 
 
+def test_what_gradients_are_written_into_is_no_constant_that_is_copied_for_each_weight():
+    window = Window((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
+    dz, x = (jax.ShapeDtypeStruct((64, 4, 4, 64), jnp.float32) for _ in range(2))
+
+    def of_two(dz, x):
+        return Windows(dz, x, window).each(), Windows(2 * dz, x, window).each()
+
+    memory = jax.jit(of_two).lower(dz, x).compile().memory_analysis()
+    # Such a constant is half of what is returned.
+    assert memory.temp_size_in_bytes <= memory.output_size_in_bytes / 8
+
+
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
 def test_over_a_mesh_no_device_is_told_of_anothers_examples(axis_type, monkeypatch):
     """Gradients of examples are made where the examples are, as many at a time as there are devices."""

@@ -30,8 +30,7 @@ class Case(NamedTuple):
       net, apply: the network, and the same with JAX alone.
       x: the shape of a batch.
       memory: where the plain gradient takes half of autodiff's or a quarter, what is formed of convolutions is much
-        beside it, and so are the patches of eight examples (without a compiler's last optimisations: with them a CNN's
-        factor is 1.33); what is read of norms keeps another array of each.
+        beside it, and so are the patches of eight examples; what is read of norms keeps another array of each.
       operations: of few times the norms' products are more beside those that a gradient takes.
       times: of those whose operations are counted, where the network goes from time to time in a scan.
       zeros: what is more than autodiff's by products of the zeros around images, which are left out there, and with
@@ -55,13 +54,13 @@ def over_time(layer, memory):
 CASES = {
     "cnn": Case(jn.cnn((28, 28, 1), 10), plain.cnn, IMAGES, memory=1.52, zeros=0.04),
     "cnn with norms": Case(
-        jn.cnn((28, 28, 1), 10, groups=8), partial(plain.cnn, groups=8), IMAGES, memory=1.7, zeros=0.045
+        jn.cnn((28, 28, 1), 10, groups=8), partial(plain.cnn, groups=8), IMAGES, memory=1.42, zeros=0.045
     ),
     "resnet": Case(
         jn.resnet((28, 28, 1), 10, channels=(8, 16), depth=1, repeat=False),
         partial(plain.resnet, groups=8),
         IMAGES,
-        memory=1.65,
+        memory=1.61,
         zeros=0.04,
     ),
     "transformer": Case(jn.transformer(65, **SIZES), OF_IDS, IDS),
