@@ -11,6 +11,7 @@ import jax
 from benchmarks import report
 from benchmarks.clipping import beside
 from benchmarks.clipping.networks import Kind
+from benchmarks.turns import turns
 from jaxnet import losses, per_example
 from jaxnet.experiment.console import screen
 from jaxnet.networks import mlp
@@ -125,9 +126,8 @@ def _measure(programs, data, rounds):
     compiled = {name: jax.jit(program).lower(*data).compile() for name, program in programs.items()}
     times: dict[str, list[float]] = {name: [] for name in compiled}
     repeats = {name: max(1, int(LEAST_SECONDS / _seconds(program, data, 3))) for name, program in compiled.items()}
-    for _ in range(rounds):
-        for name, program in compiled.items():
-            times[name].append(_seconds(program, data, repeats[name]))
+    for name, program in turns(compiled.items(), rounds):
+        times[name].append(_seconds(program, data, repeats[name]))
     return {
         name: Cost(
             median(times[name]),

@@ -13,6 +13,7 @@ from benchmarks.clipping.workers import started
 from benchmarks.contest.process import Died, Worker
 from benchmarks.contest.rounds import LEAST_SECONDS, PAUSE
 from benchmarks.report import Spread
+from benchmarks.turns import turns
 from jaxnet.experiment.console import screen
 
 NOTES = (
@@ -69,9 +70,12 @@ def costs_of(methods: Mapping[str, Method], net: Net, batch: int, rounds: int) -
         for name, method in methods.items():
             worker = stack.enter_context(started(method, Problem(net, batch)))
             entrants[name] = _Entrant(worker, counted=not scans(net))
-        for part in (_Entrant.begin, *[_Entrant.turn] * rounds, _Entrant.finish):
-            for entrant in entrants.values():
-                entrant.attempt(part)
+        for entrant in entrants.values():
+            entrant.attempt(_Entrant.begin)
+        for entrant in turns(entrants.values(), rounds):
+            entrant.attempt(_Entrant.turn)
+        for entrant in entrants.values():
+            entrant.attempt(_Entrant.finish)
         return {name: entrant.outcome() for name, entrant in entrants.items()}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.contest.problems import Net
 from benchmarks.contest.process import Died, Worker, uninterrupted
 from benchmarks.report import Spread
+from benchmarks.turns import turns
 from jaxnet.experiment.console.errors import interrupted
 
 LEAST_SECONDS = 0.3
@@ -48,9 +49,8 @@ def race(starts: Mapping[str, str], net: Net, rounds: int) -> dict[str, Times | 
         # Started one after the other, so that no compilation is timed beside another.
         for entrant in entrants.values():
             entrant.attempt(entrant.begin)
-        for _ in range(rounds):
-            for entrant in entrants.values():
-                entrant.attempt(entrant.turn)
+        for entrant in turns(entrants.values(), rounds):
+            entrant.attempt(entrant.turn)
         for entrant in entrants.values():
             entrant.attempt(entrant.finish)
         return {name: entrant.outcome() for name, entrant in entrants.items()}
