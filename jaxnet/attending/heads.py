@@ -1,4 +1,8 @@
-"""Queries, keys and values by heads, and the shapes that they must have."""
+"""Queries, keys and values by heads, and the shapes that they must have.
+
+Heads come before positions: with positions first, XLA's CPU compiler makes every product of attention the other way
+round, and turns the matrix of all scores for it.
+"""
 
 import math
 from typing import Any
@@ -11,14 +15,14 @@ from jaxnet.factored.layouts import rows_of
 
 
 def by_heads(heads: int, kv_heads: int, x: tuple[Array, ...]) -> tuple[Array, Array, Array]:
-    """q (m, t, k, g, c), k (m, s, k, c) and v (m, s, k, f), with g heads of q for each of k's and v's."""
+    """q (m, k, g, t, c), k (m, k, s, c) and v (m, k, s, f), with g heads of q for each of k's and v's."""
     q, k, v = x[:3]
     kv_heads = kv_heads or heads
     return split(q, kv_heads, heads // kv_heads), split(k, kv_heads), split(v, kv_heads)
 
 
 def split(signal: Array, kv_heads: int, *grouped: int) -> Array:
-    """The features by heads. Over devices each has whole heads, or else all of them."""
+    """(m, t, d) by heads, (m, *heads, t, c). Over devices each has whole heads, or else all of them."""
     sharding = jax.typeof(signal).sharding
     spread = sharding.spec[-1]
     names = spread if isinstance(spread, tuple) else (spread,) if spread else ()
@@ -26,12 +30,18 @@ def split(signal: Array, kv_heads: int, *grouped: int) -> Array:
         signal = jax.sharding.reshard(signal, rows_of(signal, signal.ndim))
     # Not -1, which says nothing where there are no numbers.
     heads = kv_heads, *grouped
-    return signal.reshape(*signal.shape[:2], *heads, signal.shape[2] // math.prod(heads))
+    return jnp.moveaxis(signal.reshape(*signal.shape[:2], *heads, signal.shape[2] // math.prod(heads)), 1, -2)
+
+
+def joined(signal: Array) -> Array:
+    """What `split` has taken apart, (m, *heads, t, c), as (m, t, d)."""
+    signal = jnp.moveaxis(signal, -2, 1)
+    return signal.reshape(*signal.shape[:2], math.prod(signal.shape[2:]))
 
 
 def scores(q: Array, k: Array) -> Array:
     """z = q k^T / sqrt(c), (m, k, g, t, s), in float32 at least."""
-    return jnp.einsum("mtkgc,mskc->mkgts", q, k, preferred_element_type=long_type(q)) * scale(q)
+    return jnp.einsum("mkgtc,mksc->mkgts", q, k, preferred_element_type=long_type(q)) * scale(q)
 
 
 def long_type(q: Array) -> DTypeLike:

@@ -33,7 +33,7 @@ AT_ONCE = 1024**2
 # Positions of a block by default, 256 KB of probabilities a head.
 BLOCK = 256
 
-Signals = tuple[Float[Array, "m t k g c"], Float[Array, "m s k c"], Float[Array, "m s k f"]]
+Signals = tuple[Float[Array, "m k g t c"], Float[Array, "m k s c"], Float[Array, "m k s f"]]
 
 
 def block_of(block: int | None, t: int, s: int) -> int | None:
@@ -45,18 +45,18 @@ def block_of(block: int | None, t: int, s: int) -> int | None:
 
 def forward_in_blocks(
     block: int, sight: Sight, signals: Signals
-) -> tuple[Float[Array, "m t k g f"], Float[Array, "m k g t"], Float[Array, "m k g t"]]:
+) -> tuple[Float[Array, "m k g t f"], Float[Array, "m k g t"], Float[Array, "m k g t"]]:
     """y, and the scores' maxima and sums of exponentials."""
-    t, s = signals[0].shape[1], signals[1].shape[1]
+    t, s = signals[0].shape[-2], signals[1].shape[-2]
     blocks = Blocks(block, t, s)
     q, (k, v) = blocks.padded_queries(signals[0]), map(blocks.padded_keys, signals[1:])
-    of_rows = jnp.moveaxis(jnp.zeros_like(q[..., 0], long_type(q)), 1, -1)
+    of_rows = jnp.zeros_like(q[..., 0], long_type(q))
     of_values = jnp.broadcast_to(of_rows[..., None], (*of_rows.shape, v.shape[-1]))
 
     def step(running, pair):
         i, j = pair
         rows, columns = blocks.rows(i), blocks.columns(j)
-        b, n, y = (blocks.of_queries(part, i, 3) for part in running)
+        b, n, y = (blocks.of_queries(part, i) for part in running)
         # 1. z = q k^T / sqrt(c)
         z = masked(sight, scores(blocks.of_queries(q, i), blocks.of_keys(k, j)), rows, columns, blocks.end)
         # 2. c = max(b, max z), n = e^(b - c) n + sum e^(z - c)
@@ -65,7 +65,7 @@ def forward_in_blocks(
         n = before * n + e.sum(-1)
         # 3. and 4. y = e^(b - c) y + e^(z - c) v
         e = thinned(sight, e, rows, columns).astype(v.dtype)
-        more = jnp.einsum("mkgts,mskf->mkgtf", e, blocks.of_keys(v, j), preferred_element_type=y.dtype)
+        more = jnp.einsum("mkgts,mksf->mkgtf", e, blocks.of_keys(v, j), preferred_element_type=y.dtype)
         news = c, n, before[..., None] * y + more
         return tuple(blocks.with_queries(old, new, i) for old, new in zip(running, news, strict=True)), None
 
@@ -73,48 +73,48 @@ def forward_in_blocks(
     (b, n, y), _ = lax.scan(step, start, blocks.pairs(sight))
     n = divisor(n)
     y = (y / n[..., None]).astype(v.dtype)
-    return jnp.moveaxis(y[..., :t, :], -2, 1), b[..., :t], n[..., :t]
+    return y[..., :t, :], b[..., :t], n[..., :t]
 
 
 def backward_in_blocks(
     block: int,
     sight: Sight,
     signals: Signals,
-    kept: tuple[Float[Array, "m t k g f"], Float[Array, "m k g t"], Float[Array, "m k g t"]],
-    dy: Float[Array, "m t k g f"],
+    kept: tuple[Float[Array, "m k g t f"], Float[Array, "m k g t"], Float[Array, "m k g t"]],
+    dy: Float[Array, "m k g t f"],
 ) -> Signals:
     """dq, dk and dv, from what forward returned."""
-    t, s = signals[0].shape[1], signals[1].shape[1]
+    t, s = signals[0].shape[-2], signals[1].shape[-2]
     blocks = Blocks(block, t, s)
     y, b, n = kept
-    row_sums = jnp.einsum("mtkgf,mtkgf->mkgt", dy, y, preferred_element_type=b.dtype)
+    row_sums = jnp.einsum("mkgtf,mkgtf->mkgt", dy, y, preferred_element_type=b.dtype)
     q, (k, v) = blocks.padded_queries(signals[0]), map(blocks.padded_keys, signals[1:])
     dy = blocks.padded_queries(dy)
     # Of queries that only fill up: dy = 0, and any probabilities that are numbers.
-    b, n, row_sums = (blocks.padded_queries(part, 3, value) for part, value in ((b, 0), (n, 1), (row_sums, 0)))
+    b, n, row_sums = (blocks.padded_queries(part, value) for part, value in ((b, 0), (n, 1), (row_sums, 0)))
 
     def step(running, pair):
         i, j = pair
         rows, columns = blocks.rows(i), blocks.columns(j)
         q_i, dy_i = blocks.of_queries(q, i), blocks.of_queries(dy, i)
         k_j, v_j = blocks.of_keys(k, j), blocks.of_keys(v, j)
-        b_i, n_i, D_i = (blocks.of_queries(part, i, 3)[..., None] for part in (b, n, row_sums))
+        b_i, n_i, D_i = (blocks.of_queries(part, i)[..., None] for part in (b, n, row_sums))
         p = jnp.exp(masked(sight, scores(q_i, k_j), rows, columns, blocks.end) - b_i) / n_i
         # 4. y = p v
-        dv = _sum("mkgts,mtkgf->mskf", thinned(sight, p, rows, columns).astype(v.dtype), dy_i, p)
-        dp = thinned(sight, _sum("mtkgf,mskf->mkgts", dy_i, v_j, p), rows, columns)
+        dv = _sum("mkgts,mkgtf->mksf", thinned(sight, p, rows, columns).astype(v.dtype), dy_i, p)
+        dp = thinned(sight, _sum("mkgtf,mksf->mkgts", dy_i, v_j, p), rows, columns)
         # 3. and 2. p = e^(z - b) / n
         dz = (p * (dp - D_i) * scale(q)).astype(q.dtype)
         # 1. z = q k^T / sqrt(c)
-        dq, dk = _sum("mkgts,mskc->mtkgc", dz, k_j, p), _sum("mkgts,mtkgc->mskc", dz, q_i, p)
+        dq, dk = _sum("mkgts,mksc->mkgtc", dz, k_j, p), _sum("mkgts,mkgtc->mksc", dz, q_i, p)
         of_q, of_k, of_v = running
-        of_q = blocks.with_queries(of_q, blocks.of_queries(of_q, i) + dq, i, 1)
+        of_q = blocks.with_queries(of_q, blocks.of_queries(of_q, i) + dq, i)
         of_k, of_v = (blocks.with_keys(old, blocks.of_keys(old, j) + more, j) for old, more in ((of_k, dk), (of_v, dv)))
         return (of_q, of_k, of_v), None
 
     start = tuple(jnp.zeros_like(signal, b.dtype) for signal in (q, k, v))
     (dq, dk, dv), _ = lax.scan(step, start, blocks.pairs(sight))
-    return dq[:, :t].astype(q.dtype), dk[:, :s].astype(k.dtype), dv[:, :s].astype(v.dtype)
+    return dq[..., :t, :].astype(q.dtype), dk[..., :s, :].astype(k.dtype), dv[..., :s, :].astype(v.dtype)
 
 
 class Blocks(NamedTuple):
@@ -153,23 +153,23 @@ class Blocks(NamedTuple):
     def columns(self, j):
         return j * self.sizes[1] + jnp.arange(self.sizes[1], dtype=j.dtype)
 
-    def of_queries(self, array, i, axis=1):
-        return lax.dynamic_slice_in_dim(array, i * self.sizes[0], self.sizes[0], axis)
+    def of_queries(self, array, i):
+        return lax.dynamic_slice_in_dim(array, i * self.sizes[0], self.sizes[0], 3)
 
     def of_keys(self, array, j):
-        return lax.dynamic_slice_in_dim(array, j * self.sizes[1], self.sizes[1], 1)
+        return lax.dynamic_slice_in_dim(array, j * self.sizes[1], self.sizes[1], 2)
 
-    def with_queries(self, array, part, i, axis=3):
-        return lax.dynamic_update_slice_in_dim(array, part, i * self.sizes[0], axis)
+    def with_queries(self, array, part, i):
+        return lax.dynamic_update_slice_in_dim(array, part, i * self.sizes[0], 3)
 
     def with_keys(self, array, part, j):
-        return lax.dynamic_update_slice_in_dim(array, part, j * self.sizes[1], 1)
+        return lax.dynamic_update_slice_in_dim(array, part, j * self.sizes[1], 2)
 
-    def padded_queries(self, array, axis=1, value=0):
-        return _padded(array, axis, self.sizes[0], value)
+    def padded_queries(self, array, value=0):
+        return _padded(array, 3, self.sizes[0], value)
 
     def padded_keys(self, array):
-        return _padded(array, 1, self.sizes[1], 0)
+        return _padded(array, 2, self.sizes[1], 0)
 
 
 def _padded(array, axis, size, value):

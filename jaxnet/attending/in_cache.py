@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from jaxnet.attending.heads import by_heads, scores, split
+from jaxnet.attending.heads import by_heads, joined, scores, split
 from jaxnet.attending.sight import Sight, masked
 
 Kept = tuple[Float[Array, "m n e"], Float[Array, "m n f"], Int[Array, ""]]
@@ -32,8 +32,8 @@ def forward_in_cache(
     keys, values, seen = kept
     keys, values = (lax.dynamic_update_slice_in_dim(old, new, seen, 1) for old, new in ((keys, k), (values, v)))
     q, _, _ = by_heads(heads, kv_heads, (q, k, v))
-    rows, columns = (part + jnp.arange(n, dtype=seen.dtype) for part, n in ((seen, q.shape[1]), (0, keys.shape[1])))
+    rows, columns = (part + jnp.arange(n, dtype=seen.dtype) for part, n in ((seen, q.shape[-2]), (0, keys.shape[1])))
     sight = Sight(True, window, None, 0.0, None)
     p = jax.nn.softmax(masked(sight, scores(q, split(keys, kv_heads)), rows, columns)).astype(values.dtype)
-    y = jnp.einsum("mkgts,mskf->mtkgf", p, split(values, kv_heads))
-    return y.reshape(*y.shape[:2], -1), (keys, values, seen + q.shape[1])
+    y = jnp.einsum("mkgts,mksf->mkgtf", p, split(values, kv_heads))
+    return joined(y), (keys, values, seen + q.shape[-2])

@@ -23,7 +23,6 @@ Scores and their sums are in float32 where the input is shorter.
 Source: Dao et al., FlashAttention, 2022, appendix B.
 """
 
-import math
 from functools import partial
 from typing import Any, NamedTuple, SupportsIndex
 
@@ -33,7 +32,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from jaxnet.arguments import positive_integer, shown
-from jaxnet.attending.heads import by_heads, check_input, scale, scores, split
+from jaxnet.attending.heads import by_heads, check_input, joined, scale, scores, split
 from jaxnet.attending.in_blocks import backward_in_blocks, block_of, forward_in_blocks
 from jaxnet.attending.in_cache import forward_in_cache, nothing_kept
 from jaxnet.attending.sight import Sight, divisor, masked, thinned
@@ -73,8 +72,9 @@ def attention_forward(
     lengths = x[3] if len(x) == 4 else None
     sight = Sight(causal, window, lengths, dropout, key)
     q, k, v = by_heads(heads, kv_heads, x)
-    positions = jnp.arange(q.shape[1]), jnp.arange(k.shape[1])
-    size = block_of(block, q.shape[1], k.shape[1])
+    t, s = q.shape[-2], k.shape[-2]
+    positions = jnp.arange(t), jnp.arange(s)
+    size = block_of(block, t, s)
     if size is not None:
         y, largest, total = forward_in_blocks(size, sight, (q, k, v))
     else:
@@ -87,8 +87,8 @@ def attention_forward(
         # 3. p = e^(z - b) / n
         p = thinned(sight, e / total[..., None], *positions).astype(v.dtype)
         # 4. y = p v
-        y = jnp.einsum("mkgts,mskf->mtkgf", p, v)
-    y = y.reshape(*y.shape[:2], math.prod(y.shape[2:]))
+        y = jnp.einsum("mkgts,mksf->mkgtf", p, v)
+    y = joined(y)
     return y, AttentionCache(*x[:3], y, largest, total, lengths)
 
 
@@ -106,26 +106,26 @@ def attention_backward(
     key: jax.Array | None = None,
 ) -> tuple[tuple[()], Triple | BesideLengths]:
     """dz = p (dp - D) with D_t = <dy_t, y_t>; dq = dz k / sqrt(c), dk = dz^T q / sqrt(c), dv = p^T dy."""
-    x = cache[:3]
-    q, k, v = by_heads(heads, kv_heads, x)
-    dy, y = (split(signal, *q.shape[2:4]) for signal in (dy, cache.y))
+    q, k, v = by_heads(heads, kv_heads, cache[:3])
+    dy, y = (split(signal, *q.shape[1:3]) for signal in (dy, cache.y))
     sight = Sight(causal, window, cache.lengths, dropout, key)
-    positions = jnp.arange(q.shape[1]), jnp.arange(k.shape[1])
-    size = block_of(block, q.shape[1], k.shape[1])
+    t, s = q.shape[-2], k.shape[-2]
+    positions = jnp.arange(t), jnp.arange(s)
+    size = block_of(block, t, s)
     if size is not None:
         gradients = backward_in_blocks(size, sight, (q, k, v), (y, cache.largest, cache.total), dy)
     else:
         p = jnp.exp(masked(sight, scores(q, k), *positions) - cache.largest[..., None]) / cache.total[..., None]
         # 4. y = p v
-        dv = jnp.einsum("mkgts,mtkgf->mskf", thinned(sight, p, *positions).astype(v.dtype), dy)
-        dp = jnp.einsum("mtkgf,mskf->mkgts", dy, v, preferred_element_type=p.dtype)
+        dv = jnp.einsum("mkgts,mkgtf->mksf", thinned(sight, p, *positions).astype(v.dtype), dy)
+        dp = jnp.einsum("mkgtf,mksf->mkgts", dy, v, preferred_element_type=p.dtype)
         dp = thinned(sight, dp, *positions)
         # 3. and 2. p = e^(z - b) / n
-        row_sums = jnp.einsum("mtkgf,mtkgf->mkgt", dy, y, preferred_element_type=p.dtype)
+        row_sums = jnp.einsum("mkgtf,mkgtf->mkgt", dy, y, preferred_element_type=p.dtype)
         dz = (p * (dp - row_sums[..., None]) * scale(q)).astype(q.dtype)
         # 1. z = q k^T / sqrt(c)
-        gradients = jnp.einsum("mkgts,mskc->mtkgc", dz, k), jnp.einsum("mkgts,mtkgc->mskc", dz, q), dv
-    of_q, of_k, of_v = (d.reshape(signal.shape) for d, signal in zip(gradients, x, strict=True))
+        gradients = jnp.einsum("mkgts,mksc->mkgtc", dz, k), jnp.einsum("mkgts,mkgtc->mksc", dz, q), dv
+    of_q, of_k, of_v = map(joined, gradients)
     return params, (of_q, of_k, of_v) if cache.lengths is None else (of_q, of_k, of_v, None)
 
 

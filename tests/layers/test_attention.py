@@ -247,3 +247,19 @@ def test_products_with_the_hessian_equal_autodiffs(x64, key):
     actual, expected = both(params, direction)
     for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-14 + 1e-12 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("options", [{}, {"causal": True}, {"kv_heads": 2}], ids=str)
+def test_compiled_no_matrix_of_scores_is_turned_round(options):
+    layer = jn.attention(4, **options)
+    q, k = (jax.ShapeDtypeStruct((4, 256, heads * 32), jnp.float32) for heads in (4, options.get("kv_heads", 4)))
+
+    def both(q, k, v, dy):
+        y, cache = layer.forward((), (q, k, v))
+        return y, layer.backward((), cache, dy)
+
+    program = jax.jit(both).lower(q, k, k, q).compile()
+    turned = [line for line in program.as_text().splitlines() if " transpose(" in line and "256,256" in line]
+    assert turned == []
+    # Probabilities, their cotangents and what both are made of; with positions before heads it is one more.
+    assert program.memory_analysis().temp_size_in_bytes <= 3.3 * 4 * 4 * 256**2 * 4
