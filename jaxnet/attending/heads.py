@@ -49,6 +49,14 @@ def long_type(q: Array) -> DTypeLike:
     return jnp.float32 if jnp.finfo(q.dtype).bits < 32 else q.dtype
 
 
+def of_keys(signal: Array, matrix: Array, dtype: DTypeLike | None = None) -> Array:
+    """sum_t matrix_ts signal_t, (m, k, s, c): what comes back to keys and values.
+
+    As signal^T matrix, of which the small one of the two is turned round.
+    """
+    return jnp.moveaxis(jnp.einsum("mkgtc,mkgts->mkcs", signal, matrix, preferred_element_type=dtype), -1, -2)
+
+
 def scale(q: Array) -> float:
     """1 / sqrt(c)."""
     return 1 / math.sqrt(q.shape[-1])
