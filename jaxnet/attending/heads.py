@@ -1,7 +1,7 @@
 """Queries, keys and values by heads, and the shapes that they must have.
 
-Heads come before positions: with positions first, XLA's CPU compiler makes every product of attention the other way
-round, and turns the matrix of all scores for it.
+Heads come before positions: of positions first `einsum` makes the products the other way round, and turns every matrix
+of scores for it.
 """
 
 import math
@@ -49,7 +49,7 @@ def long_type(q: Array) -> DTypeLike:
     return jnp.float32 if jnp.finfo(q.dtype).bits < 32 else q.dtype
 
 
-def of_keys(signal: Array, matrix: Array, dtype: DTypeLike | None = None) -> Array:
+def back_to_keys(signal: Array, matrix: Array, dtype: DTypeLike | None = None) -> Array:
     """sum_t matrix_ts signal_t, (m, k, s, c): what comes back to keys and values.
 
     As signal^T matrix, of which the small one of the two is turned round.

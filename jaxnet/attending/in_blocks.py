@@ -25,7 +25,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxnet.attending.heads import long_type, of_keys, scale, scores
+from jaxnet.attending.heads import back_to_keys, long_type, scale, scores
 from jaxnet.attending.sight import Sight, divisor, masked, thinned
 
 # Of probabilities by default: those of 1,024 positions, 4 MB a head in float32.
@@ -101,12 +101,12 @@ def backward_in_blocks(
         b_i, n_i, D_i = (blocks.of_queries(part, i)[..., None] for part in (b, n, row_sums))
         p = jnp.exp(masked(sight, scores(q_i, k_j), rows, columns, blocks.end) - b_i) / n_i
         # 4. y = p v
-        dv = of_keys(dy_i, thinned(sight, p, rows, columns).astype(v.dtype), p.dtype)
+        dv = back_to_keys(dy_i, thinned(sight, p, rows, columns).astype(v.dtype), p.dtype)
         dp = thinned(sight, _sum("mkgtf,mksf->mkgts", dy_i, v_j, p), rows, columns)
         # 3. and 2. p = e^(z - b) / n
         dz = (p * (dp - D_i) * scale(q)).astype(q.dtype)
         # 1. z = q k^T / sqrt(c)
-        dq, dk = _sum("mkgts,mksc->mkgtc", dz, k_j, p), of_keys(q_i, dz, p.dtype)
+        dq, dk = _sum("mkgts,mksc->mkgtc", dz, k_j, p), back_to_keys(q_i, dz, p.dtype)
         of_q, of_k, of_v = running
         of_q = blocks.with_queries(of_q, blocks.of_queries(of_q, i) + dq, i)
         of_k, of_v = (blocks.with_keys(old, blocks.of_keys(old, j) + more, j) for old, more in ((of_k, dk), (of_v, dv)))

@@ -32,7 +32,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from jaxnet.arguments import positive_integer, shown
-from jaxnet.attending.heads import by_heads, check_input, joined, of_keys, scale, scores, split
+from jaxnet.attending.heads import back_to_keys, by_heads, check_input, joined, scale, scores, split
 from jaxnet.attending.in_blocks import backward_in_blocks, block_of, forward_in_blocks
 from jaxnet.attending.in_cache import forward_in_cache, nothing_kept
 from jaxnet.attending.sight import Sight, divisor, masked, thinned
@@ -117,14 +117,14 @@ def attention_backward(
     else:
         p = jnp.exp(masked(sight, scores(q, k), *positions) - cache.largest[..., None]) / cache.total[..., None]
         # 4. y = p v
-        dv = of_keys(dy, thinned(sight, p, *positions).astype(v.dtype))
+        dv = back_to_keys(dy, thinned(sight, p, *positions).astype(v.dtype))
         dp = jnp.einsum("mkgtf,mksf->mkgts", dy, v, preferred_element_type=p.dtype)
         dp = thinned(sight, dp, *positions)
         # 3. and 2. p = e^(z - b) / n
         row_sums = jnp.einsum("mkgtf,mkgtf->mkgt", dy, y, preferred_element_type=p.dtype)
         dz = (p * (dp - row_sums[..., None]) * scale(q)).astype(q.dtype)
         # 1. z = q k^T / sqrt(c)
-        gradients = jnp.einsum("mkgts,mksc->mkgtc", dz, k), of_keys(q, dz), dv
+        gradients = jnp.einsum("mkgts,mksc->mkgtc", dz, k), back_to_keys(q, dz), dv
     of_q, of_k, of_v = map(joined, gradients)
     return params, (of_q, of_k, of_v) if cache.lengths is None else (of_q, of_k, of_v, None)
 

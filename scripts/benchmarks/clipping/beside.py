@@ -13,7 +13,7 @@ from benchmarks.clipping.workers import started
 from benchmarks.contest.process import Died, Worker
 from benchmarks.contest.rounds import LEAST_SECONDS, PAUSE
 from benchmarks.report import Spread
-from benchmarks.turns import turns
+from benchmarks.turns import in_turns
 from jaxnet.experiment.console import screen
 
 NOTES = (
@@ -70,12 +70,7 @@ def costs_of(methods: Mapping[str, Method], net: Net, batch: int, rounds: int) -
         for name, method in methods.items():
             worker = stack.enter_context(started(method, Problem(net, batch)))
             entrants[name] = _Entrant(worker, counted=not scans(net))
-        for entrant in entrants.values():
-            entrant.attempt(_Entrant.begin)
-        for entrant in turns(entrants.values(), rounds):
-            entrant.attempt(_Entrant.turn)
-        for entrant in entrants.values():
-            entrant.attempt(_Entrant.finish)
+        in_turns(entrants.values(), rounds)
         return {name: entrant.outcome() for name, entrant in entrants.items()}
 
 
@@ -90,7 +85,7 @@ class _Entrant:
     def attempt(self, part):
         if self.death is None:
             try:
-                part(self)
+                part()
             except Died as death:
                 self.death = str(death)
 

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.contest.problems import Net
 from benchmarks.contest.process import Died, Worker, uninterrupted
 from benchmarks.report import Spread
-from benchmarks.turns import turns
+from benchmarks.turns import in_turns
 from jaxnet.experiment.console.errors import interrupted
 
 LEAST_SECONDS = 0.3
@@ -47,12 +47,7 @@ def race(starts: Mapping[str, str], net: Net, rounds: int) -> dict[str, Times | 
     with ExitStack() as stack:
         entrants = {name: _Entrant(start, net, stack) for name, start in starts.items()}
         # Started one after the other, so that no compilation is timed beside another.
-        for entrant in entrants.values():
-            entrant.attempt(entrant.begin)
-        for entrant in turns(entrants.values(), rounds):
-            entrant.attempt(entrant.turn)
-        for entrant in entrants.values():
-            entrant.attempt(entrant.finish)
+        in_turns(entrants.values(), rounds)
         return {name: entrant.outcome() for name, entrant in entrants.items()}
 
 
