@@ -263,3 +263,15 @@ def test_compiled_no_matrix_of_scores_is_turned_round(options):
     assert turned == []
     # Probabilities, their cotangents and what both are made of; with positions before heads it is one more.
     assert program.memory_analysis().temp_size_in_bytes <= 3.6 * 4 * 4 * 256**2 * 4
+
+
+def test_in_a_chain_of_blocks_one_matrix_of_scores_is_kept_for_each():
+    def temporaries(depth):
+        net = jn.transformer(65, width=128, heads=4, depth=depth, length=256, repeat=False)
+        gradient = jn.value_and_grad(net, jn.losses.softmax_cross_entropy_with_integer_labels)
+        ids = jax.ShapeDtypeStruct((4, 256), jnp.int32)
+        program = jax.jit(gradient).lower(jax.eval_shape(net.init, jax.random.key(0)), ids, ids).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    # All else that is kept of a block is as much as three such matrices; a second one would be four and one.
+    assert temporaries(4) - temporaries(2) <= 2 * 4 * (4 * 4 * 256**2 * 4)
