@@ -49,12 +49,14 @@ def long_type(q: Array) -> DTypeLike:
     return jnp.float32 if jnp.finfo(q.dtype).bits < 32 else q.dtype
 
 
-def back_to_keys(signal: Array, matrix: Array, dtype: DTypeLike | None = None) -> Array:
-    """sum_t matrix_ts signal_t, (m, k, s, c): what comes back to keys and values.
+def back_to_keys(signal: Array, matrix: Array) -> Array:
+    """sum_t matrix_ts signal_t, (m, k, s, c): what comes back to keys and values."""
+    return jnp.moveaxis(back_to_keys_turned(signal, matrix), -1, -2)
 
-    As signal^T matrix, of which the small one of the two is turned round.
-    """
-    return jnp.moveaxis(jnp.einsum("mkgtc,mkgts->mkcs", signal, matrix, preferred_element_type=dtype), -1, -2)
+
+def back_to_keys_turned(signal: Array, matrix: Array, dtype: DTypeLike | None = None) -> Array:
+    """The same turned round, (m, k, c, s): signal^T matrix, for which the smaller one of the two is turned."""
+    return jnp.einsum("mkgtc,mkgts->mkcs", signal, matrix, preferred_element_type=dtype)
 
 
 def scale(q: Array) -> float:

@@ -18,29 +18,51 @@ Source: Dao et al., FlashAttention, 2022, algorithms 1 and 4; Milakov and Gimels
 softmax, 2018.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxnet.attending.heads import back_to_keys, long_type, scale, scores
+from jaxnet.attending.heads import back_to_keys_turned, long_type, scale, scores
 from jaxnet.attending.sight import Sight, divisor, masked, thinned
 
 # Of probabilities by default: those of 1,024 positions, 4 MB a head in float32.
 AT_ONCE = 1024**2
+# On CPUs, where some blocks see nothing of each other: those of 512, which is quicker, too (docs/benchmarks.md).
+ON_CPUS = 512**2
 # Positions of a block by default, 256 KB of probabilities a head.
 BLOCK = 256
 
 Signals = tuple[Float[Array, "m k g t c"], Float[Array, "m k s c"], Float[Array, "m k s f"]]
 
 
-def block_of(block: int | None, t: int, s: int) -> int | None:
-    """How many positions a block has; None where all fit in one."""
-    if block is None:
-        return BLOCK if t * s > AT_ONCE else None
-    return block if max(t, s) > block and min(t, s) else None
+def in_blocks_or_at_once(
+    block: int | None, in_blocks: Callable[..., Any], at_once: Callable[..., Any], sight: Sight, *signals: Any
+) -> Any:
+    """in_blocks(size, sight, *signals), or at_once(sight, *signals), of which the first signals are q, k and v.
+
+    Both are functions of a module: where the platform decides they are compiled as such, and not anew in each call.
+    """
+    t, s = signals[0][0].shape[-2], signals[0][1].shape[-2]
+    if block is not None:
+        size = block if max(t, s) > block and min(t, s) else None
+    elif t * s > AT_ONCE:
+        size = BLOCK
+    elif (sight.causal or sight.window is not None) and t * s >= ON_CPUS:
+        return _by_platform(in_blocks, at_once, sight, *signals)
+    else:
+        size = None
+    return at_once(sight, *signals) if size is None else in_blocks(size, sight, *signals)
+
+
+@partial(jax.jit, static_argnums=(0, 1), inline=True)
+def _by_platform(in_blocks, at_once, sight, *signals):
+    return lax.platform_dependent(*signals, cpu=partial(in_blocks, BLOCK, sight), default=partial(at_once, sight))
 
 
 def forward_in_blocks(
@@ -101,20 +123,21 @@ def backward_in_blocks(
         b_i, n_i, D_i = (blocks.of_queries(part, i)[..., None] for part in (b, n, row_sums))
         p = jnp.exp(masked(sight, scores(q_i, k_j), rows, columns, blocks.end) - b_i) / n_i
         # 4. y = p v
-        dv = back_to_keys(dy_i, thinned(sight, p, rows, columns).astype(v.dtype), p.dtype)
+        dv = back_to_keys_turned(dy_i, thinned(sight, p, rows, columns).astype(v.dtype), p.dtype)
         dp = thinned(sight, _sum("mkgtf,mksf->mkgts", dy_i, v_j, p), rows, columns)
         # 3. and 2. p = e^(z - b) / n
         dz = (p * (dp - D_i) * scale(q)).astype(q.dtype)
         # 1. z = q k^T / sqrt(c)
-        dq, dk = _sum("mkgts,mksc->mkgtc", dz, k_j, p), back_to_keys(q_i, dz, p.dtype)
+        dq, dk = _sum("mkgts,mksc->mkgtc", dz, k_j, p), back_to_keys_turned(q_i, dz, p.dtype)
         of_q, of_k, of_v = running
         of_q = blocks.with_queries(of_q, blocks.of_queries(of_q, i) + dq, i)
-        of_k, of_v = (blocks.with_keys(old, blocks.of_keys(old, j) + more, j) for old, more in ((of_k, dk), (of_v, dv)))
-        return (of_q, of_k, of_v), None
+        return (of_q, blocks.with_more(of_k, dk, j), blocks.with_more(of_v, dv, j)), None
 
-    start = tuple(jnp.zeros_like(signal, b.dtype) for signal in (q, k, v))
+    # Sums for keys and values run turned round, as their products come.
+    start = tuple(jnp.zeros_like(signal, b.dtype) for signal in (q, jnp.moveaxis(k, -1, -2), jnp.moveaxis(v, -1, -2)))
     (dq, dk, dv), _ = lax.scan(step, start, blocks.pairs(sight))
-    return dq[..., :t, :].astype(q.dtype), dk[..., :s, :].astype(k.dtype), dv[..., :s, :].astype(v.dtype)
+    dk, dv = (jnp.moveaxis(turned, -1, -2)[..., :s, :] for turned in (dk, dv))
+    return dq[..., :t, :].astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype)
 
 
 class Blocks(NamedTuple):
@@ -162,8 +185,10 @@ class Blocks(NamedTuple):
     def with_queries(self, array, part, i):
         return lax.dynamic_update_slice_in_dim(array, part, i * self.sizes[0], 3)
 
-    def with_keys(self, array, part, j):
-        return lax.dynamic_update_slice_in_dim(array, part, j * self.sizes[1], 2)
+    def with_more(self, turned, part, j):
+        start, size = j * self.sizes[1], self.sizes[1]
+        more = lax.dynamic_slice_in_dim(turned, start, size, 3) + part
+        return lax.dynamic_update_slice_in_dim(turned, more, start, 3)
 
     def padded_queries(self, array, value=0):
         return _padded(array, 3, self.sizes[0], value)

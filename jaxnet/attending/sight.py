@@ -1,6 +1,7 @@
 """Who looks at whom: queries at positions t, keys at positions s, and what dropout leaves of the probabilities."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,13 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 
-class Sight(NamedTuple):
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("lengths", "key"),
+    meta_fields=("causal", "window", "dropout"),
+)
+@dataclass(frozen=True)
+class Sight:
     """What `attention` was told.
 
     Attributes:

@@ -33,7 +33,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxnet.arguments import positive_integer, shown
 from jaxnet.attending.heads import back_to_keys, by_heads, check_input, joined, scale, scores, split
-from jaxnet.attending.in_blocks import backward_in_blocks, block_of, forward_in_blocks
+from jaxnet.attending.in_blocks import Signals, backward_in_blocks, forward_in_blocks, in_blocks_or_at_once
 from jaxnet.attending.in_cache import forward_in_cache, nothing_kept
 from jaxnet.attending.sight import Sight, divisor, masked, thinned
 from jaxnet.layer import Decoder, Layer
@@ -71,23 +71,8 @@ def attention_forward(
     check_input(_label(heads, kv_heads), heads, kv_heads or heads, causal or window is not None, x)
     lengths = x[3] if len(x) == 4 else None
     sight = Sight(causal, window, lengths, dropout, key)
-    q, k, v = by_heads(heads, kv_heads, x)
-    t, s = q.shape[-2], k.shape[-2]
-    positions = jnp.arange(t), jnp.arange(s)
-    size = block_of(block, t, s)
-    if size is not None:
-        y, largest, total = forward_in_blocks(size, sight, (q, k, v))
-    else:
-        # 1. z = q k^T / sqrt(c)
-        z = masked(sight, scores(q, k), *positions)
-        # 2. b = max z, n = sum e^(z - b)
-        largest = lax.stop_gradient(z.max(-1, initial=jnp.finfo(z.dtype).min))
-        e = jnp.exp(z - largest[..., None])
-        total = e.sum(-1) if sight.lengths is None else divisor(e.sum(-1))
-        # 3. p = e^(z - b) / n
-        p = thinned(sight, e / total[..., None], *positions).astype(v.dtype)
-        # 4. y = p v
-        y = jnp.einsum("mkgts,mksf->mkgtf", p, v)
+    signals = by_heads(heads, kv_heads, x)
+    y, largest, total = in_blocks_or_at_once(block, forward_in_blocks, forward_at_once, sight, signals)
     y = joined(y)
     return y, AttentionCache(*x[:3], y, largest, total, lengths)
 
@@ -106,27 +91,53 @@ def attention_backward(
     key: jax.Array | None = None,
 ) -> tuple[tuple[()], Triple | BesideLengths]:
     """dz = p (dp - D) with D_t = <dy_t, y_t>; dq = dz k / sqrt(c), dk = dz^T q / sqrt(c), dv = p^T dy."""
-    q, k, v = by_heads(heads, kv_heads, cache[:3])
-    dy, y = (split(signal, *q.shape[1:3]) for signal in (dy, cache.y))
+    signals = by_heads(heads, kv_heads, cache[:3])
+    dy, y = (split(signal, *signals[0].shape[1:3]) for signal in (dy, cache.y))
     sight = Sight(causal, window, cache.lengths, dropout, key)
-    t, s = q.shape[-2], k.shape[-2]
-    positions = jnp.arange(t), jnp.arange(s)
-    size = block_of(block, t, s)
-    if size is not None:
-        gradients = backward_in_blocks(size, sight, (q, k, v), (y, cache.largest, cache.total), dy)
-    else:
-        p = jnp.exp(masked(sight, scores(q, k), *positions) - cache.largest[..., None]) / cache.total[..., None]
-        # 4. y = p v
-        dv = back_to_keys(dy, thinned(sight, p, *positions).astype(v.dtype))
-        dp = jnp.einsum("mkgtf,mksf->mkgts", dy, v, preferred_element_type=p.dtype)
-        dp = thinned(sight, dp, *positions)
-        # 3. and 2. p = e^(z - b) / n
-        row_sums = jnp.einsum("mkgtf,mkgtf->mkgt", dy, y, preferred_element_type=p.dtype)
-        dz = (p * (dp - row_sums[..., None]) * scale(q)).astype(q.dtype)
-        # 1. z = q k^T / sqrt(c)
-        gradients = jnp.einsum("mkgts,mksc->mkgtc", dz, k), back_to_keys(q, dz), dv
+    kept = y, cache.largest, cache.total
+    gradients = in_blocks_or_at_once(block, backward_in_blocks, backward_at_once, sight, signals, kept, dy)
     of_q, of_k, of_v = map(joined, gradients)
     return params, (of_q, of_k, of_v) if cache.lengths is None else (of_q, of_k, of_v, None)
+
+
+def forward_at_once(
+    sight: Sight, signals: Signals
+) -> tuple[Float[Array, "m k g t f"], Float[Array, "m k g t"], Float[Array, "m k g t"]]:
+    """y, and the scores' maxima and sums of exponentials."""
+    q, k, v = signals
+    positions = jnp.arange(q.shape[-2]), jnp.arange(k.shape[-2])
+    # 1. z = q k^T / sqrt(c)
+    z = masked(sight, scores(q, k), *positions)
+    # 2. b = max z, n = sum e^(z - b)
+    largest = lax.stop_gradient(z.max(-1, initial=jnp.finfo(z.dtype).min))
+    e = jnp.exp(z - largest[..., None])
+    total = e.sum(-1) if sight.lengths is None else divisor(e.sum(-1))
+    # 3. p = e^(z - b) / n
+    p = thinned(sight, e / total[..., None], *positions).astype(v.dtype)
+    # 4. y = p v
+    return jnp.einsum("mkgts,mksf->mkgtf", p, v), largest, total
+
+
+def backward_at_once(
+    sight: Sight,
+    signals: Signals,
+    kept: tuple[Float[Array, "m k g t f"], Float[Array, "m k g t"], Float[Array, "m k g t"]],
+    dy: Float[Array, "m k g t f"],
+) -> Signals:
+    """dq, dk and dv, from what forward returned."""
+    q, k, v = signals
+    y, largest, total = kept
+    positions = jnp.arange(q.shape[-2]), jnp.arange(k.shape[-2])
+    p = jnp.exp(masked(sight, scores(q, k), *positions) - largest[..., None]) / total[..., None]
+    # 4. y = p v
+    dv = back_to_keys(dy, thinned(sight, p, *positions).astype(v.dtype))
+    dp = jnp.einsum("mkgtf,mksf->mkgts", dy, v, preferred_element_type=p.dtype)
+    dp = thinned(sight, dp, *positions)
+    # 3. and 2. p = e^(z - b) / n
+    row_sums = jnp.einsum("mkgtf,mkgtf->mkgt", dy, y, preferred_element_type=p.dtype)
+    dz = (p * (dp - row_sums[..., None]) * scale(q)).astype(q.dtype)
+    # 1. z = q k^T / sqrt(c)
+    return jnp.einsum("mkgts,mksc->mkgtc", dz, k), back_to_keys(q, dz), dv
 
 
 def attention_decoder(
@@ -175,7 +186,8 @@ def attention(
       kv_heads: heads of keys and values, a divisor of heads; each serves heads / kv_heads of q's. By default as many as
         heads. k is (m, s, kv_heads c), and v (m, s, kv_heads f) with any f.
       block: how many positions are taken at once. More go in blocks: the memory then grows with t + s, not with t s,
-        and blocks that see nothing of each other take no time. By default blocks of 256 where t s is more than 1024^2.
+        and blocks that see nothing of each other take no time. By default blocks of 256 where t s is more than 1024^2,
+        and on CPUs from 512^2 on with causal or a window.
       dropout: the probability, in [0, 1), of a probability p_ts to be left out; the others are larger by as much. It is
         drawn as `bind` says, on the way back once more: a mask of t s numbers is not kept.
 

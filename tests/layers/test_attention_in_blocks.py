@@ -1,7 +1,9 @@
 """Attention in blocks is attention: the same numbers, without the matrix of all probabilities."""
 
+import re
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -116,6 +118,69 @@ def test_by_default_more_positions_than_1024_go_in_blocks_of_256(key):
     assert scans(1025, 1024) == [5 * 4]
     # One query at a time, however many keys.
     assert scans(1, 2**17) == []
+
+
+@pytest.mark.parametrize(
+    ("t", "options", "platform", "in_blocks"),
+    [
+        (512, {"causal": True}, "cpu", True),
+        (512, {"window": 100}, "cpu", True),
+        (512, {"causal": True}, "cuda", False),
+        (511, {"causal": True}, "cpu", False),
+        (512, {}, "cpu", False),
+        (512, {"causal": True, "block": 512}, "cpu", False),
+    ],
+)
+def test_on_cpus_512_positions_that_do_not_all_see_each_other_go_in_blocks(t, options, platform, in_blocks):
+    layer, x = jn.attention(1, **options), jax.ShapeDtypeStruct((1, t, 2), jnp.float32)
+
+    def both(q, k, v):
+        y, cache = layer.forward((), (q, k, v))
+        return layer.backward((), cache, y)[1]
+
+    for program in (layer.apply, lambda params, x: both(*x)):
+        lowered = jax.jit(program).trace((), (x, x, x)).lower(lowering_platforms=(platform,))
+        assert ("stablehlo.while" in lowered.as_text()) == in_blocks
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_on_cpus_blocks_by_default_are_attention_at_once(dropout, x64, key):
+    q, k, v, dy = jax.random.normal(key, (4, 2, 512, 4))
+    lengths = jnp.array([512, 300])
+
+    def columns(block):
+        layer = jn.bind(jn.attention(2, causal=True, window=200, block=block, dropout=dropout), key)
+
+        def gradients(dy):
+            y, cache = layer.forward((), (q, k, v, lengths))
+            return y, layer.backward((), cache, dy)[1]
+
+        return jax.jit(jax.vmap(gradients))(jnp.stack([dy, jnp.flip(dy)]))
+
+    chex.assert_trees_all_close(columns(None), columns(512), rtol=1e-12, atol=1e-12)
+
+
+def test_outside_of_jit_a_second_pass_compiles_nothing(key, caplog):
+    layer, x = jn.attention(1, causal=True), tuple(jax.random.normal(key, (3, 1, 512, 2)))
+    for compiles in (True, False):
+        caplog.clear()
+        with jax.log_compiles():
+            y, cache = layer.forward((), x)
+            layer.backward((), cache, y)
+        assert ("Compiling" in caplog.text) == compiles
+
+
+def test_compiled_every_product_contracts_the_last_axis_of_its_first_factor():
+    """The others are left to a library that takes twice as long for them on a CPU."""
+    layer, x = jn.attention(4, causal=True, block=256), jax.ShapeDtypeStruct((4, 1024, 128), jnp.float32)
+
+    def both(q, k, v, dy):
+        y, cache = layer.forward((), (q, k, v))
+        return y, layer.backward((), cache, dy)
+
+    program = jax.jit(both).lower(x, x, x, x).compile().as_text()
+    # Forward has two products, backward five.
+    assert re.findall(r" dot\(.*lhs_contracting_dims={(\d)}", program) == ["3"] * 7
 
 
 def test_at_2048_positions_memory_is_at_most_a_quarter_of_autodiffs():
