@@ -5,11 +5,9 @@ from _start import start
 
 def load():
     """The program, once its packages are there."""
-    from claims.program import LessonConfig, lesson
+    from claims.program import main
 
-    from jaxnet.experiment.options.parse import parse
-
-    return lambda: lesson(parse(LessonConfig))
+    return main
 
 
 if __name__ == "__main__":

@@ -29,8 +29,7 @@ MILLISECONDS, DOTS_AN_INCH, COLOURS = 130, 80, 48
 def run(lab: Lab) -> Claim:
     """Trains a network with tanh units and a linear model in the plane, and draws the boundary as it moves."""
     rows, arms, films = [], {}, {}
-    for name in DATA:
-        runs = linear_collapse.trained(lab, name)
+    for name, runs in linear_collapse.all_trained(lab, DATA).items():
         tuned, linear = runs["tanh"].tuned(), runs["linear model"].tuned()
         hidden, epochs = linear_collapse.schedule(lab, name)
         accuracy, straight = (100 * np.asarray(run.history.test_accuracy, np.float64) for run in (tuned, linear))

@@ -1,5 +1,6 @@
 """S14 (c): leaky ReLU revives units that ReLU leaves with zero gradient."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -35,10 +36,11 @@ def run(lab: Lab) -> Claim:
     """Starts half of the hidden units dead, trains, and counts how many have come to life."""
     on = ensemble.task("digits", lab.seeds)
     starts = {depth: _killed(on, lab.seeds, below) for depth, below in DEPTHS.items()}
-    runs = {
-        arm: ensemble.fit(lab, f"64-32-10, {arm}", mlp(SIZES, g), on, starts, epochs=lab.late, observe=_look)
+    fits = {
+        arm: partial(ensemble.fit, lab, f"64-32-10, {arm}", mlp(SIZES, g), on, starts, epochs=lab.late, observe=_look)
         for arm, g in ARMS.items()
     }
+    runs = ensemble.together(fits)
     return Claim(
         name="dead-units",
         source="S14 (c)",

@@ -1,6 +1,7 @@
 """S11, S14 (g): one iteration is forward, backward and update, and repeated iterations lower the loss."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -29,19 +30,10 @@ ROUNDING = 1e-6
 def run(lab: Lab) -> Claim:
     """Full-batch gradient descent at every rate: how often the loss rises, and the curvature that decides it."""
     iterations = TIMES * lab.late
-    rows: list[Row] = []
-    runs: dict[str, Runs] = {}
-    sharpest: dict[str, np.ndarray] = {}
-    for name, hidden in SETTINGS:
-        on = ensemble.task(name, lab.seeds)
-        sizes = (on.features, hidden, on.outputs)
-        net = mlp(sizes, activations.tanh)
-        starts = {"start": ensemble.start(net, lab.seeds)}
-        what = f"{'-'.join(map(str, sizes))}, full batch"
-        where = f"{name.replace('_', ' ')}, {'-'.join(map(str, sizes))}"
-        runs[where] = ensemble.fit(lab, what, net, on, starts, epochs=iterations, batch_size=None)["start"]
-        sharpest[where] = _largest_eigenvalue(net, on, starts["start"])
-        rows += _rows(lab, where, runs[where], iterations)
+    found = ensemble.together({name: partial(_descent, lab, name, hidden, iterations) for name, hidden in SETTINGS})
+    runs = {where: one for where, one, _ in found.values()}
+    sharpest = {where: one for where, _, one in found.values()}
+    rows = [row for where, run in runs.items() for row in _rows(lab, where, run, iterations)]
     _draw(lab, runs)
     return Claim(
         name="training",
@@ -90,6 +82,18 @@ def _rows(lab: Lab, where: str, runs: Runs, iterations: int) -> Iterator[Row]:
         yield more(setting, f"J before less J after {iterations} iterations (nats)", of_rate[:, 0] - of_rate[:, -1])
         rises = 100 * (of_rate[:, 1:] > of_rate[:, :-1] * (1 + ROUNDING)).mean(axis=1)
         yield at_most(setting, "iterations that raise J (%)", rises, 0.0)
+
+
+def _descent(lab: Lab, name: str, hidden: int, iterations: int) -> tuple[str, Runs, np.ndarray]:
+    """What is trained, its runs, and the largest eigenvalue of the Hessian at each seed's start."""
+    on = ensemble.task(name, lab.seeds)
+    sizes = (on.features, hidden, on.outputs)
+    net = mlp(sizes, activations.tanh)
+    starts = {"start": ensemble.start(net, lab.seeds)}
+    what = f"{'-'.join(map(str, sizes))}, full batch"
+    where = f"{name.replace('_', ' ')}, {'-'.join(map(str, sizes))}"
+    runs = ensemble.fit(lab, what, net, on, starts, epochs=iterations, batch_size=None)["start"]
+    return where, runs, _largest_eigenvalue(net, on, starts["start"])
 
 
 def _largest_eigenvalue(net: Layer, on: Task, params: Any) -> np.ndarray:

@@ -5,10 +5,12 @@ seed differ in nothing but what is compared. Each arm's learning rate is the one
 loss, the mean over the seeds, after the last epoch; what is told is measured on the test part, which had no say in it.
 """
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +27,9 @@ from jaxnet.training import TrainState, make_epoch, make_step
 
 # What runs for seconds need not be optimised for seconds: level 1 compiles in half the time and runs as fast.
 COMPILED = {"xla_backend_optimization_level": 1}
+
+Name = TypeVar("Name")
+Trained = TypeVar("Trained")
 
 
 class Lab(NamedTuple):
@@ -188,6 +193,16 @@ def fit(
     # float64, so that 0.04 is told as 0.04.
     rates = np.array(lab.rates)
     return {name: Runs(rates, *jax.tree.map(lambda leaf, k=k: leaf[:, k], runs)) for k, name in enumerate(starts)}
+
+
+def together(fits: Mapping[Name, Callable[[], Trained]]) -> dict[Name, Trained]:
+    """What each of them gives, in their order; as many at a time as there are processors.
+
+    Compiled or run, a program has all of them work for a part of its time only.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        begun = {name: threads.submit(fit) for name, fit in fits.items()}
+        return {name: one.result() for name, one in begun.items()}
 
 
 def _measure(net, loss, params, parts):

@@ -1,6 +1,7 @@
 """S6, S14 (f): without hidden activations the network is one linear map, and no better than a linear model."""
 
-from functools import cache
+from collections.abc import Iterable
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -31,11 +32,10 @@ LINES = {
 
 def run(lab: Lab) -> Claim:
     """Collapses trained networks without hidden activations, and trains linear models and tanh beside them."""
-    runs: dict[str, dict[str, Runs]] = {}
+    runs = all_trained(lab, SETTINGS)
     rows: list[Any] = []
     for name in SETTINGS:
         on = ensemble.task(name, lab.seeds)
-        runs[name] = trained(lab, name)
         hidden, epochs = schedule(lab, name)
         where = f"{name}, {on.features}-{hidden}-{on.outputs}, {epochs} epochs"
         deep = runs[name]["without activation"].tuned()
@@ -82,9 +82,17 @@ def schedule(lab: Lab, name: str) -> tuple[int, int]:
     return hidden, times * lab.late
 
 
+def all_trained(lab: Lab, names: Iterable[str]) -> dict[str, dict[str, Runs]]:
+    """The three arms on those of `SETTINGS`; seen are the parameters after each epoch, where there are few of them."""
+    names = tuple(names)
+    runs = ensemble.together({(name, arm): partial(_trained, lab, name, arm) for name in names for arm in ARMS})
+    return {name: {arm: runs[name, arm] for arm in ARMS} for name in names}
+
+
 @cache
-def trained(lab: Lab, name: str) -> dict[str, Runs]:
-    """The three arms on one of `SETTINGS`; seen are the parameters after each epoch, where there are few of them."""
+def _trained(lab: Lab, name: str, arm: str) -> Runs:
+    if (name, arm) == ("digits", "tanh"):
+        return networks.trained(lab, "digits, 64-32-10", "tanh")["suited"]
     hidden, epochs = schedule(lab, name)
     on = ensemble.task(name, lab.seeds)
     sizes = (on.features, hidden, on.outputs)
@@ -93,16 +101,10 @@ def trained(lab: Lab, name: str) -> dict[str, Runs]:
         "without activation": mlp(sizes, activations.identity),
         "tanh": mlp(sizes, activations.tanh),
     }
-    runs = {}
-    for arm, net in nets.items():
-        if name == "digits" and arm == "tanh":
-            runs[arm] = networks.trained(lab, "digits, 64-32-10", "tanh")["suited"]
-            continue
-        starts = {"start": ensemble.start(net, lab.seeds)}
-        observe = _parameters if on.features == 2 else ensemble.nothing
-        what = f"{'-'.join(map(str, sizes))}, {arm}"
-        runs[arm] = ensemble.fit(lab, what, net, on, starts, epochs=epochs, observe=observe)["start"]
-    return runs
+    starts = {"start": ensemble.start(nets[arm], lab.seeds)}
+    observe = _parameters if on.features == 2 else ensemble.nothing
+    what = f"{'-'.join(map(str, sizes))}, {arm}"
+    return ensemble.fit(lab, what, nets[arm], on, starts, epochs=epochs, observe=observe)["start"]
 
 
 def _parameters(params, x):

@@ -1,6 +1,6 @@
 """S7: with an activation at the output only, the network is no more than logistic regression."""
 
-from typing import Any
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from claims.linear_collapse import collapsed
 from claims.verdict import Claim, at_most, no_worse
 from jaxnet import activations
 from jaxnet.experiment.figures.canvas import CLASS_COLOURS
+from jaxnet.layer import Layer
 from jaxnet.networks import mlp
 
 # Full batch, so that both are after the same minimum. Where the classes are separable, as in breast cancer, logistic
@@ -27,8 +28,14 @@ NEAR = 0.5
 def run(lab: Lab) -> Claim:
     """Trains a network with a sigmoid at its output and none inside, beside scikit-learn's logistic regression."""
     iterations, few = TIMES * lab.late, SEPARABLE_TIMES * lab.late
-    moons = ensemble.task("moons", lab.seeds)
-    net, runs = _fit(lab, moons, iterations)
+    moons, separable = (ensemble.task(name, lab.seeds) for name in ("moons", "breast_cancer"))
+    fits = {
+        "moons": partial(_fit, lab, moons, iterations, (HIDDEN,)),
+        "regression": partial(_fit, lab, separable, few, ()),
+        "network": partial(_fit, lab, separable, few, (HIDDEN,)),
+    }
+    fitted = ensemble.together(fits)
+    net, runs = fitted["moons"]
     regressions = [_regression(moons, seed) for seed in range(lab.seeds)]
     arms = {"chosen on validation": runs.tuned(), "of the lowest training loss": _lowest(runs)}
     apart = {which: _apart(net, arm, moons, regressions) for which, arm in arms.items()}
@@ -39,9 +46,8 @@ def run(lab: Lab) -> Claim:
         )
         for which, values in apart.items()
     ]
-    separable = ensemble.task("breast_cancer", lab.seeds)
-    pair = [_fit(lab, separable, few, hidden)[1].tuned() for hidden in ((), (HIDDEN,))]
     quantity = "test loss, logistic regression less the network (nats)"
+    pair = [fitted[arm][1].tuned() for arm in ("regression", "network")]
     losses = [arm.history.test_loss[:, -1] for arm in pair]
     rows.append(no_worse(f"breast cancer, 30-{HIDDEN}-1, {few} iterations", quantity, *losses))
     _draw(lab, moons, arms["of the lowest training loss"], regressions[0])
@@ -87,7 +93,7 @@ def _apart(net, arm, on, regressions):
     return 100 * np.abs(1 / (1 + np.exp(-z)) - np.stack(by_regression)).max(axis=(1, 2))
 
 
-def _fit(lab: Lab, on: Task, iterations: int, hidden: tuple[int, ...] = (HIDDEN,)) -> Any:
+def _fit(lab: Lab, on: Task, iterations: int, hidden: tuple[int, ...]) -> tuple[Layer, Runs]:
     net = mlp((on.features, *hidden, 1), activations.identity)
     starts = {"start": ensemble.start(net, lab.seeds)}
     what = "2-layer network without activation" if hidden else "logistic regression"

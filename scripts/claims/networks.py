@@ -1,6 +1,7 @@
 """The networks that several claims look at: each activation from each start, trained once."""
 
-from functools import cache
+from collections.abc import Iterable
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -47,6 +48,11 @@ def trained(lab: Lab, name: str, activation: str) -> dict[str, Runs]:
     sizes = network.sizes(on)
     starts = {start: begin(start, sizes, g, lab.seeds) for start in network.starts}
     return ensemble.fit(lab, f"{'-'.join(map(str, sizes))}, {activation}", mlp(sizes, g), on, starts, epochs=lab.late)
+
+
+def all_trained(lab: Lab, names: Iterable[str]) -> dict[tuple[str, str], dict[str, Runs]]:
+    """Those of that name with every activation, by both."""
+    return ensemble.together({(name, g): partial(trained, lab, name, g) for name in names for g in ACTIVATIONS})
 
 
 def begin(start: str, sizes: tuple[int, ...], g: Layer, seeds: int) -> Any:

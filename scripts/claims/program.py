@@ -23,6 +23,8 @@ from jaxnet.experiment.commands.train import device
 from jaxnet.experiment.console import packages
 from jaxnet.experiment.console.errors import BadInput
 from jaxnet.experiment.console.screen import say
+from jaxnet.experiment.devices.cache import use_compilation_cache
+from jaxnet.experiment.options.parse import parse
 from jaxnet.experiment.storage import durable
 from jaxnet.layers import activations
 from jaxnet.layers.dense import dense
@@ -61,12 +63,22 @@ class LessonConfig:
     """Over which means and 95% intervals are taken; all are trained at once."""
     overwrite: bool = False
     """Write into an existing folder."""
+    compilation_cache: bool = True
+    """Keep compiled programs in the user's cache folder, so that the next time takes less."""
 
     def __post_init__(self) -> None:
         if not 2 <= self.seeds <= 1000:
             raise BadInput(f"--seeds: expected an integer from 2 to 1000, got {self.seeds}; an interval needs 2")
         if not self.out.strip():
             raise BadInput("--out: expected the name of a folder, got an empty one")
+
+
+def main() -> None:
+    """`lesson`, with this process's command line and JAX's compilation cache."""
+    config = parse(LessonConfig)
+    if config.compilation_cache:
+        use_compilation_cache()
+    lesson(config)
 
 
 def lesson(config: LessonConfig, **schedule: Any) -> list[Claim]:

@@ -19,6 +19,7 @@ REACH = 15
 def run(lab: Lab) -> Claim:
     """Compares the start that suits each activation with one whose first weights are ten times as large."""
     rows, slopes = [], {}
+    networks.all_trained(lab, SHALLOW_NETWORKS)
     for name in SHALLOW_NETWORKS:
         for g in ACTIVATIONS:
             slopes[name, g] = {

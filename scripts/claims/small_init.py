@@ -17,19 +17,17 @@ STARTS = {"0.01": "N(0, 0.01^2)", "1": "N(0, 1)", "suited": "He (ReLU), Glorot"}
 def run(lab: Lab) -> Claim:
     """Compares N(0, 0.01^2) with N(0, 1) for sigmoid and tanh, and with He's start for ReLU."""
     rows, losses = [], {}
-    for name in NETWORKS:
-        for g in ACTIVATIONS:
-            runs = networks.trained(lab, name, g)
-            for epochs in (lab.early, lab.late):
-                loss = {start: runs[start].tuned(epochs).history.test_loss[:, epochs] for start in STARTS}
-                losses[name, g, epochs] = {start: float(np.mean(values)) for start, values in loss.items()}
-                where = f"{name}, {epochs} epochs"
-                if g == "relu":
-                    quantity = "ReLU: test loss, He less N(0, 0.01^2) (nats)"
-                    rows.append(no_worse(where, quantity, loss["suited"], loss["0.01"]))
-                else:
-                    quantity = f"{style.NAMES[g]}: test loss, N(0, 1) less N(0, 0.01^2) (nats)"
-                    rows.append(more(where, quantity, loss["1"] - loss["0.01"]))
+    for (name, g), runs in networks.all_trained(lab, NETWORKS).items():
+        for epochs in (lab.early, lab.late):
+            loss = {start: runs[start].tuned(epochs).history.test_loss[:, epochs] for start in STARTS}
+            losses[name, g, epochs] = {start: float(np.mean(values)) for start, values in loss.items()}
+            where = f"{name}, {epochs} epochs"
+            if g == "relu":
+                quantity = "ReLU: test loss, He less N(0, 0.01^2) (nats)"
+                rows.append(no_worse(where, quantity, loss["suited"], loss["0.01"]))
+            else:
+                quantity = f"{style.NAMES[g]}: test loss, N(0, 1) less N(0, 0.01^2) (nats)"
+                rows.append(more(where, quantity, loss["1"] - loss["0.01"]))
     _draw(lab)
     return Claim(
         name="small-init",

@@ -15,15 +15,13 @@ SHOWN = "digits, 64-32-10"
 def run(lab: Lab) -> Claim:
     """Trains from W = 0, b = 0, looks at the rows of W1, and compares with the start that suits the activation."""
     rows = []
-    for name in SHALLOW_NETWORKS:
-        for g in ACTIVATIONS:
-            runs = networks.trained(lab, name, g)
-            zeros, suited = (runs[start].tuned(lab.late) for start in ("zeros", "suited"))
-            apart = _rows_apart(runs["zeros"].params[0].W)
-            where = f"{name}, {lab.late} epochs"
-            rows.append(at_most(where, f"{style.NAMES[g]}: largest difference between rows of W1", apart, 0.0))
-            excess = zeros.history.test_loss[:, lab.late] - suited.history.test_loss[:, lab.late]
-            rows.append(more(where, f"{style.NAMES[g]}: test loss, zeros less suited start (nats)", excess))
+    for (name, g), runs in networks.all_trained(lab, SHALLOW_NETWORKS).items():
+        zeros, suited = (runs[start].tuned(lab.late) for start in ("zeros", "suited"))
+        apart = _rows_apart(runs["zeros"].params[0].W)
+        where = f"{name}, {lab.late} epochs"
+        rows.append(at_most(where, f"{style.NAMES[g]}: largest difference between rows of W1", apart, 0.0))
+        excess = zeros.history.test_loss[:, lab.late] - suited.history.test_loss[:, lab.late]
+        rows.append(more(where, f"{style.NAMES[g]}: test loss, zeros less suited start (nats)", excess))
     _draw(lab)
     return Claim(
         name="zero-init",

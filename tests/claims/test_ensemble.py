@@ -1,6 +1,8 @@
 """The ensemble: each member is the run that one would have trained alone."""
 
+from functools import partial
 from pathlib import Path
+from threading import Barrier
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +51,27 @@ def test_a_member_is_the_run_of_its_rate_start_and_seed_alone(lab, batch_size):
     np.testing.assert_allclose(
         runs["glorot"].history.test_accuracy[rate, seed, -1], (test.argmax(1) == on.test.y[seed]).mean(), rtol=1e-6
     )
+
+
+def test_what_is_fitted_together_is_told_by_name_and_in_order(monkeypatch):
+    """Two at a time: each waits for the other."""
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    both = Barrier(2)
+
+    def fitted(value):
+        both.wait(timeout=60)
+        return value
+
+    fits = {name: partial(fitted, len(name)) for name in ("tanh", "relu", "sigmoid", "none")}
+    assert list(ensemble.together(fits).items()) == [("tanh", 4), ("relu", 4), ("sigmoid", 7), ("none", 4)]
+
+
+def test_what_one_of_them_raises_is_raised():
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ensemble.together({"one": lambda: 1, "other": interrupted})
 
 
 def test_one_configuration_is_traced_once_for_all_members(lab):
