@@ -18,7 +18,7 @@ from jaxnet.experiment.commands.recording import Kept, train_and_record
 from jaxnet.experiment.console.errors import Failure, first_line
 from jaxnet.experiment.console.screen import say
 from jaxnet.experiment.devices import processes
-from jaxnet.experiment.devices.allocator import keep_freed_memory
+from jaxnet.experiment.devices.allocator import GIVEN_BACK, keep_freed_memory
 from jaxnet.experiment.devices.cache import use_compilation_cache
 from jaxnet.experiment.devices.mesh import make_layout, require_split
 from jaxnet.experiment.devices.processes import Joining
@@ -47,7 +47,7 @@ def device() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    """`run`, as a script's process does it: with a command line, JAX's compilation cache, and memory that is kept.
+    """`run`, as a script's process does it: with a command line, JAX's compilation cache, and memory that suits it.
 
     Args:
       arguments: without the program's name; those of this process by default.
@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     config = parse(TrainConfig, arguments, default=TrainConfig(**suits) if suits else None)
     if config.resume is not None:
         config = parse(TrainConfig, arguments, default=folder.read_options(Path(config.resume), restored))
-    keep_freed_memory()
+    if _takes_much(config):
+        keep_freed_memory()
     if config.compilation_cache:
         use_compilation_cache()
     if not config.distributed:
@@ -64,6 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     joining = Joining(config.coordinator, config.processes, config.process_id)
     with processes.connected(joining, config.resume or config.out or "RUN") as named:
         return run(config, named)
+
+
+def _takes_much(config):
+    """Whether a step may have as much as the system would take back: a dense network only where it is wide."""
+    # An array for each layer, of its weights or of a batch's signals.
+    widest = max(config.hidden, default=0)
+    of_layers = 4 * len(config.hidden) * widest * max(widest, config.batch_size)
+    return config.model != "mlp" or of_layers >= GIVEN_BACK
 
 
 def run(config: TrainConfig, named: Callable[..., None] = lambda folder: None) -> dict[str, Any]:

@@ -47,9 +47,21 @@ def test_an_array_is_made_where_one_was_freed():
     assert all(number < 30 for number in faults(KEEP))
 
 
-def test_a_run_asks_for_it(monkeypatch):
+@pytest.mark.parametrize(
+    ("options", "keeps"),
+    [
+        ([], False),
+        (["--model", "cnn"], True),
+        (["--hidden", "2048", "2048"], True),
+        (["--hidden", "1024", "1024", "--batch-size", "1024"], False),
+        (["--hidden", "1024", "1024", "--batch-size", "4096"], True),
+        (["--hidden"], False),
+    ],
+    ids=str,
+)
+def test_a_run_of_what_is_large_asks_for_it(options, keeps, monkeypatch):
     asked = []
     monkeypatch.setattr(train, "keep_freed_memory", lambda: asked.append(True))
     monkeypatch.setattr(train, "run", lambda config: {})
-    train.main(["--no-compilation-cache"])
-    assert asked == [True]
+    train.main([*options, "--no-compilation-cache"])
+    assert asked == [True] * keeps
