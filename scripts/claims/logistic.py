@@ -34,8 +34,7 @@ def run(lab: Lab) -> Claim:
         "regression": partial(_fit, lab, separable, few, ()),
         "network": partial(_fit, lab, separable, few, (HIDDEN,)),
     }
-    fitted = ensemble.together(fits)
-    net, runs = fitted["moons"]
+    (net, runs), (_, regression), (_, network) = ensemble.together(fits).values()
     regressions = [_regression(moons, seed) for seed in range(lab.seeds)]
     arms = {"chosen on validation": runs.tuned(), "of the lowest training loss": _lowest(runs)}
     apart = {which: _apart(net, arm, moons, regressions) for which, arm in arms.items()}
@@ -47,7 +46,7 @@ def run(lab: Lab) -> Claim:
         for which, values in apart.items()
     ]
     quantity = "test loss, logistic regression less the network (nats)"
-    pair = [fitted[arm][1].tuned() for arm in ("regression", "network")]
+    pair = [arm.tuned() for arm in (regression, network)]
     losses = [arm.history.test_loss[:, -1] for arm in pair]
     rows.append(no_worse(f"breast cancer, 30-{HIDDEN}-1, {few} iterations", quantity, *losses))
     _draw(lab, moons, arms["of the lowest training loss"], regressions[0])
