@@ -55,6 +55,23 @@ def test_the_mistake_in_the_own_layer_prints_the_message_and_mended_it_passes(wi
     exec(mended, {})
 
 
+@pytest.mark.parametrize(
+    ("measured", "page", "row"),
+    [
+        ("a step at 64-64-10, batch 64, over ours", "benchmarks", "64-64-10, 64"),
+        ("a CNN's step at 28x28, batch 128, over ours", "benchmarks", "CNN, 128"),
+        ("a clipped mean at 784-512-512-10, batch 1024, over `jax.grad`", "readings", "784-512-512-10, 1024"),
+    ],
+)
+def test_what_was_measured_stands_in_the_pages_table(measured, page, row):
+    (told,) = re.findall(rf"^\| {re.escape(measured)} \| (.*?) \|", README, re.MULTILINE)
+    # The newest table is the first one.
+    of_page = re.search(rf"^\| {re.escape(row)} \| .*$", (ROOT / f"docs/{page}.md").read_text(), re.MULTILINE)[0]
+    numbers = re.findall(r"\d+(?:\.\d+)?", told)
+    assert numbers
+    assert set(numbers) <= set(re.findall(r"\d+(?:\.\d+)?", of_page.removeprefix(f"| {row} |")))
+
+
 def test_the_two_commands_stand_on_lines_of_their_own():
     assert "\npip install -e '.[train]' && python scripts/train.py\n" in README
     assert "\npip install -e '.[test]' && pytest\n" in README

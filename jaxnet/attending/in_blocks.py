@@ -49,15 +49,11 @@ def in_blocks_or_at_once(
     Both are functions of a module: where the platform decides they are compiled as such, and not anew in each call.
     """
     t, s = signals[0][0].shape[-2], signals[0][1].shape[-2]
-    if block is not None:
-        size = block if max(t, s) > block and min(t, s) else None
-    elif t * s > AT_ONCE:
-        size = BLOCK
-    elif (sight.causal or sight.window is not None) and t * s >= ON_CPUS:
+    if t * s > AT_ONCE if block is None else max(t, s) > block and min(t, s):
+        return in_blocks(block or BLOCK, sight, *signals)
+    if block is None and (sight.causal or sight.window is not None) and t * s >= ON_CPUS:
         return _by_platform(in_blocks, at_once, sight, *signals)
-    else:
-        size = None
-    return at_once(sight, *signals) if size is None else in_blocks(size, sight, *signals)
+    return at_once(sight, *signals)
 
 
 @partial(jax.jit, static_argnums=(0, 1), inline=True)

@@ -19,13 +19,9 @@ REACH = 15
 def run(lab: Lab) -> Claim:
     """Compares the start that suits each activation with one whose first weights are ten times as large."""
     rows, slopes = [], {}
-    networks.all_trained(lab, SHALLOW_NETWORKS)
-    for name in SHALLOW_NETWORKS:
-        for g in ACTIVATIONS:
-            slopes[name, g] = {
-                start: networks.first_layer(lab, name, g, start)[1].mean(axis=(1, 2)) for start in STARTS
-            }
-            rows += [_slope_row(name, g, slopes[name, g]), *_loss_rows(lab, name, g)]
+    for name, g in networks.all_trained(lab, SHALLOW_NETWORKS):
+        slopes[name, g] = {start: networks.first_layer(lab, name, g, start)[1].mean(axis=(1, 2)) for start in STARTS}
+        rows += [_slope_row(name, g, slopes[name, g]), *_loss_rows(lab, name, g)]
     _draw(lab, SHOWN)
     return Claim(
         name="saturation",

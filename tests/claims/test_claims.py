@@ -158,6 +158,16 @@ def test_a_wrong_command_line_is_named(capsys):
     assert str(error.value) == "--seeds: expected an integer from 2 to 1000, got 1; an interval needs 2"
 
 
+@pytest.mark.parametrize("keeps", [True, False])
+def test_its_compiled_programs_are_kept_unless_told_not_to(keeps, monkeypatch):
+    done = []
+    monkeypatch.setattr(program, "use_compilation_cache", lambda: done.append("kept"))
+    monkeypatch.setattr(program, "lesson", lambda config: done.append(config.what))
+    monkeypatch.setattr("sys.argv", ["lesson.py", "saturation", *["--no-compilation-cache"] * (not keeps)])
+    program.main()
+    assert done == [*["kept"] * keeps, "saturation"]
+
+
 def test_an_existing_folder_is_left_alone(tmp_path):
     with pytest.raises(BadInput) as error:
         lesson(LessonConfig(out=str(tmp_path)))
